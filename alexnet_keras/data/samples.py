@@ -1,0 +1,29 @@
+"""Samples: the columns that every reader returns, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Samples:
+    """One row a sample: an image, or one object of an image.
+
+    ``ids``: (N,) str, unique, stable across machines. ``paths``: (N,) str, absolute. ``labels``: (N,) int32 in
+    [0, len(class_names)). ``boxes``: (N, 4) float32 ``x, y, width, height`` in pixels of the stored image, clipped to
+    it, or None where a sample is the whole image. ``split``: the data set's own name, such as ``val2017``.
+    ``skipped``: how many annotations were left out, by reason.
+    """
+
+    ids: np.ndarray
+    paths: np.ndarray
+    labels: np.ndarray
+    boxes: np.ndarray | None
+    class_names: tuple[str, ...]
+    split: str
+    skipped: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.ids)

@@ -1,0 +1,223 @@
+"""What an AlexNet is, as data: frozen descriptions of the network, its preprocessing and its training. No TensorFlow here.
+
+An :class:`Architecture` is the flat list of layers in the order in which an image meets them, so every published
+variant and every ablation of the paper is the same list with a field replaced or a line left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field, replace
+
+from alexnet_keras.errors import ConfigurationError
+
+FINAL_LAYER = "fc8"
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Convolution and its activation; ``padding`` in pixels on every side, ``groups`` as in Caffe."""
+
+    name: str
+    filters: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Local response normalization across ``2 * depth_radius + 1`` channels (paper, section 3.3).
+
+    ``alpha`` multiplies the plain sum of squares. Caffe divides its alpha of 1e-4 by the window of 5; the paper does not.
+    """
+
+    name: str
+    depth_radius: int = 2
+    bias: float = 1.0
+    alpha: float = 1e-4 / 5
+    beta: float = 0.75
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """Max pooling; it overlaps where ``stride < size`` (paper, section 3.4)."""
+
+    name: str
+    size: int = 3
+    stride: int = 2
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Fully connected layer and its activation."""
+
+    name: str
+    units: int
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Dropout of the given rate (paper, section 4.2)."""
+
+    name: str
+    rate: float = 0.5
+
+
+@dataclass(frozen=True)
+class InitialValues:
+    """Where training starts: kernels from N(0, stddev), biases constant.
+
+    ``stddev=None`` means PyTorch's default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for kernels and biases alike.
+    """
+
+    stddev: float | None = 0.01
+    hidden_stddev: float = 0.005
+    raised_bias: float = 0.1
+    raised: tuple[str, ...] = ("conv2", "conv4", "conv5", "fc6", "fc7")
+
+    def stddev_of(self, layer: str) -> float | None:
+        return self.hidden_stddev if self.stddev is not None and layer in ("fc6", "fc7") else self.stddev
+
+    def bias_of(self, layer: str) -> float:
+        return self.raised_bias if layer in self.raised else 0.0
+
+
+LayerSpec = Convolution | Normalization | Pooling | Dense | Dropout
+LAYER_KINDS = {kind.__name__: kind for kind in (Convolution, Normalization, Pooling, Dense, Dropout)}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The layers from the image to the classifier ``fc8``, which the builder adds with the number of classes.
+
+    Ablations: ``without("norm1", "norm2")``, ``with_each(Pooling, size=2)``, ``with_each(Convolution, groups=1)``,
+    ``widened(0.5)``, ``dataclasses.replace(architecture, activation="tanh")``.
+    """
+
+    name: str
+    layers: tuple[LayerSpec, ...]
+    input_size: int = 227
+    activation: str = "relu"
+    initial_values: InitialValues = field(default_factory=InitialValues)
+
+    def without(self, *names: str) -> Architecture:
+        """The same network with the named layers left out."""
+        known = [layer.name for layer in self.layers]
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise ConfigurationError(f"no layer {', '.join(unknown)} to leave out; expected one of {', '.join(known)}")
+        return replace(self, layers=tuple(layer for layer in self.layers if layer.name not in names))
+
+    def with_each(self, kind: type, **changes) -> Architecture:
+        """The same network with fields of every layer of one kind replaced."""
+        return replace(self, layers=tuple(
+            replace(layer, **changes) if isinstance(layer, kind) else layer for layer in self.layers))
+
+    def widened(self, filters: float, units: float | None = None) -> Architecture:
+        """The same network with every filter count and unit count multiplied (units by ``filters`` unless given)."""
+        units = filters if units is None else units
+        if not 0 < filters < float("inf") or not 0 < units < float("inf"):
+            raise ConfigurationError(f"width: expected a positive number, found {filters} and {units}")
+        groups = max(layer.groups for layer in self.layers if isinstance(layer, Convolution))
+
+        def widen(layer):
+            if isinstance(layer, Convolution):
+                return replace(layer, filters=max(1, round(layer.filters * filters / groups)) * groups)
+            return replace(layer, units=max(1, round(layer.units * units))) if isinstance(layer, Dense) else layer
+        return replace(self, layers=tuple(map(widen, self.layers)))
+
+    def to_dict(self) -> dict:
+        """A JSON-ready dictionary that :meth:`from_dict` turns back into an equal architecture."""
+        layers = [{"kind": type(layer).__name__, **dataclasses.asdict(layer)} for layer in self.layers]
+        return {**dataclasses.asdict(self), "layers": layers}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Architecture:
+        """Inverse of :meth:`to_dict`; raises ``ConfigurationError`` naming the field that does not fit."""
+        try:
+            layers = tuple(LAYER_KINDS[layer["kind"]](**{k: v for k, v in layer.items() if k != "kind"})
+                           for layer in values["layers"])
+            initial = values["initial_values"]
+            return cls(**{**values, "layers": layers,
+                          "initial_values": InitialValues(**{**initial, "raised": tuple(initial["raised"])})})
+        except (KeyError, TypeError) as error:
+            raise ConfigurationError(f"architecture: field {error} is missing, unknown or of the wrong type") from None
+
+
+_CONVOLUTIONS = (
+    Convolution("conv1", 96, kernel=11, stride=4), Normalization("norm1"), Pooling("pool1"),
+    Convolution("conv2", 256, kernel=5, padding=2, groups=2), Normalization("norm2"), Pooling("pool2"),
+    Convolution("conv3", 384, kernel=3, padding=1),
+    Convolution("conv4", 384, kernel=3, padding=1, groups=2),
+    Convolution("conv5", 256, kernel=3, padding=1, groups=2), Pooling("pool5"))
+_CLASSIFIER = (Dense("fc6", 4096), Dropout("drop6"), Dense("fc7", 4096), Dropout("drop7"))
+
+ALEXNET = Architecture("alexnet", _CONVOLUTIONS + _CLASSIFIER)
+
+CAFFENET = Architecture("caffenet", (
+    _CONVOLUTIONS[0], _CONVOLUTIONS[2], _CONVOLUTIONS[1],
+    _CONVOLUTIONS[3], _CONVOLUTIONS[5], _CONVOLUTIONS[4], *_CONVOLUTIONS[6:], *_CLASSIFIER),
+    initial_values=InitialValues(raised_bias=1.0))
+
+PAPER = replace(ALEXNET.with_each(Normalization, bias=2.0, alpha=1e-4), name="paper",
+                initial_values=InitialValues(hidden_stddev=0.01, raised_bias=1.0))
+
+OWT = Architecture("owt", (
+    Convolution("conv1", 64, kernel=11, stride=4, padding=2), Pooling("pool1"),
+    Convolution("conv2", 192, kernel=5, padding=2), Pooling("pool2"),
+    Convolution("conv3", 384, kernel=3, padding=1),
+    Convolution("conv4", 256, kernel=3, padding=1),
+    Convolution("conv5", 256, kernel=3, padding=1), Pooling("pool5"),
+    Dropout("drop6"), Dense("fc6", 4096), Dropout("drop7"), Dense("fc7", 4096)),
+    input_size=224, initial_values=InitialValues(stddev=None))
+
+VARIANTS = {architecture.name: architecture for architecture in (ALEXNET, CAFFENET, PAPER, OWT)}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From a decoded RGB image (H, W, 3), 0-255, to what a network eats: ``(image - mean) / std`` in ``channel_order``.
+
+    ``mean`` and ``std`` are in RGB order and grey levels (0-255), whatever ``channel_order`` is. ``resize="warp"``
+    ignores the aspect ratio (Caffe); ``"short_side"`` keeps it (the paper, torchvision).
+    """
+
+    resize: str = "warp"
+    resize_to: int = 256
+    antialias: bool = False
+    crop: int = 227
+    channel_order: str = "BGR"
+    mean: tuple[float, float, float] = (122.67891434, 116.66876762, 104.00698793)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self):
+        if self.resize not in ("warp", "short_side"):
+            raise ConfigurationError(f"preprocessing.resize: expected warp or short_side, found {self.resize!r}")
+        if self.channel_order not in ("RGB", "BGR"):
+            raise ConfigurationError(f"preprocessing.channel_order: expected RGB or BGR, found {self.channel_order!r}")
+        if not 0 < self.crop <= self.resize_to:
+            raise ConfigurationError(
+                f"preprocessing.crop: expected 1 to resize_to ({self.resize_to}), found {self.crop}")
+
+    def for_input(self, size: int) -> Preprocessing:
+        """The same rule for another input size, the margin of the crop kept in proportion."""
+        return self if size == self.crop else replace(self, crop=size, resize_to=round(self.resize_to * size / self.crop))
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Preprocessing:
+        """From ``dataclasses.asdict`` or its JSON; raises ``ConfigurationError`` naming an unknown field."""
+        try:
+            return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        except (KeyError, TypeError) as error:
+            raise ConfigurationError(f"preprocessing: {error}") from None
+
+
+CAFFE_PREPROCESSING = Preprocessing()
+PAPER_PREPROCESSING = Preprocessing(resize="short_side", antialias=True)
+TORCHVISION_PREPROCESSING = Preprocessing(
+    resize="short_side", antialias=True, crop=224, channel_order="RGB",
+    mean=(0.485 * 255, 0.456 * 255, 0.406 * 255), std=(0.229 * 255, 0.224 * 255, 0.225 * 255))
+PREPROCESSING = {"alexnet": CAFFE_PREPROCESSING, "caffenet": CAFFE_PREPROCESSING,
+                 "paper": PAPER_PREPROCESSING, "owt": TORCHVISION_PREPROCESSING}

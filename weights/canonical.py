@@ -1,0 +1,73 @@
+"""The one form that every reader's file is brought into: ``{layer: (kernel, bias)}`` as Keras holds it.
+
+Convolution kernels are (height, width, in / groups, out), dense kernels (in, out), and fc6's rows run in height, width,
+channel order, as the network flattens. Names are the public layer names, conv1 ... fc8.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from alexnet_keras.errors import WeightsError
+
+Layers = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class WeightSet:
+    """What a reader found: ``layers`` in canonical form, and what the file itself says of its origin.
+
+    ``layer_order``: the names of all layers in the file's own order (norm and pool too), empty where it does not tell.
+    """
+
+    layers: Layers
+    path: Path
+    file_format: str
+    layer_order: tuple[str, ...] = field(default=())
+
+
+def from_channels_first(layers: Layers, path: Path) -> Layers:
+    """Caffe's and PyTorch's order to the canonical one, as views: OIHW -> HWIO, (out, in) -> (in, out), fc6 C,H,W -> H,W,C.
+
+    The spatial size of what fc6 eats follows from its inputs and conv5's filters. Raises ``WeightsError`` where they
+    do not fit together.
+    """
+    canonical = {}
+    for name, (kernel, bias) in layers.items():
+        if kernel.ndim == 4:
+            kernel = kernel.transpose(2, 3, 1, 0)
+        elif name == "fc6" and "conv5" in layers:
+            kernel = _flattened_height_first(kernel, channels=layers["conv5"][0].shape[0], path=path)
+        else:
+            kernel = kernel.T
+        canonical[name] = (kernel, bias)
+    return canonical
+
+
+def to_channels_first(layers: Layers) -> Layers:
+    """Inverse of :func:`from_channels_first`: what Caffe and PyTorch store."""
+    caffe = {}
+    for name, (kernel, bias) in layers.items():
+        if kernel.ndim == 4:
+            kernel = kernel.transpose(3, 2, 0, 1)
+        elif name == "fc6" and "conv5" in layers:
+            channels = layers["conv5"][0].shape[3]
+            size = math.isqrt(kernel.shape[0] // channels)
+            kernel = kernel.reshape(size, size, channels, -1).transpose(3, 2, 0, 1).reshape(kernel.shape[1], -1)
+        else:
+            kernel = kernel.T
+        caffe[name] = (kernel, bias)
+    return caffe
+
+
+def _flattened_height_first(kernel: np.ndarray, channels: int, path: Path) -> np.ndarray:
+    out, inputs = kernel.shape
+    size = math.isqrt(inputs // channels)
+    if size * size * channels != inputs:
+        raise WeightsError(f"{path}: fc6: expected a multiple of conv5's {channels} filters times a square, found "
+                           f"{inputs} inputs")
+    return kernel.reshape(out, channels, size, size).transpose(2, 3, 1, 0).reshape(inputs, out)
