@@ -1,0 +1,93 @@
+"""What the readers share: sorted listings, names of splits, the held-out fraction. Nothing here opens an image."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from alexnet_keras.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+HELD_OUT_FRACTION = 0.2
+SPLITS = ("train", "val")
+
+
+def list_folder(folder: Path) -> list[os.DirEntry]:
+    """The entries of a folder sorted by name, hidden ones left out. Raises ``DataError`` if it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            shown = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
+        "".join(entry.name for entry in shown).encode()
+    except FileNotFoundError:
+        raise DataError(f"{folder}: expected a folder, found nothing") from None
+    except NotADirectoryError:
+        raise DataError(f"{folder}: expected a folder, found a file") from None
+    except UnicodeEncodeError:
+        raise DataError(f"{folder}: expected file names in UTF-8, found one that is not") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}: expected a folder that can be listed, found: {error}") from None
+    return shown
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, sorted; a link to a folder counts."""
+    return [entry.name for entry in list_folder(folder) if resolves(entry.is_dir)]
+
+
+def image_names(entries: Iterable[os.DirEntry]) -> list[str]:
+    """The names among ``entries`` that belong to files with the suffix of an image."""
+    return [entry.name for entry in entries
+            if entry.name.lower().endswith(IMAGE_SUFFIXES) and resolves(entry.is_file)]
+
+
+def resolves(question: Callable[[], bool]) -> bool:
+    """``entry.is_file`` or ``entry.is_dir`` answered; a link that leads to itself is neither."""
+    try:
+        return question()
+    except OSError:
+        return False
+
+
+def read_class_folders(folder: Path, labels: dict[str, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ids ``<class>/<file>`` (N,) str, absolute paths (N,) str and labels (N,) int32 of every image of every class."""
+    columns, ignored = [], 0
+    for name in subfolders(folder):
+        entries = list_folder(folder / name)
+        files = image_names(entries)
+        if not files:
+            raise DataError(f"{folder / name}: expected images ({' '.join(IMAGE_SUFFIXES)}), found none")
+        ignored += len(entries) - len(files)
+        columns.append((np.array([f"{name}/{file}" for file in files]), np.full(len(files), labels[name], np.int32)))
+    if ignored:
+        logger.info("%s: %d entries that are not images ignored", folder, ignored)
+    ids, numbers = (np.concatenate(column) for column in zip(*columns, strict=True))
+    return ids, np.char.add(f"{os.path.abspath(folder)}/", ids), numbers
+
+
+def is_held_out(name: str) -> bool:
+    """Whether an image belongs to the held-out fifth: by a hash of its name, so the same on every machine."""
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") < HELD_OUT_FRACTION * 2**64
+
+
+def sort_splits(names: Iterable[str]) -> tuple[str, ...]:
+    """The splits in a fixed order: those that begin with train, those that begin with val, the others."""
+    return tuple(sorted(names, key=lambda name: (not name.startswith("train"), not name.startswith("val"), name)))
+
+
+def find_split(split: str, names: Iterable[str], root: Path) -> str:
+    """The data set's own name for a split: itself, or for ``train`` and ``val`` the one name that begins so."""
+    names = tuple(names)
+    found = [split] if split in names else [name for name in names if split in SPLITS and name.startswith(split)]
+    if not found:
+        raise DataError(f"{root}: split {split!r}: expected one of {', '.join(names)}")
+    if len(found) > 1:
+        raise DataError(f"{root}: split {split!r}: expected one name, found {', '.join(found)}; ask for one of these")
+    return found[0]

@@ -1,0 +1,90 @@
+"""Any data set by its name or path: its layout recognised, its splits read once and kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from alexnet_keras.data import coco, folder, imagenet
+from alexnet_keras.data.demo import DEMONSTRATIONS, demo_root
+from alexnet_keras.data.samples import Samples
+from alexnet_keras.errors import ConfigurationError, DataError
+
+LAYOUTS = {
+    "coco": (coco.splits, coco.read_coco),
+    "imagenet": (imagenet.splits, imagenet.read_imagenet),
+    "folder": (folder.splits, folder.read_folder)}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set found, not yet read. ``layout``: coco, imagenet or folder. ``split_names``: train before val."""
+
+    name: str
+    layout: str
+    root: Path
+    split_names: tuple[str, ...]
+    _read: Callable[[str], Samples] = field(repr=False, compare=False)
+    _known: dict[str, Samples] = field(default_factory=dict, repr=False, compare=False)
+
+    def samples(self, split: str) -> Samples:
+        """One split, by ``train``, ``val`` or the data set's own name; read at the first call and kept.
+
+        Raises ``DataError`` for a split that is not there, and for one whose classes are not those of another split.
+        """
+        if split not in self._known:
+            samples = self._read(split)
+            for other in self._known.values():
+                if other.class_names != samples.class_names:
+                    raise DataError(f"{self.root}: split {samples.split}: expected the {len(other.class_names)} "
+                                    f"classes of {other.split}, found {len(samples.class_names)} others")
+            self._known[split] = samples
+        return self._known[split]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names by label, the same for every split."""
+        return self.samples(self.split_names[0]).class_names
+
+
+def open_dataset(data: str | Path, layout: str | None = None, *, classes: Iterable[str] | None = None,
+                 min_size: float = coco.MIN_SIZE) -> Dataset:
+    """The data set at a path, or the built-in ``demo`` or ``demo-new``, which are generated at first use.
+
+    ``layout`` is coco, imagenet or folder, and recognised where it is None. ``classes`` (names, two or more) and
+    ``min_size`` (pixels of the box's shorter side) choose among the objects of a COCO data set. Raises ``DataError``
+    if there is no data set, and ``ConfigurationError`` for an option that such a data set has no use for.
+    """
+    if layout is not None and layout not in LAYOUTS:
+        raise ConfigurationError(f"layout: expected one of {', '.join(LAYOUTS)}, found {layout!r}")
+    if data in DEMONSTRATIONS:
+        if layout not in (None, "coco"):
+            raise ConfigurationError(f"layout: {data} is built in and coco, found {layout!r}")
+        name, root, layout = data, demo_root(data), "coco"
+    else:
+        root = Path(os.path.abspath(data))
+        name, layout = root.name, layout or recognise(root)
+    split_names, read = LAYOUTS[layout]
+    options = {}
+    if layout == "coco":
+        options = {"classes": None if classes is None else tuple(classes), "min_size": min_size}
+    elif classes is not None or min_size != coco.MIN_SIZE:
+        raise ConfigurationError(f"{'min_size' if classes is None else 'classes'}: chooses objects of a coco data set; "
+                                 f"{root} is {layout}, where it would have no effect")
+    return Dataset(name, layout, root, split_names(root), lambda split: read(root, split, **options))
+
+
+def recognise(root: Path) -> str:
+    """The layout of a folder: coco, imagenet or folder, the first that fits; ``DataError`` if none does."""
+    if not root.is_dir():
+        raise DataError(f"{root}: expected a data set's folder, found {'a file' if root.exists() else 'nothing'}")
+    for layout, (split_names, _) in LAYOUTS.items():
+        try:
+            split_names(root)
+        except DataError:
+            continue
+        return layout
+    raise DataError(f"{root}: no layout recognised; looked for annotations/instances_<split>.json (coco), "
+                    "train/<wnid>/ or val/<wnid>/ (imagenet), <split>/<class>/ or <class>/ with images (folder)")
