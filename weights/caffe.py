@@ -1,0 +1,187 @@
+"""Caffe's files: ``.caffemodel`` weights in both encodings, and the mean image, ``.binaryproto`` or ``.npy``.
+
+Field numbers are those of caffe.proto (https://github.com/BVLC/caffe/blob/master/src/caffe/proto/caffe.proto).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import textwrap
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from alexnet_keras.errors import WeightsError
+from alexnet_keras.spec import ALEXNET, FINAL_LAYER, Dropout
+from weights.canonical import WeightSet, from_channels_first
+from weights.wire import VARINT, Message, map_file
+
+
+class _Encoding(NamedTuple):
+    """Where a layer message of this generation keeps its name and its blobs."""
+
+    field: str
+    name: int
+    blobs: int
+
+
+_ENCODINGS = {2: _Encoding("layers", name=4, blobs=6), 100: _Encoding("layer", name=1, blobs=7)}  # V1 (2014) and V2
+_V0_LAYER = 1
+_DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8
+_LEGACY_SHAPE = {1: "num", 2: "channels", 3: "height", 4: "width"}
+_PUBLIC_NAMES = {layer.name for layer in ALEXNET.layers if not isinstance(layer, Dropout)} | {FINAL_LAYER, "prob"}
+_MOST_LAYERS, _MOST_DIMENSIONS, _LARGEST_MEAN = 10_000, 4, 2048
+_OTHER_FORMATS = {
+    rb"version https://git-lfs": "a Git-LFS pointer (git lfs pull fetches the file itself)",
+    rb"(?i)\s*<(!doctype|html|head|\?xml)": "a web page",
+    rb"\s*(name|layers?|input)\s*[:{]": "a prototxt (the network's description, not its weights)",
+    rb"\x89HDF": "an HDF5 file", rb"PK\x03\x04": "a zip archive", rb"\x1f\x8b": "a gzip archive",
+    rb"\x93NUMPY": "a NumPy array"}
+
+
+def read_caffemodel(path: Path) -> WeightSet:
+    """Weights of a ``.caffemodel``, V1 (the official files of 2014) or V2, in canonical form as float32.
+
+    Arrays are views of the memory-mapped file wherever its encoding and the canonical order allow: read-only, perhaps
+    unaligned. ``layer_order`` names the public layers, weighted or not, as the file lists them. Layers of other names
+    are kept if they have weights. Raises ``WeightsError`` naming layer, blob and byte where the file is damaged, not a
+    caffemodel, of the V0 encoding, without weights, or holds NaN or infinity.
+    """
+    path = Path(path)
+    data = map_file(path)
+    network = Message(path, data, 0, len(data))
+    _refuse_other_formats(network)
+    layers, order = {}, {}
+    fields = (field for field in network if field.number in _ENCODINGS)
+    for index, field in enumerate(fields):
+        encoding = _ENCODINGS[field.number]
+        layer = network.message(field, f"{encoding.field}[{index}]")
+        if index == _MOST_LAYERS:
+            raise layer.error(field.position, f"at most {_MOST_LAYERS} layers", "more")
+        name, weights = _read_layer(layer, encoding)
+        if weights and name in layers:
+            raise layer.error(field.position, "every name once", f"a second {name} with weights")
+        if weights:
+            layers[name] = weights
+        if name in _PUBLIC_NAMES:
+            order[name] = None
+    if not layers:
+        raise network.error(len(data), "a Caffe network with weights", "no layer that has any")
+    return WeightSet(from_channels_first(layers, path), path, "caffemodel", tuple(order))
+
+
+def read_mean(path: Path) -> np.ndarray:
+    """Caffe's mean, BGR in the file, as (H, W, 3) or (3,) float32 in RGB order and grey levels (0-255).
+
+    Reads a ``.binaryproto`` (a BlobProto) or a plain ``.npy`` of shape (3, H, W) or (3,), told apart by content. Raises
+    ``WeightsError`` for anything else, a pickle included, and for values that are no grey levels.
+    """
+    path = Path(path)
+    data = map_file(path)
+    blob = Message(path, data, 0, len(data), "mean")
+    if data[:6] == b"\x93NUMPY":
+        mean = _mean_of_npy(path)
+    else:
+        _refuse_other_formats(blob)
+        mean = _read_blob(blob)
+    if mean.ndim == 4 and len(mean) == 1:
+        mean = mean[0]
+    if mean.ndim not in (1, 3) or len(mean) != 3 or not 0 < min(mean.shape) <= max(mean.shape) <= _LARGEST_MEAN:
+        raise blob.error(0, f"shape (3,) or (3, H, W), at most {_LARGEST_MEAN} wide and high", mean.shape)
+    if not (mean.min() >= 0 and mean.max() <= 255):
+        raise blob.error(0, "grey levels, 0 to 255", f"{mean.min():g} to {mean.max():g}")
+    return np.ascontiguousarray(np.moveaxis(mean[::-1], 0, -1), np.float32)
+
+
+def _refuse_other_formats(message: Message) -> None:
+    head = message.data[:256]
+    for pattern, what in _OTHER_FORMATS.items():
+        if re.match(pattern, head):
+            raise message.error(0, "Caffe's binary protobuf", what)
+
+
+def _read_layer(layer: Message, encoding: _Encoding) -> tuple[str, tuple[np.ndarray, np.ndarray] | None]:
+    """A layer's name and its (kernel, bias) in Caffe's order, None where it has no weights."""
+    if encoding.field == "layers" and any(field.number == _V0_LAYER for field in layer):
+        raise layer.error(layer.start, "V1 or V2 layers",
+                          "the V0 encoding of 2013 (Caffe's upgrade_net_proto_binary brings it up to date)")
+    name = layer.text(encoding.name, "name")
+    layer = layer.within(name)
+    blobs = list(islice((field for field in layer if field.number == encoding.blobs), 3))
+    if not blobs:
+        return name, None
+    if not name or len(blobs) != 2:
+        raise layer.error(layer.start, "a name and 2 blobs (kernel, bias)",
+                          f"name {name!r} and {len(blobs) if len(blobs) < 3 else '3 or more'}")
+    kernel, bias = (_read_blob(layer.message(field, f"blobs[{index}]")) for index, field in enumerate(blobs))
+    kernel, bias = _without_padding(kernel), bias.reshape(-1) if bias.size == max(bias.shape) else bias
+    if kernel.ndim not in (2, 4) or bias.shape != kernel.shape[:1]:
+        raise layer.error(layer.start, "a kernel of 2 or 4 dimensions and a bias for each of its outputs",
+                          f"{_times(kernel.shape)} and {_times(bias.shape)}")
+    return name, (kernel, bias)
+
+
+def _without_padding(kernel: np.ndarray) -> np.ndarray:
+    """V1 files write the shape of a dense kernel (out, in) as (1, 1, out, in)."""
+    return kernel[0, 0] if kernel.ndim == 4 and kernel.shape[:2] == (1, 1) else kernel
+
+
+def _read_blob(blob: Message) -> np.ndarray:
+    """A BlobProto's values in the shape that it states; ``diff`` is ignored."""
+    shape = _read_shape(blob)
+    values = blob.numbers(_DOUBLE_DATA, "double_data", "<f8")
+    if not len(values):
+        values = blob.numbers(_DATA, "data", "<f4")
+    if len(values) != math.prod(shape):
+        raise blob.error(blob.start, f"{_times(shape)} = {math.prod(shape)} values", len(values))
+    with np.errstate(all="ignore"):
+        values = values.astype(np.float32, copy=False)
+    _check_finite(blob, values)
+    return values.reshape(shape)
+
+
+def _read_shape(blob: Message) -> tuple[int, ...]:
+    """The four numbers of V1 or the BlobShape of V2; where both stand, Caffe takes the four."""
+    legacy, dimensions = {}, []
+    for field in blob:
+        if field.number in _LEGACY_SHAPE:
+            blob.expect(field, _LEGACY_SHAPE[field.number], VARINT)
+            legacy[field.number], = blob.integers(field, _LEGACY_SHAPE[field.number])
+        elif field.number == _SHAPE:
+            shape = blob.message(field, "shape")
+            for dim in (dim for dim in shape if dim.number == 1):
+                dimensions += islice(shape.integers(dim, "dim"), _MOST_DIMENSIONS + 1)
+        if len(dimensions) > _MOST_DIMENSIONS:
+            raise blob.error(field.position, f"at most {_MOST_DIMENSIONS} dimensions", "more")
+    if legacy:
+        dimensions = [legacy.get(number, 0) for number in _LEGACY_SHAPE]
+    if not dimensions or min(dimensions) < 1:
+        raise blob.error(blob.start, "a shape of positive numbers", _times(dimensions) or "none")
+    return tuple(dimensions)
+
+
+def _check_finite(blob: Message, values: np.ndarray, chunk: int = 1 << 18) -> None:
+    """Raise ``WeightsError`` at the first NaN or infinity; in chunks, so that no mask as long as fc6 is made."""
+    for start in range(0, len(values), chunk):
+        finite = np.isfinite(values[start:start + chunk])
+        if not finite.all():
+            first = start + int(finite.argmin())
+            raise blob.error(blob.start, "finite numbers", f"{values[first]} at value {first}")
+
+
+def _mean_of_npy(path: Path) -> np.ndarray:
+    try:
+        mean = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # numpy lets whatever its header parser raises through
+        reason = textwrap.shorten(str(error), 120) or type(error).__name__
+        raise WeightsError(f"{path}: expected a plain .npy array, found one that NumPy refuses: {reason}") from None
+    if mean.dtype.kind not in "fiu":
+        raise WeightsError(f"{path}: expected an array of numbers, found dtype {mean.dtype}")
+    return mean
+
+
+def _times(shape: tuple[int, ...] | list[int]) -> str:
+    return "x".join(map(str, shape))
