@@ -1,0 +1,237 @@
+"""Fetching one published file: mirrors in order, continued after a cut, and every way to fail told apart."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import logging
+import os
+import re
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from alexnet_keras.errors import WeightsError
+from weights.catalog import WeightSource
+from weights.recognise import foreign_content
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with the file's name, the bytes that are there and the bytes expected, None where nobody says."""
+
+TIMEOUT_S = 30.0  # without a single byte
+ATTEMPTS = 5  # at one mirror, each of which must bring the file forward
+_CHUNK_BYTES = 1 << 18
+_HEADERS = {"User-Agent": "Mozilla/5.0 (compatible; alexnet-keras)"}
+
+logger = logging.getLogger(__name__)
+
+
+class _MirrorError(Exception):
+    """Why one mirror did not give the file; its text has no URL."""
+
+
+class _CutError(_MirrorError):
+    """The body ended early: what came is kept, and can be continued."""
+
+
+def fetch(source: WeightSource, target: Path, check: Callable[[Path], str | None],
+          progress: Progress | None = None) -> None:
+    """Bring ``source`` to ``target``, which gets its name only when the file is whole and ``check`` finds no fault.
+
+    ``check``: a path -> what is wrong with that file, None where nothing is. What came of an unfinished file stays at
+    ``target`` with ``.part`` added and is continued by the next call. The caller holds a lock on ``target``. Raises
+    ``WeightsError`` naming each mirror and its reason; ``OSError`` where the disk, not a mirror, is at fault.
+    """
+    part = target.with_name(target.name + ".part")
+    reasons = []
+    for url in source.mirrors:
+        try:
+            _fetch_from(url, source, part, check, progress or (lambda *_: None))
+        except _MirrorError as error:
+            logger.warning("%s: %s", url, error)
+            reasons.append(f"{url}: {error}")
+        else:
+            os.replace(part, target)
+            _discard(_origin_file(part))
+            return
+    raise WeightsError(f"{source.name}: no mirror gave {source.file}: {'; '.join(reasons)}; expected "
+                       f"{source.describe_digest()}; to go on, put the file at {target}")
+
+
+def _fetch_from(url: str, source: WeightSource, part: Path, check: Callable, progress: Progress) -> None:
+    continued = _download(url, source, part, progress)
+    fault = check(part)
+    if fault and continued:  # what was there before may belong to another file: once more, from the start
+        _discard(part)
+        _download(url, source, part, progress)
+        fault = check(part)
+    if fault:
+        _discard(part)
+        raise _MirrorError(fault)
+
+
+def _download(url: str, source: WeightSource, part: Path, progress: Progress) -> bool:
+    """Fill ``part``; True where some of it was there before, or came from more than one answer."""
+    for attempt in range(1, ATTEMPTS):
+        before = _size(part)
+        try:
+            return _transfer(url, source, part, progress) or attempt > 1
+        except _CutError as error:
+            if _size(part) <= before:
+                raise
+            logger.info("%s: %s; continuing", url, error)
+    _transfer(url, source, part, progress)
+    return True
+
+
+def _transfer(url: str, source: WeightSource, part: Path, progress: Progress) -> bool:
+    """One request and its answer; True where it continued what ``part`` held."""
+    offset, headers = _range_to_ask_for(url, source, part)
+    with _open(url, headers) as response:
+        if response.status == 416 and offset:
+            if response.headers.get("Content-Range", "").endswith(f"*/{offset}"):
+                return True
+            _discard(part)
+            return _transfer(url, source, part, progress)
+        offset = _offset_of(response, offset)
+        chunks = _chunks(response)
+        first = next(chunks, b"")
+        if not offset:
+            _refuse_foreign(response, url, first)
+        total = None if response.length is None else offset + len(first) + response.length
+        _refuse_length(total, source.size)
+        if not offset:
+            _remember_origin(part, url, response.headers)
+        total = source.size if total is None else total
+        _write(part, offset, itertools.chain([first], chunks), total, lambda done: progress(source.file, done, total))
+    return offset > 0
+
+
+def _range_to_ask_for(url: str, source: WeightSource, part: Path) -> tuple[int, dict[str, str]]:
+    """Where to continue, and the headers that ask for it; a file that changed meanwhile must not be glued on.
+
+    The server compares If-Range. Without it, or at another mirror, only a digest can vouch for the joint.
+    """
+    offset = _size(part)
+    origin = _origin(part)
+    if offset and origin.get("url") == url and isinstance(origin.get("validator"), str):
+        return offset, {"Range": f"bytes={offset}-", "If-Range": origin["validator"]}
+    if offset and source.digest:
+        return offset, {"Range": f"bytes={offset}-"}
+    return 0, {}
+
+
+def _open(url: str, headers: dict[str, str]):
+    request = urllib.request.Request(url, headers={**_HEADERS, **headers})
+    try:
+        return urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:
+            return error
+        error.close()
+        raise _MirrorError(_one_line(f"HTTP {error.code} {error.reason}")) from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _MirrorError(_reason(error)) from None
+
+
+def _offset_of(response: http.client.HTTPResponse, asked: int) -> int:
+    """Where the body begins in the file: 0 where the server ignored the range."""
+    if response.status == 200:
+        return 0
+    sent = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    if response.status == 206 and sent and int(sent[1]) == asked:
+        return asked
+    raise _MirrorError(f"HTTP {response.status} with another range than the one asked for" if response.status == 206
+                       else f"HTTP {response.status} instead of a file")
+
+
+def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    while True:
+        try:
+            chunk = response.read1(_CHUNK_BYTES)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise _CutError(f"{_reason(error)} in the middle of the file") from None
+        if not chunk:
+            return
+        yield chunk
+
+
+def _refuse_foreign(response: http.client.HTTPResponse, url: str, first: bytes) -> None:
+    found = foreign_content(first)
+    if found is None and response.headers.get_content_type() == "text/html":
+        found = "an HTML page (a login, error or notice page, not the file)"
+    if found:
+        where = f"redirected to {_one_line(response.url)}, which sent" if response.url != url else "sent"
+        raise _MirrorError(f"{where} {found}")
+
+
+def _refuse_length(total: int | None, expected: int | None) -> None:
+    if total is not None and expected is not None and total != expected:
+        kind = "short" if total < expected else "long"
+        raise _MirrorError(f"{kind} body: {total:,} bytes announced, {expected:,} expected")
+
+
+def _write(part: Path, offset: int, chunks: Iterable[bytes], total: int | None, report: Callable[[int], None]) -> None:
+    done = offset
+    with open(part, "ab" if offset else "wb") as file:
+        for chunk in chunks:
+            file.write(chunk)
+            done += len(chunk)
+            report(done)
+            if total is not None and done > total:
+                raise _MirrorError(f"long body: more than the {total:,} bytes expected")
+        file.flush()
+        os.fsync(file.fileno())
+    if total is not None and done < total:
+        raise _CutError(f"short body: the connection ended after {done:,} of {total:,} bytes")
+
+
+def _reason(error: Exception) -> str:
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(cause, TimeoutError):
+        return f"timed out (nothing came for {TIMEOUT_S:g} s)"
+    if isinstance(cause, ssl.SSLError):
+        return f"TLS failure ({_one_line(getattr(cause, 'verify_message', None) or cause.reason or cause)})"
+    if isinstance(cause, socket.gaierror):
+        return "host name not found"
+    if isinstance(cause, ConnectionRefusedError):
+        return "connection refused"
+    return f"connection failed ({_one_line(getattr(cause, 'strerror', None) or cause)})"
+
+
+def _one_line(text: object) -> str:
+    """What a server wrote, fit for a message: one printable line of at most 200 characters."""
+    words = "".join(letter if letter.isprintable() else " " for letter in str(text)).split()
+    return " ".join(words)[:200]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _discard(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _origin_file(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
+def _remember_origin(part: Path, url: str, headers: http.client.HTTPMessage) -> None:
+    """What a later request needs to ask for the rest of this very file (RFC 9110, 13.1.5: no weak tags)."""
+    tag = headers.get("ETag", "")
+    validator = tag if tag.startswith('"') else headers.get("Last-Modified")
+    _discard(part)
+    _origin_file(part).write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
+
+
+def _origin(part: Path) -> dict:
+    try:
+        origin = json.loads(_origin_file(part).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return origin if isinstance(origin, dict) else {}
