@@ -1,0 +1,125 @@
+"""What readers and writers of weights share: checked float32 pairs, ``.npy`` headers, files replaced in one step."""
+
+from __future__ import annotations
+
+import ast
+import math
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from alexnet_keras.errors import WeightsError
+from weights.canonical import Layers
+
+BFLOAT16 = np.dtype([("bfloat16", "<u2")])
+"""How a reader marks bfloat16, which NumPy lacks: the upper 16 bits of a float32."""
+_HEADER_LIMIT = 4096
+
+
+def collect(found: dict[str, dict[str, np.ndarray]], path: Path, size: int) -> Layers:
+    """``{layer: {"kernel", "bias"}}`` as float32 pairs, ordered by layer name; float32 in native order is not copied.
+
+    Raises ``WeightsError`` for a missing kernel or bias, a shape that is neither convolution nor dense, NaN and Inf,
+    and where the arrays hold more bytes than ``size``, the file's: then it shows one array often, to fill the memory.
+    """
+    layers = {}
+    for layer in sorted(found):
+        if not re.fullmatch(r"\w{1,64}", layer, re.ASCII):
+            raise WeightsError(f"{path}: expected a layer's name such as conv1, found {layer[:80]!r}")
+        for role in ("kernel", "bias"):
+            if role not in found[layer]:
+                raise WeightsError(f"{path}: {layer}: expected a kernel and a bias, found no {role}")
+        kernel, bias = found[layer]["kernel"], found[layer]["bias"]
+        _check_shapes(kernel, bias, f"{path}: {layer}")
+        size -= kernel.nbytes + bias.nbytes
+        if size < 0:
+            raise WeightsError(f"{path}: {layer}: expected arrays that fit into the file, found more than its size")
+        layers[layer] = tuple(_finite_float32(array, f"{path}: {layer} {role}")
+                              for role, array in (("kernel", kernel), ("bias", bias)))
+    if not layers:
+        raise WeightsError(f"{path}: expected layers such as conv1, found none")
+    return layers
+
+
+def _check_shapes(kernel: np.ndarray, bias: np.ndarray, place: str) -> None:
+    if kernel.ndim not in (2, 4) or kernel.size == 0:
+        raise WeightsError(f"{place} kernel: expected 4 dimensions (convolution) or 2 (dense), found {kernel.shape}")
+    if bias.ndim != 1 or bias.size == 0:
+        raise WeightsError(f"{place} bias: expected 1 dimension, found {bias.shape}")
+
+
+def _finite_float32(array: np.ndarray, place: str) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):
+        if array.dtype.names:
+            bits = array["bfloat16"].astype(np.uint32)
+            bits <<= 16
+            values = bits.view(np.float32)
+        else:
+            values = array.astype(np.float32, copy=False)
+    first = 0
+    for chunk in np.nditer(values, ["external_loop", "buffered"], order="C", buffersize=1 << 16):
+        finite = np.isfinite(chunk)
+        if not finite.all():
+            position = int(finite.argmin())
+            index = [int(i) for i in np.unravel_index(first + position, values.shape)]
+            raise WeightsError(f"{place}{index}: expected a finite float32, found {chunk[position]}")
+        first += chunk.size
+    return values
+
+
+def read_npy_header(data: memoryview, place: str) -> tuple[tuple[int, ...], bool, str, int]:
+    """Shape, Fortran order, dtype string and length of the header of a ``.npy``; ``place`` begins every error."""
+    if bytes(data[:6]) != b"\x93NUMPY" or len(data) < 12 or data[6] not in (1, 2, 3):
+        raise WeightsError(f"{place}: expected the .npy format, found {bytes(data[:8])!r}")
+    width = 2 if data[6] == 1 else 4
+    start = 8 + width
+    end = start + int.from_bytes(data[8:start], "little")
+    if end > min(len(data), _HEADER_LIMIT):
+        raise WeightsError(f"{place}: .npy header: expected it to end by byte {min(len(data), _HEADER_LIMIT)}, "
+                           f"found a length that ends at {end}")
+    try:
+        header = ast.literal_eval(bytes(data[start:end]).decode("latin-1").strip())
+        shape, fortran, descr = header["shape"], header["fortran_order"], header["descr"]
+    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
+        raise WeightsError(f"{place}: .npy header: expected a dictionary of descr, fortran_order and shape, found "
+                           f"{bytes(data[start:min(end, start + 80)])!r}") from None
+    if not is_shape(shape) or type(fortran) is not bool or type(descr) is not str:
+        raise WeightsError(f"{place}: .npy header: expected a shape, True or False, and a plain dtype, found "
+                           f"{bytes(data[start:min(end, start + 80)])!r}")
+    return shape, fortran, descr, end
+
+
+def is_shape(value: object) -> bool:
+    """Whether ``value`` is a tuple of at most 8 integers from 0 to 2**40: what an array may be asked to be."""
+    return type(value) is tuple and len(value) <= 8 and all(type(n) is int and 0 <= n <= 1 << 40 for n in value)
+
+
+def view_array(data: memoryview, dtype: np.dtype, shape: tuple[int, ...], fortran: bool = False) -> np.ndarray:
+    """``data`` seen as an array; raises ``ValueError`` where its length is not the shape's."""
+    expected = math.prod(shape) * dtype.itemsize
+    if len(data) != expected:
+        raise ValueError(f"expected {expected} bytes for shape {shape} of {dtype.str}, found {len(data)}")
+    return np.ndarray(shape, dtype, buffer=data, order="F" if fortran else "C")
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` that gets ``path``'s name when the block ends well, and vanishes otherwise.
+
+    Raises ``WeightsError`` where the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise WeightsError(f"{path}: expected to write the weights here, found: {error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,65 @@
+"""``.safetensors``, in the names and the order of PyTorch, so that its users can load what was trained here.
+
+A file of ours holds ``conv1.weight`` (out, in / groups, height, width), ``conv1.bias`` (out,) ... ``fc8.weight``
+(out, in), float32, fc6's columns in channel, height, width order; its metadata say so under ``layout``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from alexnet_keras.errors import WeightsError
+from weights.arrays import collect, replaced
+from weights.canonical import Layers, WeightSet, from_channels_first, to_channels_first
+from weights.torch import by_layer
+from weights.wire import map_file
+
+_METADATA = {"format": "pt", "layout": "channels first: kernels OIHW, dense (out, in), fc6 in C,H,W order"}
+_DTYPES = ("F16", "BF16", "F32", "F64")
+_HEADER_LIMIT = 1 << 20
+
+
+def read_safetensors(path: Path) -> WeightSet:
+    """Weights of a ``.safetensors`` in PyTorch's order, in canonical form as float32.
+
+    Tensors are named ``conv1.weight``, ``conv1.bias`` ... or as torchvision names them (``features.0.weight`` ...), and
+    are float16, bfloat16, float32 or float64 (rounded). Raises ``WeightsError``.
+    """
+    path = Path(path)
+    data = map_file(path)
+    length = int.from_bytes(data[:8], "little")
+    if length > _HEADER_LIMIT:  # before the library parses it: it keeps several times the header in memory
+        raise WeightsError(f"{path}: byte 0: expected a header of at most {_HEADER_LIMIT} bytes, found {length}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            tensors = {name: _read_tensor(file, name, path) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path}: safetensors: {' '.join(str(error).split())[:300]}") from None
+    layers = collect(by_layer(tensors, path), path, len(data))
+    return WeightSet(from_channels_first(layers, path), path, "safetensors")
+
+
+def write_safetensors(path: Path, layers: Layers) -> None:
+    """Write canonical layers as float32 in PyTorch's names and order; ``path`` changes in one step.
+
+    :func:`read_safetensors` gives the same bits back. Raises ``WeightsError`` where the file cannot be written.
+    """
+    tensors = {f"{layer}.{role}": np.ascontiguousarray(array, np.float32)
+               for layer, pair in to_channels_first(layers).items()
+               for role, array in zip(("weight", "bias"), pair, strict=True)}
+    with replaced(Path(path)) as temporary:
+        try:
+            save_file(tensors, temporary, _METADATA)
+        except SafetensorError as error:
+            raise OSError(str(error)) from None
+
+
+def _read_tensor(file: safe_open, name: str, path: Path) -> np.ndarray:
+    dtype = file.get_slice(name).get_dtype()
+    if dtype not in _DTYPES:
+        raise WeightsError(f"{path}: tensor {name[:80]!r}: expected one of {', '.join(_DTYPES)}, found {dtype}")
+    return file.get_tensor(name)
