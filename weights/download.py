@@ -94,6 +94,7 @@ def _transfer(url: str, source: WeightSource, part: Path, progress: Progress) ->
     with _open(url, headers) as response:
         if response.status == 416 and offset:
             if response.headers.get("Content-Range", "").endswith(f"*/{offset}"):
+                _refuse_length(offset, source.size)
                 return True
             _discard(part)
             return _transfer(url, source, part, progress)

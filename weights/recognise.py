@@ -14,6 +14,7 @@ from alexnet_keras.errors import WeightsError
 _HEAD_BYTES = 4096
 _LARGEST_READ = 1 << 20
 _MOST_FIELDS = 64
+_FIELD_HEADER_BYTES = 20  # two varints
 _TORCH_LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa850192e")  # torch.save's own number, pickled
 
 _FOREIGN_PREFIXES = (
@@ -149,18 +150,20 @@ def _by_message(file: io.FileIO, size: int) -> str | None:
 def _top_level_fields(file: io.FileIO, size: int) -> Iterator[tuple[int, int]]:
     """(number, wire type) of a protobuf message's first fields; (0, 0), which no message has, where it is none.
 
-    A field that goes beyond the end of the file counts when one before it fitted: a truncated message.
+    Once a field has fitted, one that goes beyond the end of the file is that of a truncated message.
     """
     position = 0
     for index in range(_MOST_FIELDS):
-        if position == size:
+        if position >= size:
             return
         file.seek(position)
-        number, wire, length = _field(file.read(20))
+        header = file.read(_FIELD_HEADER_BYTES)
+        number, wire, length = _field(header)
+        if index and not length and len(header) < _FIELD_HEADER_BYTES:
+            return
         position += length
-        fits = length > 0 and position <= size
-        yield (number, wire) if fits or (index and length) else (0, 0)
-        if not fits:
+        yield (number, wire) if length and (index or position <= size) else (0, 0)
+        if not length:
             return
 
 
