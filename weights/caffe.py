@@ -6,8 +6,6 @@ Field numbers are those of caffe.proto (https://github.com/BVLC/caffe/blob/maste
 from __future__ import annotations
 
 import math
-import re
-import textwrap
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +14,9 @@ import numpy as np
 
 from alexnet_keras.errors import WeightsError
 from alexnet_keras.spec import ALEXNET, FINAL_LAYER, Dropout
+from weights.arrays import read_npy_header, view_array
 from weights.canonical import WeightSet, from_channels_first
+from weights.recognise import foreign_content
 from weights.wire import VARINT, Message, map_file
 
 
@@ -33,13 +33,8 @@ _V0_LAYER = 1
 _DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8
 _LEGACY_SHAPE = {1: "num", 2: "channels", 3: "height", 4: "width"}
 _PUBLIC_NAMES = {layer.name for layer in ALEXNET.layers if not isinstance(layer, Dropout)} | {FINAL_LAYER, "prob"}
-_MOST_LAYERS, _MOST_DIMENSIONS, _LARGEST_MEAN = 10_000, 4, 2048
-_OTHER_FORMATS = {
-    rb"version https://git-lfs": "a Git-LFS pointer (git lfs pull fetches the file itself)",
-    rb"(?i)\s*<(!doctype|html|head|\?xml)": "a web page",
-    rb"\s*(name|layers?|input)\s*[:{]": "a prototxt (the network's description, not its weights)",
-    rb"\x89HDF": "an HDF5 file", rb"PK\x03\x04": "a zip archive", rb"\x1f\x8b": "a gzip archive",
-    rb"\x93NUMPY": "a NumPy array"}
+_MOST_LAYERS, _MOST_DIMENSIONS, _LARGEST_MEAN = 1000, 4, 2048
+_MEAN_DTYPES = {"|u1"} | {order + kind for order in "<>" for kind in ("f2", "f4", "f8")}
 
 
 def read_caffemodel(path: Path) -> WeightSet:
@@ -51,9 +46,7 @@ def read_caffemodel(path: Path) -> WeightSet:
     caffemodel, of the V0 encoding, without weights, or holds NaN or infinity.
     """
     path = Path(path)
-    data = map_file(path)
-    network = Message(path, data, 0, len(data))
-    _refuse_other_formats(network)
+    network = _open(path)
     layers, order = {}, {}
     fields = (field for field in network if field.number in _ENCODINGS)
     for index, field in enumerate(fields):
@@ -69,7 +62,7 @@ def read_caffemodel(path: Path) -> WeightSet:
         if name in _PUBLIC_NAMES:
             order[name] = None
     if not layers:
-        raise network.error(len(data), "a Caffe network with weights", "no layer that has any")
+        raise network.error(network.end, "a Caffe network with weights", "no layer that has any")
     return WeightSet(from_channels_first(layers, path), path, "caffemodel", tuple(order))
 
 
@@ -79,14 +72,8 @@ def read_mean(path: Path) -> np.ndarray:
     Reads a ``.binaryproto`` (a BlobProto) or a plain ``.npy`` of shape (3, H, W) or (3,), told apart by content. Raises
     ``WeightsError`` for anything else, a pickle included, and for values that are no grey levels.
     """
-    path = Path(path)
-    data = map_file(path)
-    blob = Message(path, data, 0, len(data), "mean")
-    if data[:6] == b"\x93NUMPY":
-        mean = _mean_of_npy(path)
-    else:
-        _refuse_other_formats(blob)
-        mean = _read_blob(blob)
+    blob = _open(Path(path), "mean")
+    mean = _read_npy(blob) if blob.data[:6] == b"\x93NUMPY" else _read_blob(blob)
     if mean.ndim == 4 and len(mean) == 1:
         mean = mean[0]
     if mean.ndim not in (1, 3) or len(mean) != 3 or not 0 < min(mean.shape) <= max(mean.shape) <= _LARGEST_MEAN:
@@ -96,11 +83,12 @@ def read_mean(path: Path) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(mean[::-1], 0, -1), np.float32)
 
 
-def _refuse_other_formats(message: Message) -> None:
-    head = message.data[:256]
-    for pattern, what in _OTHER_FORMATS.items():
-        if re.match(pattern, head):
-            raise message.error(0, "Caffe's binary protobuf", what)
+def _open(path: Path, place: str = "") -> Message:
+    data = map_file(path)
+    message = Message(path, data, 0, len(data), place)
+    if foreign := foreign_content(data[:4096]):
+        raise message.error(0, "Caffe's binary protobuf", foreign)
+    return message
 
 
 def _read_layer(layer: Message, encoding: _Encoding) -> tuple[str, tuple[np.ndarray, np.ndarray] | None]:
@@ -117,16 +105,11 @@ def _read_layer(layer: Message, encoding: _Encoding) -> tuple[str, tuple[np.ndar
         raise layer.error(layer.start, "a name and 2 blobs (kernel, bias)",
                           f"name {name!r} and {len(blobs) if len(blobs) < 3 else '3 or more'}")
     kernel, bias = (_read_blob(layer.message(field, f"blobs[{index}]")) for index, field in enumerate(blobs))
-    kernel, bias = _without_padding(kernel), bias.reshape(-1) if bias.size == max(bias.shape) else bias
+    bias = bias.reshape(-1) if bias.size == max(bias.shape) else bias
     if kernel.ndim not in (2, 4) or bias.shape != kernel.shape[:1]:
         raise layer.error(layer.start, "a kernel of 2 or 4 dimensions and a bias for each of its outputs",
                           f"{_times(kernel.shape)} and {_times(bias.shape)}")
     return name, (kernel, bias)
-
-
-def _without_padding(kernel: np.ndarray) -> np.ndarray:
-    """V1 files write the shape of a dense kernel (out, in) as (1, 1, out, in)."""
-    return kernel[0, 0] if kernel.ndim == 4 and kernel.shape[:2] == (1, 1) else kernel
 
 
 def _read_blob(blob: Message) -> np.ndarray:
@@ -144,7 +127,10 @@ def _read_blob(blob: Message) -> np.ndarray:
 
 
 def _read_shape(blob: Message) -> tuple[int, ...]:
-    """The four numbers of V1 or the BlobShape of V2; where both stand, Caffe takes the four."""
+    """The four numbers of V1 or the BlobShape of V2; where both stand, Caffe takes the four.
+
+    V1 writes the shape (out, in) of a dense kernel as (1, 1, out, in).
+    """
     legacy, dimensions = {}, []
     for field in blob:
         if field.number in _LEGACY_SHAPE:
@@ -158,6 +144,7 @@ def _read_shape(blob: Message) -> tuple[int, ...]:
             raise blob.error(field.position, f"at most {_MOST_DIMENSIONS} dimensions", "more")
     if legacy:
         dimensions = [legacy.get(number, 0) for number in _LEGACY_SHAPE]
+        dimensions = dimensions[2:] if dimensions[:2] == [1, 1] else dimensions
     if not dimensions or min(dimensions) < 1:
         raise blob.error(blob.start, "a shape of positive numbers", _times(dimensions) or "none")
     return tuple(dimensions)
@@ -172,15 +159,14 @@ def _check_finite(blob: Message, values: np.ndarray, chunk: int = 1 << 18) -> No
             raise blob.error(blob.start, "finite numbers", f"{values[first]} at value {first}")
 
 
-def _mean_of_npy(path: Path) -> np.ndarray:
+def _read_npy(mean: Message) -> np.ndarray:
+    shape, fortran, descr, start = read_npy_header(memoryview(mean.data), str(mean.path))
+    if descr not in _MEAN_DTYPES:
+        raise mean.error(0, "numbers of dtype u1, f2, f4 or f8", f"dtype {descr[:20]!r}")
     try:
-        mean = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # numpy lets whatever its header parser raises through
-        reason = textwrap.shorten(str(error), 120) or type(error).__name__
-        raise WeightsError(f"{path}: expected a plain .npy array, found one that NumPy refuses: {reason}") from None
-    if mean.dtype.kind not in "fiu":
-        raise WeightsError(f"{path}: expected an array of numbers, found dtype {mean.dtype}")
-    return mean
+        return view_array(memoryview(mean.data)[start:], np.dtype(descr), shape, fortran)
+    except ValueError as error:
+        raise WeightsError(f"{mean.path}: mean, byte {start}: {error}") from None
 
 
 def _times(shape: tuple[int, ...] | list[int]) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from alexnet_keras.errors import WeightsError
+from weights.arrays import replaced
 from weights.canonical import Layers, to_channels_first
 
 _BLOCK_VALUES = 1 << 21
@@ -23,20 +21,9 @@ def write_caffemodel(path: Path, layers: Layers) -> None:
     that ``path`` never holds half a file. :func:`weights.caffe.read_caffemodel` gives the same bits back. Raises
     ``WeightsError`` where the file cannot be written.
     """
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with unfinished.open("wb") as file:
-            for name in layers:
-                _write_layer(file, name, layers)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError as error:
-        raise WeightsError(f"{path}: expected a place to write to, found: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
+    with replaced(Path(path)) as unfinished, unfinished.open("wb") as file:
+        for name in layers:
+            _write_layer(file, name, layers)
 
 
 def _write_layer(file: BinaryIO, name: str, layers: Layers) -> None:

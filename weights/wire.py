@@ -142,9 +142,10 @@ class Message:
 
     def _end_of_run(self, position: int, start: int, width: int) -> int:
         """Where equal tags, each followed by ``width`` bytes, cease; past the message where not even one fits."""
-        size = start - position + width
-        tags = np.ndarray((max(1, (self.end - position) // size), start - position), np.uint8, self.data, position,
-                          (size, 1))
+        size, tag = start - position + width, self.data[position:start]
+        if self.data[position + size:start + size] != tag:
+            return position + size
+        tags = np.ndarray(((self.end - position) // size, len(tag)), np.uint8, self.data, position, (size, 1))
         count, unbroken = 1, True
         while unbroken and count < len(tags):
             same = (tags[count:2 * count] == tags[0]).all(axis=1)

@@ -5,7 +5,11 @@ Layers here are in Caffe's order: ``{name: (kernel OIHW or (out, in), bias)}``, 
 
 from __future__ import annotations
 
+import gzip
+import io
+import pickle
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -40,21 +44,21 @@ def random_layers(seed=0, width=1.0, classes=1000, size=227):
     for name, units in outputs(width, classes).items():
         if name in GEOMETRY:
             kernel, _, _, groups = GEOMETRY[name]
-            shape = (units, inputs // groups, kernel, kernel)
+            sizes = (units, inputs // groups, kernel, kernel)
         else:
-            shape = (units, inputs * _pool5_size(size) ** 2 if name == "fc6" else inputs)
-        scale = (2 / np.prod(shape[1:])) ** 0.5 / (50 if name == "fc8" else 1)
-        values = generator.standard_normal(shape, np.float32) * np.float32(scale)
+            sizes = (units, inputs * _pool5_size(size) ** 2 if name == "fc6" else inputs)
+        scale = (2 / np.prod(sizes[1:])) ** 0.5 / (50 if name == "fc8" else 1)
+        values = generator.standard_normal(sizes, np.float32) * np.float32(scale)
         layers[name] = values, generator.standard_normal(units, np.float32) * np.float32(0.1)
         inputs = units
     return layers
 
 
-def prototxt(variant="alexnet", classes=1000, width=1.0, size=227, batch=1):
-    """The deploy prototxt of BVLC's model zoo for one of the two networks, ReLU and dropout in place."""
+def prototxt(variant="alexnet", classes=1000, width=1.0, size=227, batch=1, last="prob"):
+    """The deploy prototxt of BVLC's model zoo for either network, ReLU and dropout in place, up to ``last``."""
     units, bottom = outputs(width, classes), "data"
     text = [f'name: "{variant}"\ninput: "data"\ninput_shape {{ dim: {batch} dim: 3 dim: {size} dim: {size} }}']
-    for name in ORDERS[variant][1:]:
+    for name in ORDERS[variant][1:ORDERS[variant].index(last) + 1]:
         kind = name.rstrip("0123456789")
         top = bottom if kind in ("relu", "drop") else name
         text.append(f'layer {{ name: "{name}" type: "{TYPES[kind][0]}" bottom: "{bottom}" top: "{top}" '
@@ -133,13 +137,18 @@ def _type(name):
 
 def v1_blob(array):
     """BlobProto with num, channels, height, width, padded with ones in front."""
-    shape = (1,) * (4 - array.ndim) + array.shape
-    return b"".join(integer(1 + axis, size) for axis, size in enumerate(shape)) + packed(5, array)
+    sizes = (1,) * (4 - array.ndim) + array.shape
+    return b"".join(integer(1 + axis, size) for axis, size in enumerate(sizes)) + packed(5, array)
 
 
 def v2_blob(array):
     """BlobProto with data before the shape, as protobuf's own serializer orders them."""
-    return packed(5, array) + delimited(7, packed_integers(1, array.shape))
+    return packed(5, array) + shape(*array.shape)
+
+
+def shape(*dims):
+    """The shape field of a V2 BlobProto."""
+    return delimited(7, packed_integers(1, dims))
 
 
 def varint(value):
@@ -175,3 +184,43 @@ def unpacked(number, values, code="f"):
     """Every value under a tag of its own: wire type 5 for floats ("f"), 1 for doubles ("d")."""
     tag = varint(number << 3 | {"f": 5, "d": 1}[code])
     return b"".join(tag + struct.pack(f"<{code}", value) for value in np.ravel(values))
+
+
+def one_layer(*blobs, name=b"\x0a\x05conv1"):
+    """A V2 network with a single layer of these encoded blobs."""
+    return v2_network([name + b"".join(delimited(7, blob) for blob in blobs)])
+
+
+def one_blob(blob):
+    """A V2 network with a single layer, of this encoded kernel and a sound bias."""
+    return one_layer(blob, v2_blob(np.ones(2)))
+
+
+def shaped(*dims, values=24):
+    """A BlobProto that states this shape and holds that many values."""
+    return packed(5, np.ones(values)) + shape(*dims)
+
+
+def saved(array):
+    """The bytes of a ``.npy`` file."""
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def other_files(network):
+    """What stands under the name of a weight file when a download or a checkout went wrong; packings of ``network``."""
+    yield b""
+    yield b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4" * 64 + b"\nsize 243862418\n"
+    for head in (b"<!DOCTYPE html>", b"<html>", b"\n\n  <!doctype html>", b"<?xml version='1.0'?>", b"<HEAD>"):
+        yield head + b"<title>Sign in</title>" * 40
+    yield from (b'name: "AlexNet"\nlayer {', b"layers {\n  name", b"input: 'data'", b'{"error": "404 Not Found"}')
+    yield from (b"404: Not Found", b"Not Found\n", b"%PDF-1.4\n", b"\x00" * 512, b"\xff" * 512, b"\xff\xd8\xff\xe0JFIF")
+    yield from (b"\x89HDF\r\n\x1a\n" + bytes(600), b"\x89PNG\r\n\x1a\n" + bytes(60))
+    yield from (gzip.compress(network), pickle.dumps({"conv1": [1, 2]}), pickle.dumps([1], 0))
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as members:
+        members.writestr("w.caffemodel", network)
+    yield archive.getvalue()
+    yield from (saved(np.ones((2, 3))), saved(np.array([{"conv1": 1}])))
+    yield from (np.random.default_rng(seed).bytes(1000) for seed in range(20))
