@@ -92,13 +92,16 @@ def _transfer(url: str, source: WeightSource, part: Path, progress: Progress) ->
     """One request and its answer; True where it continued what ``part`` held."""
     offset, headers = _range_to_ask_for(url, source, part)
     with _open(url, headers) as response:
-        if response.status == 416 and offset:
+        begins = _first_byte(response)
+        if offset and begins not in (0, offset):  # there is no more, or this is not what was asked for
             if response.headers.get("Content-Range", "").endswith(f"*/{offset}"):
                 _refuse_length(offset, source.size)
                 return True
             _discard(part)
             return _transfer(url, source, part, progress)
-        offset = _offset_of(response, offset)
+        if begins is None:
+            raise _MirrorError(f"HTTP {response.status} instead of a file")
+        offset = begins
         chunks = _chunks(response)
         first = next(chunks, b"")
         if not offset:
@@ -139,15 +142,12 @@ def _open(url: str, headers: dict[str, str]):
         raise _MirrorError(_reason(error)) from None
 
 
-def _offset_of(response: http.client.HTTPResponse, asked: int) -> int:
-    """Where the body begins in the file: 0 where the server ignored the range."""
+def _first_byte(response: http.client.HTTPResponse) -> int | None:
+    """Where the body begins in the file: 0 where the server ignored the range, None where it holds nothing of it."""
     if response.status == 200:
         return 0
     sent = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    if response.status == 206 and sent and int(sent[1]) == asked:
-        return asked
-    raise _MirrorError(f"HTTP {response.status} with another range than the one asked for" if response.status == 206
-                       else f"HTTP {response.status} instead of a file")
+    return int(sent[1]) if response.status == 206 and sent else None
 
 
 def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:

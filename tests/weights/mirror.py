@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import random
 import re
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
+import weights
+
+FILE = "bvlc_alexnet.caffemodel"
+BODY = b"\x0a\x07AlexNet\x12" + random.Random(0).randbytes(100_000)  # 100,010 bytes that may be a caffemodel
+NPY = b"\x93NUMPY\x01\x00" + bytes(1000)
 LOGIN_PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>Please sign in</body></html>"
 
 
@@ -25,6 +35,7 @@ class Answer:
     etag: str | None = '"v1"'
     last_modified: str | None = None
     accepts_ranges: bool = True
+    range_shift: int = 0  # sends a range that begins so much later than the one asked for
     cut_after: int | None = None
     announces_length: bool = True
     redirect: str | None = None
@@ -85,6 +96,40 @@ def catalogue_of(folder: Path, **entries: dict) -> Path:
     return path
 
 
+class Publisher:
+    """Lays files on a mirror and makes the catalogue point there."""
+
+    def __init__(self, mirror: Mirror, folder: Path, monkeypatch: pytest.MonkeyPatch):
+        self.mirror, self._folder, self._monkeypatch = mirror, folder, monkeypatch
+
+    def __call__(self, *answers: Answer, content: bytes = BODY, **fields) -> str:
+        """Publish ``caffe``, with the digest of ``content``; its URL."""
+        url = self.mirror.serve("/file", *(answers or [Answer(content)]))
+        self._catalogue(caffe={"mirrors": [url], "content": content, **fields})
+        return url
+
+    def without_digest(self, *answers: Answer, size: int | None = None) -> str:
+        """Publish ``tensorflow``; its URL."""
+        url = self.mirror.serve("/npy", *answers)
+        self._catalogue(tensorflow={"mirrors": [url], "size": size})
+        return url
+
+    def _catalogue(self, **entries: dict) -> None:
+        self._monkeypatch.setenv("ALEXNET_KERAS_CATALOG", str(catalogue_of(self._folder, **entries)))
+
+
+@contextlib.contextmanager
+def isolated_mirror(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Publisher]:
+    """Without proxies, the environment's wishes and the weights that lie in the checkout."""
+    for variable in ("ALEXNET_KERAS_OFFLINE", "ALEXNET_KERAS_CATALOG", "http_proxy", "https_proxy", "all_proxy",
+                     "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    (tmp_path / "package").mkdir()
+    monkeypatch.setattr(weights, "__path__", [str(tmp_path / "package")])
+    with Mirror() as mirror:
+        yield Publisher(mirror, tmp_path, monkeypatch)
+
+
 def _handler_of(mirror: Mirror) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):  # noqa: N802
@@ -105,6 +150,7 @@ def _give(handler: BaseHTTPRequestHandler, answer: Answer, asked: Asked) -> None
         handler.end_headers()
         return
     start = _start_of(answer, asked)
+    start = start and start + answer.range_shift
     status = answer.status
     if start is not None and start >= len(answer.body):
         status, body = 416, b""
