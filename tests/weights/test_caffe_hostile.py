@@ -210,6 +210,7 @@ def test_no_file_there(tmp_path, read, name):
 
 @pytest.mark.parametrize(("content", "expected"), [
     (V1[:100], r"byte 35: expected 171 bytes of field 2, found 65 \(truncated\?\)"),
+    (b"\x0a" + b"\xff" * 9 + b"\x02", "byte 1: expected a varint of at most 64 bits, found a longer one"),
     (b"\x0a\x80", r"byte 1: expected a varint of at most 64 bits, found the end \(truncated\?\)"),
     (one_layer(v2_blob(KERNEL), v2_blob(np.array([0, np.nan]))),
      r"layer\[0\] conv1 blobs\[1\], byte \d+: expected finite numbers, found nan at value 1"),
