@@ -67,18 +67,21 @@ class Dropout:
 
 @dataclass(frozen=True)
 class InitialValues:
-    """Where training starts: kernels from N(0, stddev), biases constant.
+    """Where training starts. Biases are constant: ``raised_bias`` in the ``raised`` layers, else 0.
 
-    ``stddev=None`` means PyTorch's default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for kernels and biases alike.
+    ``kernels``: ``"normal"`` draws N(0, stddev), ``hidden_stddev`` in fc6 and fc7 (the paper, Caffe); ``"he"`` draws
+    N(0, sqrt(2 / fan_in)) truncated at two deviations; ``"torch"`` draws kernels and biases alike from
+    U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default.
     """
 
-    stddev: float | None = 0.01
+    kernels: str = "normal"
+    stddev: float = 0.01
     hidden_stddev: float = 0.005
     raised_bias: float = 0.1
     raised: tuple[str, ...] = ("conv2", "conv4", "conv5", "fc6", "fc7")
 
-    def stddev_of(self, layer: str) -> float | None:
-        return self.hidden_stddev if self.stddev is not None and layer in ("fc6", "fc7") else self.stddev
+    def stddev_of(self, layer: str) -> float:
+        return self.hidden_stddev if layer in ("fc6", "fc7") else self.stddev
 
     def bias_of(self, layer: str) -> float:
         return self.raised_bias if layer in self.raised else 0.0
@@ -171,7 +174,7 @@ OWT = Architecture("owt", (
     Convolution("conv4", 256, kernel=3, padding=1),
     Convolution("conv5", 256, kernel=3, padding=1), Pooling("pool5"),
     Dropout("drop6"), Dense("fc6", 4096), Dropout("drop7"), Dense("fc7", 4096)),
-    input_size=224, initial_values=InitialValues(stddev=None))
+    input_size=224, initial_values=InitialValues(kernels="torch"))
 
 VARIANTS = {architecture.name: architecture for architecture in (ALEXNET, CAFFENET, PAPER, OWT)}
 
@@ -221,3 +224,37 @@ TORCHVISION_PREPROCESSING = Preprocessing(
     mean=(0.485 * 255, 0.456 * 255, 0.406 * 255), std=(0.229 * 255, 0.224 * 255, 0.225 * 255))
 PREPROCESSING = {"alexnet": CAFFE_PREPROCESSING, "caffenet": CAFFE_PREPROCESSING,
                  "paper": PAPER_PREPROCESSING, "owt": TORCHVISION_PREPROCESSING}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained. ``drop_epochs``: where the learning rate is divided by ten.
+
+    ``head_multiplier`` is the factor of a new fc8's learning rate in fine-tuning; biases learn at ``bias_multiplier``
+    times their layer's rate and do not decay.
+    """
+
+    name: str
+    batch_size: int
+    epochs: int
+    drop_epochs: tuple[float, ...]
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    bias_multiplier: float = 2.0
+    head_multiplier: float = 1.0
+
+    def __post_init__(self):
+        for name, low, value in (("batch size", 1, self.batch_size), ("epochs", 1, self.epochs)):
+            if not value >= low:
+                raise ConfigurationError(f"{name}: expected at least {low}, found {value}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ConfigurationError(f"lr: expected a positive number, found {self.learning_rate}")
+
+    def rate_at(self, epoch: float) -> float:
+        """The learning rate at a fractional epoch."""
+        return self.learning_rate * 0.1 ** sum(epoch >= drop for drop in self.drop_epochs)
+
+
+# Caffe's solver counts steps of 256: 100,000 of them are 20 epochs of ImageNet, 450,000 are 90.
+CAFFE_RECIPE = Recipe("caffe", batch_size=256, epochs=90, drop_epochs=(20, 40, 60, 80))

@@ -1,0 +1,192 @@
+"""Samples -> batches: the only tf.data code. A batch is a pure function of (seed, step).
+
+Shuffling is a permutation of indices and augmentation is keyed by the sample's place in the stream, so any step can be
+built again without reading what came before it, whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from alexnet_keras import preprocessing as ops
+from alexnet_keras.data.samples import Samples
+from alexnet_keras.errors import ConfigurationError, DataError
+from alexnet_keras.spec import Preprocessing
+
+MOST_BAD_FILES = 0.01
+logger = logging.getLogger(__name__)
+
+
+class Batch(NamedTuple):
+    """``images`` (batch, crop, crop, 3) float32 as the network eats them; ``labels`` (batch,) int32; ``weights``
+    (batch,) float32, 0 for padding and unreadable files, else 1; ``rows`` (batch,) int64 into the samples."""
+
+    images: tf.Tensor
+    labels: tf.Tensor
+    weights: tf.Tensor
+    rows: tf.Tensor
+
+
+@dataclass(frozen=True)
+class Crops:
+    """How a box becomes a region: ``context`` times its size is added on each side; ``square`` keeps the aspect ratio."""
+
+    context: float = 0.1
+    square: bool = True
+
+    def __post_init__(self):
+        if not 0 <= self.context <= 10:
+            raise ConfigurationError(f"context: expected a fraction from 0 to 10, found {self.context}")
+
+
+class Batches:
+    """An iterable of :class:`Batch`. ``TrainingBatches`` shuffles and augments, ``EvaluationBatches`` reads in order.
+
+    An unreadable file stops nothing by itself: its samples get weight 0 and it is named in the log, up to 1% of the
+    files (``DataError`` beyond). ``bad="error"`` raises at the first one, ``bad="mark"`` accepts any number;
+    ``bad_rows`` tells which samples they were.
+    """
+
+    def __init__(self, samples: Samples, preprocessing: Preprocessing, batch_size: int, *, crops: Crops | None = None,
+                 bad: str = "skip", workers: int = 2):
+        if batch_size < 1:
+            raise ConfigurationError(f"batch size: expected at least 1, found {batch_size}")
+        if workers < 1:
+            raise ConfigurationError(f"workers: expected at least 1, found {workers}")
+        self.samples, self.preprocessing, self.batch_size = samples, preprocessing, batch_size
+        self.crops, self.bad, self.workers = crops or Crops(), bad, workers
+        self.unreadable = np.zeros(len(samples), bool)
+        self._paths = tf.constant(samples.paths.astype(str).tolist(), tf.string)
+        self._labels = tf.constant(samples.labels, tf.int32)
+        self._boxes = None if samples.boxes is None else tf.constant(samples.boxes, tf.float32)
+
+    @property
+    def bad_rows(self) -> np.ndarray:
+        """Rows found unreadable so far, ascending (k,) int64."""
+        return np.flatnonzero(self.unreadable)
+
+    def between(self, first_step: int, last_step: int) -> Iterator[Batch]:
+        """Batches of the steps ``first_step <= step < last_step``."""
+        step = first_step
+        while step < last_step:
+            try:
+                for batch in self._dataset(step, last_step):
+                    yield Batch(*batch)
+                    step += 1
+            except tf.errors.OpError as error:
+                self._mark_unreadable(step, error)
+
+    def _dataset(self, first_step: int, last_step: int) -> tf.data.Dataset:
+        readable = tf.constant(~self.unreadable)
+        options = tf.data.Options()
+        options.deterministic = True
+        options.threading.private_threadpool_size = self.workers
+        positions = tf.data.Dataset.range(first_step * self.batch_size, last_step * self.batch_size)
+        return (positions.map(lambda position: self._sample(position, readable), num_parallel_calls=self.workers)
+                .batch(self.batch_size, drop_remainder=True).prefetch(2).with_options(options))
+
+    def _sample(self, position, readable):
+        row, wanted = self._row(position)
+        usable = wanted & readable[row]
+        crop = self.preprocessing.crop
+        image = tf.cond(usable, lambda: self._image(position, row), lambda: tf.zeros((crop, crop, 3)))
+        return image, self._labels[row], tf.cast(usable, tf.float32), row
+
+    def _image(self, position, row):
+        contents = tf.io.read_file(self._paths[row])
+        if self._boxes is None:
+            image = ops.load_image(contents, self.preprocessing)
+        else:
+            image = ops.load_box(contents, self._boxes[row], self.preprocessing, self.crops.context, self.crops.square)
+        return ops.to_network_input(self._window(position, ops.resize(image, self.preprocessing)), self.preprocessing)
+
+    def _row(self, position):
+        """The sample at a place of the stream, and whether it is wanted there (or only fills up a batch)."""
+        raise NotImplementedError
+
+    def _window(self, position, image):
+        """(crop, crop, 3) of the resized image."""
+        raise NotImplementedError
+
+    def _mark_unreadable(self, step: int, error: tf.errors.OpError) -> None:
+        """Find the files of this step that cannot be read, by reading them one by one, and apply the policy to them."""
+        positions = tf.range(step * self.batch_size, (step + 1) * self.batch_size, dtype=tf.int64)
+        found = {}
+        for position in positions:
+            row, wanted = self._row(position)
+            if not wanted or self.unreadable[int(row)]:
+                continue
+            try:
+                self._image(position, row)
+            except tf.errors.OpError as reason:
+                found[str(self.samples.paths[int(row)])] = _reason(reason)
+        if not found:
+            raise DataError(f"{self.samples.split}: step {step} could not be read: {_reason(error)}")
+        for path, reason in found.items():
+            if self.bad == "error":
+                raise DataError(f"{path}: expected a readable image, found: {reason}")
+            logger.warning("%s: skipped, not a readable image: %s", path, reason)
+            self.unreadable |= self.samples.paths == path
+        if self.bad == "skip":
+            self._refuse_too_many()
+
+    def _refuse_too_many(self) -> None:
+        bad, files = len(np.unique(self.samples.paths[self.unreadable])), len(np.unique(self.samples.paths))
+        if bad > MOST_BAD_FILES * files:
+            raise DataError(f"{self.samples.split}: {bad} of {files} image files cannot be read, expected at most "
+                            f"{MOST_BAD_FILES:.0%}; the first is {self.samples.paths[self.bad_rows[0]]}")
+
+
+class TrainingBatches(Batches):
+    """An endless stream: each epoch is a new permutation of all samples, and batches run on across its end."""
+
+    def __init__(self, samples: Samples, preprocessing: Preprocessing, batch_size: int, *, seed: int, augment: bool = True,
+                 **options):
+        super().__init__(samples, preprocessing, batch_size, **options)
+        self.seed, self.augment = seed, augment
+
+    def first_step_of(self, epoch: int) -> int:
+        """The first step that holds no sample of an earlier epoch: ceil(epoch * samples / batch_size)."""
+        return -(-epoch * len(self.samples) // self.batch_size)
+
+    def _row(self, position):
+        epoch, place = position // len(self.samples), position % len(self.samples)
+        seed = tf.stack([tf.cast(self.seed, tf.int64), epoch])
+        return tf.random.experimental.index_shuffle(place, seed, len(self.samples) - 1), True
+
+    def _window(self, position, image):
+        if not self.augment:
+            return ops.center_crop(image, self.preprocessing)
+        return ops.random_crop_and_mirror(image, self.preprocessing, tf.stack([tf.cast(self.seed, tf.int64), position]))
+
+
+class EvaluationBatches(Batches):
+    """Every sample exactly once, in order, centre crop; the last batch is filled up with weight 0."""
+
+    @property
+    def steps(self) -> int:
+        return -(-len(self.samples) // self.batch_size)
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.between(0, self.steps)
+
+    def _row(self, position):
+        return tf.minimum(position, len(self.samples) - 1), position < len(self.samples)
+
+    def _window(self, position, image):
+        return ops.center_crop(image, self.preprocessing)
+
+
+def _reason(error: tf.errors.OpError) -> str:
+    """TensorFlow's message without the graph nodes around it, on one line."""
+    message = str(error.message).split("[[")[0].split("[Op:")[0]
+    return " ".join(message.replace("{{function_node", "").split())[-200:]
