@@ -1,0 +1,1 @@
+"""From any published weight file to a ready network, and back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import math
 import os
 import re
@@ -122,4 +123,5 @@ def replaced(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise WeightsError(f"{path}: expected to write the weights here, found: {error}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()

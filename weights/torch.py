@@ -197,7 +197,7 @@ def _load_legacy(data: memoryview, path: Path) -> object:
         if values[:2] != [_LEGACY_MAGIC, _LEGACY_PROTOCOL][:len(values)]:
             raise WeightsError(f"{path}: {place}: expected PyTorch's, found a pickle that torch.save did not write")
     keys = values[4]
-    if type(keys) is not list or sorted(map(str, keys)) != sorted(storages):
+    if type(keys) is not list or not all(type(key) is str for key in keys) or sorted(keys) != sorted(storages):
         raise WeightsError(f"{path}: storage keys: expected those of the tensors, each once, found others")
     for key in keys:
         size = int.from_bytes(data[position:position + 8], "little")

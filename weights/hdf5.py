@@ -1,0 +1,54 @@
+"""Keras's ``.weights.h5``: read and written with h5py alone, so that no network has to be built first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from alexnet_keras.errors import WeightsError
+from weights.arrays import collect, replaced
+from weights.canonical import Layers, WeightSet
+
+
+def read_weights_h5(path: Path) -> WeightSet:
+    """A ``.weights.h5`` that ``model.save_weights`` of this network, or :func:`write_weights_h5`, wrote.
+
+    Raises ``WeightsError`` naming the file and the layer for what is not such a file.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            if "layers" not in file:
+                raise WeightsError(f"{path}: expected a group named layers, found {', '.join(file) or 'nothing'}")
+            found = {name: _variables(group, f"{path}: {name}") for name, group in file["layers"].items()
+                     if "vars" in group and len(group["vars"])}
+    except (OSError, KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{path}: expected a .weights.h5 file of Keras, found: {' '.join(str(error).split())}") from None
+    return WeightSet(collect(found, path, path.stat().st_size), path, "weights.h5")
+
+
+def write_weights_h5(path: Path, layers: Layers) -> None:
+    """Write ``layers`` so that ``model.load_weights`` of a network of the same shapes reads them."""
+    with replaced(path) as temporary, h5py.File(temporary, "w") as file:
+        for name, arrays in layers.items():
+            group = file.create_group(f"layers/{name}/vars")
+            for index, array in enumerate(arrays):
+                group.create_dataset(str(index), data=np.asarray(array, np.float32))
+
+
+def _variables(group: h5py.Group, place: str) -> dict[str, np.ndarray]:
+    if set(group["vars"]) != {"0", "1"}:
+        raise WeightsError(f"{place}: expected a kernel and a bias, found variables {', '.join(group['vars'])}")
+    return {role: _array(group[f"vars/{index}"], f"{place} {role}") for index, role in enumerate(("kernel", "bias"))}
+
+
+def _array(dataset: h5py.Dataset, place: str) -> np.ndarray:
+    """Plain contiguous floats of this very file: no links to others, no compression that could swell."""
+    plain = isinstance(dataset, h5py.Dataset) and dataset.chunks is None and not dataset.external and not dataset.is_virtual
+    if not plain or dataset.dtype.kind != "f":
+        raise WeightsError(f"{place}: expected plain floating-point numbers, found {dataset}")
+    size = Path(dataset.file.filename).stat().st_size
+    if dataset.size * dataset.dtype.itemsize > size:
+        raise WeightsError(f"{place}: expected at most the file's {size} bytes, found shape {dataset.shape}")
+    return dataset[...]
