@@ -154,7 +154,7 @@ def _draw_image(group: str, waiting: list[str], rng: random.Random) -> tuple[Ima
 def _draw_background(rng: random.Random) -> Image.Image:
     """A dark soft background: two random colours, mixed differently from place to place."""
     size = IMAGE_SIZES[rng.randrange(len(IMAGE_SIZES))]
-    first, second = ([rng.uniform(10, 95) for _ in range(3)] for _ in range(2))
+    first, second = ([rng.uniform(5, 80) for _ in range(3)] for _ in range(2))
     shares = [rng.random() for _ in range(4 * 4)]
     colours = bytes(int(a + share * (b - a)) for share in shares for a, b in zip(first, second, strict=True))
     return Image.frombytes("RGB", (4, 4), colours).resize(size, Image.Resampling.BICUBIC)
@@ -162,8 +162,8 @@ def _draw_background(rng: random.Random) -> Image.Image:
 
 def _draw_paint(size: tuple[int, int], rng: random.Random) -> Image.Image:
     """A light colour that fades a little from corner to corner."""
-    hue, saturation = rng.random(), rng.uniform(0.05, 0.6)
-    shades = [colorsys.hsv_to_rgb(hue, saturation, rng.uniform(0.75, 1)) for _ in range(4)]
+    hue, saturation = rng.random(), rng.uniform(0.05, 0.5)
+    shades = [colorsys.hsv_to_rgb(hue, saturation, rng.uniform(0.85, 1)) for _ in range(4)]
     return Image.frombytes("RGB", (2, 2), bytes(int(255 * level) for shade in shades for level in shade)).resize(size)
 
 
