@@ -86,9 +86,9 @@ def demo_root(group: str, seed: int = 0) -> Path:
         raise ConfigurationError(f"demonstration: expected one of {', '.join(SHAPES)}, found {group!r}")
     home = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"))
     root = home.absolute() / "datasets" / "alexnet_keras" / f"{group}-v{VERSION}-seed{seed}"
-    if root.is_dir():
-        return root
     try:
+        if root.is_dir():
+            return root
         root.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=root.parent, prefix=".unfinished-") as unfinished:
             _write(Path(unfinished, group), group, seed)

@@ -29,12 +29,13 @@ def splits(root: Path) -> tuple[str, ...]:
     splits are the folders that hold folders. Anything else is ``<class>/*``, whose splits are ``train`` and ``val``.
     """
     nested = _nested_splits(root)
-    folders = [] if nested else subfolders(root)
+    if nested:
+        return nested
+    with_images = [name for name in subfolders(root) if image_names(list_folder(Path(root, name)))]
     # Images right under train/ and val/ have no classes, but "train" beside "bus" is a class.
-    if not nested and (all(name.startswith(SPLIT_PREFIXES) for name in folders)
-                       or not any(image_names(list_folder(Path(root, name))) for name in folders)):
+    if all(name.startswith(SPLIT_PREFIXES) for name in with_images):
         raise DataError(f"{root}: expected <split>/<class>/ or <class>/ with images, found neither")
-    return nested or SPLITS
+    return SPLITS
 
 
 def read_folder(root: Path, split: str) -> Samples:

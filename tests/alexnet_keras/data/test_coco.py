@@ -1,47 +1,14 @@
 """The COCO reader, on real files, on small ones made by hand and on files that are not COCO."""
 
-import copy
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
 from alexnet_keras.data.coco import read_coco, splits
 from alexnet_keras.errors import ConfigurationError, DataError
-
-SMALL = {
-    "images": [{"id": 7, "file_name": "b.jpg", "width": 100, "height": 80},
-               {"id": 3, "file_name": "a.jpg", "width": 100, "height": 80}],
-    "categories": [{"id": 90, "name": "toothbrush"}, {"id": 1, "name": "person"}, {"id": 13, "name": "stop sign"}],
-    "annotations": [{"id": 5, "image_id": 7, "category_id": 13, "bbox": [10, 10, 40, 50], "iscrowd": 0},
-                    {"id": 9, "image_id": 3, "category_id": 90, "bbox": [0, 0, 100, 80]},
-                    {"id": 2, "image_id": 7, "category_id": 1, "bbox": [60.5, 20, 39.5, 60], "iscrowd": 0}]}
-
-
-def write(root, dataset=SMALL, split="val2017", files=("a.jpg", "b.jpg")):
-    (root / "annotations").mkdir(parents=True, exist_ok=True)
-    text = dataset if isinstance(dataset, str) else json.dumps(dataset)
-    (root / "annotations" / f"instances_{split}.json").write_text(text)
-    (root / split).mkdir(exist_ok=True)
-    for name in files:
-        (root / split / name).touch()
-    return root
-
-
-def changed(table, index, **fields):
-    dataset = copy.deepcopy(SMALL)
-    dataset[table][index].update(fields)
-    return dataset
-
-
-def without(table, index, field):
-    dataset = copy.deepcopy(SMALL)
-    del dataset[table][index][field]
-    return dataset
+from tests.alexnet_keras.data.coco_files import SMALL, changed, without, write
 
 
 def test_order_labels_and_columns(tmp_path, capfd):
@@ -258,54 +225,3 @@ def test_coco128(shared_data):
     assert len(train) + len(val) == len(large) < len(samples)
     assert large.boxes[:, 2:].min() >= 32
     assert not set(train.paths) & set(val.paths)
-
-
-def places(value, path=()):
-    """Every place of a JSON value, as the keys that lead there."""
-    yield path
-    if isinstance(value, dict | list):
-        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from places(part, (*path, key))
-
-
-ODD = st.sampled_from([10**400, -1, 1, 90, 7, 2**24, "/a.jpg", "b.jpg", "\ud800/\0"])
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | ODD,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["id", "name", "x"]), inner),
-    max_leaves=5)
-
-
-@settings(max_examples=300, deadline=None)
-@given(data=st.data())
-def test_any_change_gives_samples_or_a_data_error(tmp_path_factory, data):
-    dataset = copy.deepcopy(SMALL)
-    for _ in range(data.draw(st.integers(1, 3))):
-        *way, last = data.draw(st.sampled_from(list(places(dataset))[1:]))
-        holder = dataset
-        for key in way:
-            holder = holder[key]
-        if data.draw(st.booleans()):
-            holder[last] = data.draw(JSON)
-        else:
-            del holder[last]
-    root = write(tmp_path_factory.getbasetemp() / "mutated", dataset)
-    try:
-        samples = read_coco(root, "val", min_size=0)
-    except DataError as error:
-        samples, message = None, str(error)
-    if samples is None:
-        assert str(root) in message
-        assert "\n" not in message
-    else:
-        assert len(samples) == len(samples.paths) == len(samples.labels) == len(samples.boxes) > 0
-        assert (samples.boxes[:, 2:] > 0).all()
-        assert samples.labels.max() < len(samples.class_names)
-
-
-@settings(max_examples=100, deadline=None)
-@given(text=st.binary(max_size=60))
-def test_any_bytes_give_a_data_error(tmp_path_factory, text):
-    root = write(tmp_path_factory.getbasetemp() / "bytes")
-    (root / "annotations" / "instances_val2017.json").write_bytes(text)
-    with pytest.raises(DataError):
-        read_coco(root, "val")

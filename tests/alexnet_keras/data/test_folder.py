@@ -87,7 +87,7 @@ def test_links_that_loop_or_lead_nowhere_are_no_images(tmp_path):
     ([], "train", "expected <split>/<class>/ or <class>/ with images"),
     (["a.jpg", "b.jpg"], "train", "expected <split>/<class>/ or <class>/ with images"),
     (["cat/a.txt", "dog/a.txt"], "train", "expected <split>/<class>/ or <class>/ with images"),
-    (["train/a.jpg", "val/a.jpg"], "train", "expected <split>/<class>/ or <class>/ with images"),
+    (["train/a.jpg", "val/a.jpg", "annotations/a.json"], "train", "expected <split>/<class>/ or <class>/ with images"),
     (["cat/a.jpg"], "train", "expected two or more class folders, found cat"),
     (["train/cat/a.jpg"], "train", "train: expected two or more class folders, found cat"),
     (["train/cat/a.jpg", "train/dog/a.txt"], "train", r"train/dog: expected images \(.jpg .*\), found none"),
