@@ -1,4 +1,4 @@
-"""The two layers that AlexNet needs and Keras lacks: local response normalization, and a grouped convolution that trains on a CPU."""
+"""The two layers that AlexNet needs and Keras lacks: local response normalization and a trainable grouped convolution."""
 
 from __future__ import annotations
 

@@ -1,0 +1,110 @@
+"""Frozen features: a network that gives the activations of any layer, and their rows written as they come."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import tensorflow as tf
+
+from alexnet_keras.data.pipeline import Batch
+from alexnet_keras.errors import ConfigurationError, RunError
+
+Sink = Callable[[np.ndarray], None]
+
+
+def feature_extractor(model: keras.Model, layers: str | Iterable[str]) -> keras.Model:
+    """A ``keras.Model`` from images to ``{layer: activations}``, for any public layer names of ``model``.
+
+    conv1-conv5, fc6 and fc7 are taken after their activation, fc8 before the softmax. Raises ``ConfigurationError``
+    that lists the valid names for an unknown one.
+    """
+    names = [layers] if isinstance(layers, str) else list(layers)
+    valid = [layer.name for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    unknown = [name for name in names if name not in valid]
+    if unknown or not names:
+        raise ConfigurationError(f"layer: expected one of {', '.join(valid)}; found {', '.join(unknown) or 'none'}")
+    return keras.Model(model.inputs, {name: model.get_layer(name).output for name in names})
+
+
+def extract(extractor: keras.Model, batches: Iterable[Batch], sinks: Mapping[str, Sink],
+            on_batch: Callable[[int], None] = lambda rows: None) -> None:
+    """Append each sample's activations to its layer's sink, in order, in constant memory.
+
+    Rows of unreadable samples (weight 0, real rows) are NaN; padding is dropped.
+    """
+    step = tf.function(lambda images: extractor(images, training=False))
+    written = 0
+    for batch in batches:
+        rows = batch.rows.numpy()
+        real = int(rows[-1]) + 1 - written if rows[-1] >= written else 0
+        unreadable = batch.weights.numpy()[:real] == 0
+        for name, activations in step(batch.images).items():
+            block = activations.numpy()[:real].astype(np.float32, copy=False)
+            block[unreadable] = np.nan
+            sinks[name](block)
+        written += real
+        on_batch(real)
+
+
+@contextmanager
+def feature_files(paths: Mapping[str, Path], shapes: Mapping[str, tuple[int, ...]]) -> Iterator[dict[str, Sink]]:
+    """Open a file for each layer (``.npy``, or data sets named by layer in one ``.h5``) for blocks of float32 rows.
+
+    The files get their names when the block ends without an error and every row was written; until then, and after any
+    failure, only what was there before is there. ``shapes``: (rows, ...) of each layer's whole array.
+    """
+    partial = {path: path.with_name(f".{path.name}.part") for path in paths.values()}
+    try:
+        with ExitStack() as stack:
+            if next(iter(paths.values())).suffix == ".h5":
+                file = stack.enter_context(h5py.File(next(iter(partial.values())), "w"))
+                writers = {name: _H5Rows(file.create_dataset(name, shape, np.float32)) for name, shape in shapes.items()}
+            else:
+                writers = {name: _NpyRows(stack.enter_context(open(partial[path], "wb")), shapes[name])
+                           for name, path in paths.items()}
+            yield {name: writer.append for name, writer in writers.items()}
+            for name, writer in writers.items():
+                if writer.rows != shapes[name][0]:
+                    raise RunError(f"{paths[name]}: expected {shapes[name][0]} rows of {name}, got {writer.rows}")
+                writer.flush()
+        for path, temporary in partial.items():
+            os.replace(temporary, path)
+    except OSError as error:
+        raise RunError(f"{next(iter(paths.values()))}: cannot be written: {error.strerror or error}") from None
+    finally:
+        for temporary in partial.values():
+            temporary.unlink(missing_ok=True)
+
+
+class _NpyRows:
+    """A ``.npy`` written front to back: on a full disk a plain write fails cleanly, where a memory map would crash."""
+
+    def __init__(self, file, shape: tuple[int, ...]):
+        self.file, self.rows = file, 0
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+
+    def append(self, block: np.ndarray) -> None:
+        self.file.write(np.ascontiguousarray(block, "<f4").data)
+        self.rows += len(block)
+
+    def flush(self) -> None:
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+
+class _H5Rows:
+    def __init__(self, dataset):
+        self.dataset, self.rows = dataset, 0
+
+    def append(self, block: np.ndarray) -> None:
+        self.dataset[self.rows:self.rows + len(block)] = block
+        self.rows += len(block)
+
+    def flush(self) -> None:
+        self.dataset.file.flush()
