@@ -8,7 +8,6 @@ is a run that did not finish.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import platform
 from collections.abc import Iterator
@@ -17,12 +16,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
+from alexnet_keras import __version__
 from alexnet_keras.errors import RunError
+from alexnet_keras.training import Outcome
 
 STEPS_A_LINE = 10
 FILES = ("config.json", "metrics.jsonl", "run.log", "model.keras", "result.json")
-logger = logging.getLogger(__name__)
 
 
 class Run:
@@ -39,13 +40,13 @@ class Run:
         """A callback that appends to ``metrics.jsonl``."""
         return _MetricsLog(self.folder / "metrics.jsonl")
 
-    def finish(self, model: keras.Model, result: dict) -> None:
-        """Save the final weights and then, so that it never describes others, their result."""
+    def finish(self, model: keras.Model, outcome: Outcome) -> None:
+        """Save the final weights, and then the result, so that it never describes others."""
         partial = self.folder / "model.partial.keras"
         with _writing(self.folder / "model.keras"):
             model.save(partial)
             os.replace(partial, self.folder / "model.keras")
-        self._write_json("result.json", result)
+        self._write_json("result.json", {**outcome.evaluation.figures(), "steps": outcome.steps, "finished": outcome.finished})
 
     def _write_json(self, name: str, content: dict) -> None:
         write_json(self.folder / name, content)
@@ -91,15 +92,14 @@ def write_json(path: Path, content: dict) -> None:
 def environment() -> dict:
     """Versions and threads: what a repetition needs to end with the same weights."""
     packages = ("tensorflow", "keras", "numpy")
-    return {"alexnet_keras": version("alexnet_keras"), "python": platform.python_version(),
+    return {"alexnet_keras": __version__, "python": platform.python_version(),
             **{package: version(package) for package in packages},
             "threads": threads(), "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default")}
 
 
 def threads() -> int:
     """How many threads one operation runs on."""
-    import tensorflow as tf
-    return tf.config.threading.get_intra_op_parallelism_threads() or len(os.sched_getaffinity(0))
+    return tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
 
 
 def _next_free(parent: Path, mode: str) -> Path:

@@ -258,3 +258,16 @@ class Recipe:
 
 # Caffe's solver counts steps of 256: 100,000 of them are 20 epochs of ImageNet, 450,000 are 90.
 CAFFE_RECIPE = Recipe("caffe", batch_size=256, epochs=90, drop_epochs=(20, 40, 60, 80))
+PAPER_RECIPE = Recipe("paper", batch_size=128, epochs=90, drop_epochs=(30, 60, 80), bias_multiplier=1.0)
+TORCHVISION_RECIPE = Recipe("torchvision", batch_size=256, epochs=90, drop_epochs=(30, 60), weight_decay=1e-4,
+                            bias_multiplier=1.0)
+RECIPES = {"alexnet": CAFFE_RECIPE, "caffenet": CAFFE_RECIPE, "paper": PAPER_RECIPE, "owt": TORCHVISION_RECIPE}
+
+# The new head alone, on features computed once; then Caffe's fine-tuning example, a tenth of the rate of training.
+HEAD_RECIPE = Recipe("head", batch_size=50, epochs=60, drop_epochs=(45,))
+FINETUNE_RECIPE = Recipe("finetune", batch_size=50, epochs=30, drop_epochs=(20,), learning_rate=0.001,
+                         head_multiplier=10.0)
+
+# The demonstration has a thousandth of ImageNet's images and two minutes: a quarter of the width.
+DEMO_RECIPE = Recipe("demo", batch_size=16, epochs=10, drop_epochs=(8,))
+DEMO_WIDTH = 0.25

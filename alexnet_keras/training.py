@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
 from time import perf_counter
 
 import keras
 import tensorflow as tf
 
-from alexnet_keras.data.pipeline import Batch, TrainingBatches
+from alexnet_keras.data.pipeline import Batch, EvaluationBatches, FeatureBatches, TrainingBatches
 from alexnet_keras.errors import RunError
-from alexnet_keras.evaluation import correct_in_top
+from alexnet_keras.evaluation import Evaluation, correct_in_top, evaluate
 from alexnet_keras.optimizer import MomentumSGD
 from alexnet_keras.spec import FINAL_LAYER, Recipe
 
@@ -24,49 +25,85 @@ def optimizer_for(recipe: Recipe, multipliers: dict[str, float] | None = None) -
     return MomentumSGD(recipe.learning_rate, recipe.momentum, recipe.weight_decay, recipe.bias_multiplier, multipliers)
 
 
-def train(model: keras.Model, batches: TrainingBatches, recipe: Recipe, *, optimizer: MomentumSGD | None = None,
-          callbacks: Iterable[keras.callbacks.Callback] = (), validate: Callable[[], dict] | None = None) -> None:
+@dataclass(frozen=True)
+class Outcome:
+    """What a training run came to: ``finished`` is False if Ctrl-C ended it; ``evaluation`` is of the final weights."""
+
+    finished: bool
+    steps: int
+    evaluation: Evaluation | None
+
+
+def train(model: keras.Model, batches: TrainingBatches | FeatureBatches, recipe: Recipe, *,
+          optimizer: MomentumSGD | None = None, callbacks: Iterable[keras.callbacks.Callback] = (),
+          val_batches: EvaluationBatches | None = None) -> Outcome:
     """Train ``model`` (ending in fc8 or prob) for ``recipe.epochs`` passes over the samples of ``batches``.
 
     Callbacks get ``loss``, ``top1``, ``top5`` (fractions of the batch), ``learning_rate`` and ``images_per_second`` at the
-    end of each step, and the epoch's means with ``val_...`` from ``validate()`` at the end of each epoch. A callback
-    ends the run by setting ``model.stop_training``. Raises ``RunError`` at the first step whose loss is not finite.
+    end of each step, and the epoch's means, with ``val_...`` figures, at the end of each epoch. A callback ends the run by
+    setting ``model.stop_training``; Ctrl-C ends it after the step under way. Raises ``RunError`` at the first step whose
+    loss is not finite.
     """
     optimizer = optimizer or optimizer_for(recipe)
-    step_function = _compiled_step(model, optimizer)
-    calls = keras.callbacks.CallbackList(list(callbacks), model=model)
+    loop = _Loop(model, batches, recipe, optimizer, keras.callbacks.CallbackList(list(callbacks), model=model))
+    evaluation, finished = None, True
     model.stop_training = False
-    calls.on_train_begin()
-    for epoch in range(recipe.epochs):
-        first, last = batches.first_step_of(epoch), batches.first_step_of(epoch + 1)
-        if first == last:
-            continue
-        calls.on_epoch_begin(epoch)
-        logs = _epoch(step_function, batches, first, last, recipe, optimizer, calls, model)
-        if validate and not model.stop_training:
-            logs |= {f"val_{name}": value for name, value in validate().items()}
-        calls.on_epoch_end(epoch, logs)
-        if model.stop_training:
-            break
-    calls.on_train_end()
+    loop.calls.on_train_begin({"epochs": recipe.epochs, "steps": batches.first_step_of(recipe.epochs)})
+    try:
+        for epoch in range(recipe.epochs):
+            evaluation = None
+            logs = loop.epoch(epoch)
+            if val_batches is not None:
+                evaluation = evaluate(model, val_batches)
+                logs |= {f"val_{name}": value for name, value in evaluation.figures().items()}
+            loop.calls.on_epoch_end(epoch, logs)
+            if model.stop_training:
+                break
+    except KeyboardInterrupt:
+        logger.warning("interrupted after %d steps; what was learned so far is kept", loop.steps)
+        finished = False
+    loop.calls.on_train_end()
+    if val_batches is not None and evaluation is None:
+        evaluation = evaluate(model, val_batches)
+    return Outcome(finished, loop.steps, evaluation)
 
 
-def _epoch(step_function, batches, first, last, recipe, optimizer, calls, model) -> dict:
-    sums, began = [0.0] * 4, perf_counter()
-    for step, batch in enumerate(batches.between(first, last), first):
-        calls.on_train_batch_begin(step)
-        rate = recipe.rate_at(step * batches.batch_size / len(batches.samples))
-        optimizer.learning_rate.assign(rate)
-        values = [float(value) for value in step_function(batch)]
+@dataclass
+class _Loop:
+    model: keras.Model
+    batches: TrainingBatches | FeatureBatches
+    recipe: Recipe
+    optimizer: MomentumSGD
+    calls: keras.callbacks.CallbackList
+    steps: int = 0
+
+    def __post_init__(self):
+        self.step_function = _compiled_step(self.model, self.optimizer)
+
+    def epoch(self, epoch: int) -> dict:
+        """The steps of one epoch; returns its means. None where a batch is larger than the data set."""
+        self.calls.on_epoch_begin(epoch)
+        sums, began = [0.0] * 4, perf_counter()
+        first, last = self.batches.first_step_of(epoch), self.batches.first_step_of(epoch + 1)
+        for step, batch in enumerate(self.batches.between(first, last), first):
+            self.calls.on_train_batch_begin(step)
+            rate = self.recipe.rate_at(step * self.batches.batch_size / len(self.batches.samples))
+            values = self._update(step, batch, rate)
+            sums = [total + value for total, value in zip(sums, values, strict=True)]
+            speed = {"images_per_second": sums[3] / (perf_counter() - began), "learning_rate": rate}
+            self.calls.on_train_batch_end(step, _means(values) | speed)
+            if self.model.stop_training:
+                break
+        return _means(sums) | {"images_per_second": sums[3] / (perf_counter() - began)}
+
+    def _update(self, step: int, batch: Batch, rate: float) -> list[float]:
+        self.optimizer.learning_rate.assign(rate)
+        values = [float(value) for value in self.step_function(batch)]
         if not math.isfinite(values[0]):
-            raise RunError(f"step {step}: the loss is {values[0]}, expected a finite number; try a lower learning rate "
-                           f"than {rate:g}")
-        sums = [total + value for total, value in zip(sums, values, strict=True)]
-        speed = {"images_per_second": sums[3] / (perf_counter() - began)}
-        calls.on_train_batch_end(step, _means(values) | speed | {"learning_rate": rate})
-        if model.stop_training:
-            break
-    return _means(sums) | speed
+            raise RunError(f"step {step}: the loss is {values[0]}, expected a finite number; try a lower learning rate than "
+                           f"{rate:g}")
+        self.steps = step + 1
+        return values
 
 
 def _means(sums: list[float]) -> dict:

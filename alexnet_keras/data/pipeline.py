@@ -6,6 +6,7 @@ built again without reading what came before it, whatever the number of threads.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -164,6 +165,31 @@ class TrainingBatches(Batches):
         if not self.augment:
             return ops.center_crop(image, self.preprocessing)
         return ops.random_crop_and_mirror(image, self.preprocessing, tf.stack([tf.cast(self.seed, tf.int64), position]))
+
+
+class FeatureBatches:
+    """Batches of features computed before, (N, ...) float32, shuffled as :class:`TrainingBatches` shuffles images."""
+
+    def __init__(self, features: np.ndarray, samples: Samples, batch_size: int, seed: int):
+        self.features, self.samples, self.batch_size, self.seed = features, samples, batch_size, seed
+        self.usable = ~np.isnan(features.reshape(len(features), -1)[:, 0])
+
+    def first_step_of(self, epoch: int) -> int:
+        """The first step that holds no sample of an earlier epoch."""
+        return -(-epoch * len(self.samples) // self.batch_size)
+
+    def between(self, first_step: int, last_step: int) -> Iterator[Batch]:
+        """Batches of the steps ``first_step <= step < last_step``."""
+        for step in range(first_step, last_step):
+            epochs, places = np.divmod(np.arange(step * self.batch_size, (step + 1) * self.batch_size), len(self.samples))
+            rows = np.array([self._permutation(epoch)[place] for epoch, place in zip(epochs, places, strict=True)])
+            usable = self.usable[rows]
+            yield Batch(tf.constant(np.where(usable[:, None], self.features[rows], 0)),
+                        tf.constant(self.samples.labels[rows], tf.int32), tf.constant(usable, tf.float32), tf.constant(rows))
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019  the two epochs that one batch can touch
+    def _permutation(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng((self.seed, epoch)).permutation(len(self.samples))
 
 
 class EvaluationBatches(Batches):

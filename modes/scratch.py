@@ -1,0 +1,39 @@
+"""Training from scratch: from random initial values to a trained network.
+
+What it is: every weight is learned from your images alone, as in the paper, by stochastic gradient descent with momentum
+and weight decay on random crops and their mirror images. When to use it: with many images (ImageNet has 1.2 million), to
+repeat 2012, or to study how an architecture learns. What to expect: from the paper's small initial values the loss stays
+flat for a while before it falls, and on a few thousand photographs a network of 61 million weights learns them by heart;
+transfer learning does better there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import keras
+
+from alexnet_keras.data.layouts import Dataset
+from alexnet_keras.data.pipeline import EvaluationBatches, TrainingBatches
+from alexnet_keras.evaluation import Evaluation
+from alexnet_keras.pretrained import new_network
+from alexnet_keras.runs import Run
+from alexnet_keras.spec import Architecture, Preprocessing, Recipe
+from alexnet_keras.training import train
+
+
+def scratch(dataset: Dataset, run: Run, *, architecture: Architecture, preprocessing: Preprocessing, recipe: Recipe,
+            seed: int = 0, loading: dict | None = None, callbacks: Iterable[keras.callbacks.Callback] = ()) -> Evaluation:
+    """Train a new network on the train split of ``dataset``, measure it on val, and fill the run folder.
+
+    ``loading``: ``crops`` and ``workers`` of :class:`~alexnet_keras.data.pipeline.Batches`.
+    """
+    train_samples, val_samples = dataset.samples("train"), dataset.samples("val")
+    keras.utils.set_random_seed(seed)
+    model = new_network(architecture, preprocessing, dataset.class_names)
+    batches = TrainingBatches(train_samples, preprocessing, recipe.batch_size, seed=seed, **(loading or {}))
+    val_batches = EvaluationBatches(val_samples, preprocessing, recipe.batch_size, **(loading or {}))
+
+    outcome = train(model, batches, recipe, callbacks=[run.metrics(), *callbacks], val_batches=val_batches)
+    run.finish(model, outcome)
+    return outcome.evaluation
