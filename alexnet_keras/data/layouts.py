@@ -79,7 +79,7 @@ def open_dataset(data: str | Path, layout: str | None = None, *, classes: Iterab
 def recognise(root: Path) -> str:
     """The layout of a folder: coco, imagenet or folder, the first that fits; ``DataError`` if none does."""
     if not os.path.isdir(root):
-        raise DataError(f"{root}: expected a data set's folder, found {'a file' if os.path.exists(root) else 'nothing'}")
+        raise DataError(f"{root}: expected a folder, found {'a file' if os.path.exists(root) else 'nothing'}")
     for layout, (split_names, _) in LAYOUTS.items():
         try:
             split_names(root)

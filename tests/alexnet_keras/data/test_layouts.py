@@ -89,11 +89,11 @@ def test_unknown_layout(tmp_path, paths):
 
 
 def test_a_path_that_is_no_folder(tmp_path):
-    with pytest.raises(DataError, match="absent: expected a data set's folder, found nothing"):
+    with pytest.raises(DataError, match="absent: expected a folder, found nothing"):
         open_dataset(tmp_path / "absent")
-    with pytest.raises(DataError, match="xxx: expected a data set's folder, found nothing"):
+    with pytest.raises(DataError, match="xxx: expected a folder, found nothing"):
         open_dataset(tmp_path / ("x" * 1000))
-    with pytest.raises(DataError, match="file: expected a data set's folder, found a file"):
+    with pytest.raises(DataError, match="file: expected a folder, found a file"):
         open_dataset(write(tmp_path, "file") / "file")
 
 
