@@ -37,14 +37,14 @@ def read_archive(data: memoryview, path: Path) -> dict[str, memoryview]:
             members[name] = _member(data, name, offset, length, start)
             if crc and crc != (found := zlib.crc32(members[name])):  # PyTorch writes 0 for "no checksum"
                 raise ValueError(f"member {name[:80]!r}: expected checksum {crc:08x}, found {found:08x}")
-    except (ValueError, struct.error) as error:
+    except ValueError as error:
         raise WeightsError(f"{path}: zip archive: {error}") from None
     return members
 
 
 def _find_directory(data: memoryview) -> tuple[int, int]:
     tail_start = max(0, len(data) - _END.size - _COMMENT_LIMIT)
-    found = bytes(data[tail_start:]).rfind(b"PK\x05\x06")
+    found = bytes(data[tail_start:]).rfind(b"PK\x05\x06", 0, max(0, len(data) - tail_start - _END.size + 4))
     if found < 0:
         raise ValueError("expected a directory at its end, found none; the file may be cut short")
     *_, size, start, _ = _END.unpack_from(data, tail_start + found)
@@ -56,12 +56,14 @@ def _find_directory(data: memoryview) -> tuple[int, int]:
 
 
 def _read_entry(data: memoryview, position: int, end: int) -> tuple[str, int, int, int, int]:
+    if position + _ENTRY.size > end:
+        raise ValueError(f"directory: expected a member at byte {position}, found its end")
     (signature, _, _, flags, method, _, _, crc, compressed, length, name_length, extra_length, comment_length, _, _, _,
      offset) = _ENTRY.unpack_from(data, position)
     following = position + _ENTRY.size + name_length + extra_length + comment_length
     if signature != b"PK\x01\x02" or following > end:
-        raise ValueError(f"directory: expected a member at byte {position}, found {signature!r} or its end")
-    name = bytes(data[position + _ENTRY.size:position + _ENTRY.size + name_length]).decode("utf-8")
+        raise ValueError(f"directory: expected a member at byte {position}, found {signature!r} or one beyond its end")
+    name = bytes(data[position + _ENTRY.size:position + _ENTRY.size + name_length]).decode("utf-8", "backslashreplace")
     if name.startswith("/") or ".." in name.split("/"):
         raise ValueError(f"member {name[:80]!r}: expected a name inside the archive")
     if method != 0 or compressed != length or flags & 1:

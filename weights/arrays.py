@@ -49,9 +49,9 @@ def collect(found: dict[str, dict[str, np.ndarray]], path: Path, size: int) -> L
 
 def _check_shapes(kernel: np.ndarray, bias: np.ndarray, place: str) -> None:
     if kernel.ndim not in (2, 4) or kernel.size == 0:
-        raise WeightsError(f"{place} kernel: expected 4 dimensions (convolution) or 2 (dense), found {kernel.shape}")
+        raise WeightsError(f"{place} kernel: expected 4 dimensions (convolution) or 2 (dense), none 0, found {kernel.shape}")
     if bias.ndim != 1 or bias.size == 0:
-        raise WeightsError(f"{place} bias: expected 1 dimension, found {bias.shape}")
+        raise WeightsError(f"{place} bias: expected 1 dimension, not 0, found {bias.shape}")
 
 
 def _finite_float32(array: np.ndarray, place: str) -> np.ndarray:

@@ -28,7 +28,9 @@ def read_npz(path: Path) -> WeightSet:
         layer, _, role = name.removesuffix(".npy").rpartition("/")
         if role not in ("kernel", "bias"):
             raise WeightsError(f"{path}: member {name[:80]!r}: expected a name such as conv1/kernel or conv1/bias")
-        found.setdefault(layer, {})[role] = _read_array(member, f"{path}: member {name[:80]!r}")
+        if role in found.setdefault(layer, {}):
+            raise WeightsError(f"{path}: member {name[:80]!r}: expected one array for it, found two")
+        found[layer][role] = _read_array(member, f"{path}: member {name[:80]!r}")
     return WeightSet(collect(found, path, len(data)), path, "npz")
 
 

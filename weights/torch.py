@@ -207,4 +207,6 @@ def _load_legacy(data: memoryview, path: Path) -> object:
                                f"found {size}")
         storages[key].attach(data[position + 8:end], f"{path}: storage {key!r} at byte {position}")
         position = end
+    if position != len(data):
+        raise WeightsError(f"{path}: byte {position}: expected the end of the file, found {len(data) - position} more bytes")
     return values[3]

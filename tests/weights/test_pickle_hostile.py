@@ -50,8 +50,8 @@ CALLS = {  # the standard library's unpickler runs each of these
     "eval": b"cbuiltins\neval\n" + CODE + b"\x85R.",
     "eval by Python 2's name": b"c__builtin__\neval\n" + CODE + b"\x85R.",
     "exec": b"cbuiltins\nexec\n" + CODE + b"\x85R.",
-    "getattr": (b"cbuiltins\ngetattr\ncbuiltins\n__import__\n" + text("os") + b"\x85R" + text("system") + b"\x86R" + COMMAND
-                + b"\x85R."),
+    "getattr": (b"cbuiltins\ngetattr\ncbuiltins\n__import__\n" + text("os") + b"\x85R" + text("system") + b"\x86R"
+                + COMMAND + b"\x85R."),
     "map": b"cbuiltins\nlist\ncbuiltins\nmap\n" + SYSTEM + b"](" + COMMAND + b"e\x86R\x85R.",
     "a dotted name": b"\x80\x04\x8c\x08argparse\x8c\x0a_os.system\x93" + COMMAND + b"\x85R.",
     "a dotted name of an allowed module": (b"\x80\x04\x8c\x0bcollections\x8c\x10_sys.modules.get\x93" + text("os")
