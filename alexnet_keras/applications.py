@@ -29,7 +29,7 @@ def AlexNet(include_top=True, weights=None, input_tensor=None, input_shape=None,
         weights: None (initial values by the variant's recipe), a name of the catalogue (``caffe``, ``caffenet``,
             ``tensorflow``, ``torchvision``, ``onnx``), or the path of any weight file that :mod:`weights` reads.
         input_tensor: a Keras tensor to build upon; input_shape: (height, width, channels), by default (227, 227, 3), or
-            (224, 224, 3) for owt. The smallest is 67 pixels, 63 for owt.
+            (224, 224, 3) for owt. The smallest is 67 pixels, 63 for owt; without the top, None is any size.
         pooling: None, ``"avg"`` or ``"max"`` over space, only without the top.
         classes: units of fc8. Published weights have 1000; others need ``skip=("fc8",)``.
         classifier_activation: of the layer ``prob``; None leaves it out, and the output is fc8's logits.
@@ -42,14 +42,17 @@ def AlexNet(include_top=True, weights=None, input_tensor=None, input_shape=None,
     """
     if weights is not None and not isinstance(weights, str | os.PathLike):
         raise ConfigurationError(f"weights: expected None, a name or a path, found {weights!r}")
+    if skip and weights is None:
+        raise ConfigurationError(f"skip: {', '.join(skip)} would have no effect without weights")
     _check_top(include_top, pooling, classes)
     source = None if weights is None else open_source(weights)
     architecture = named_architecture(variant or "alexnet") if source is None else source.architecture(variant)
     preprocessing = (source and source.preprocessing) or PREPROCESSING.get(architecture.name, CAFFE_PREPROCESSING)
-    inputs = _inputs(input_tensor, input_shape, architecture)
+    inputs = _inputs(input_tensor, input_shape, architecture, include_top)
     model = build(architecture, inputs, classes, include_top, pooling, classifier_activation, name)
     model.architecture = architecture
-    model.preprocessing = preprocessing.for_input(min(inputs.shape[1], inputs.shape[2]))
+    sizes = inputs.shape[1:3]
+    model.preprocessing = preprocessing if None in sizes else preprocessing.for_input(min(sizes))
     model.class_names = tuple(name for _, name in imagenet_classes()) if classes == 1000 else ()
     if source is not None:
         top = () if include_top else ("fc6", "fc7", FINAL_LAYER)
@@ -101,10 +104,12 @@ def _check_top(include_top, pooling, classes) -> None:
         raise ConfigurationError(f"classes: expected a positive integer, found {classes!r}")
 
 
-def _inputs(input_tensor, input_shape, architecture: Architecture):
-    if input_tensor is not None:
-        return input_tensor if keras.backend.is_keras_tensor(input_tensor) else keras.Input(tensor=input_tensor)
-    shape = input_shape or (architecture.input_size, architecture.input_size, 3)
-    if len(shape) != 3 or not all(isinstance(size, int) and size > 0 for size in shape):
+def _inputs(input_tensor, input_shape, architecture: Architecture, include_top: bool):
+    if input_tensor is not None and not keras.backend.is_keras_tensor(input_tensor):
+        raise ConfigurationError(f"input_tensor: expected a Keras tensor, found {type(input_tensor).__name__}")
+    default = (architecture.input_size, architecture.input_size, 3)
+    shape = tuple(input_shape or default) if input_tensor is None else input_tensor.shape[1:]
+    known = shape if include_top else [size for size in shape[:2] if size is not None] + [*shape[2:]]
+    if len(shape) != 3 or not all(isinstance(size, int) and size > 0 for size in known):
         raise ConfigurationError(f"input_shape: expected (height, width, channels) of positive integers, found {shape}")
-    return keras.Input(shape)
+    return keras.Input(shape) if input_tensor is None else input_tensor

@@ -55,7 +55,7 @@ class GroupedConv2D(keras.layers.Conv2D):
 
     def __init__(self, filters, kernel_size, padding=0, **kwargs):
         self.padding_pixels = padding
-        super().__init__(filters, kernel_size, padding="valid", **kwargs)
+        super().__init__(filters, kernel_size, padding="valid", **{**kwargs, "data_format": "channels_last"})
 
     def call(self, inputs):
         pad = (self.padding_pixels, self.padding_pixels)

@@ -25,9 +25,9 @@ def build(architecture: Architecture, inputs, classes=1000, include_top=True, po
           classifier_activation="softmax", name=None) -> keras.Model:
     """The network of ``architecture`` on ``inputs``, a Keras tensor (batch, height, width, channels) float32.
 
-    Returns a functional model whose output is (batch, classes) with the top, else pool5 (batch, 6, 6, 256) at 227,
-    or its mean or maximum over space with ``pooling="avg" | "max"``. Raises ``ConfigurationError`` for an input that
-    some layer would shrink to nothing.
+    Height and width may be None without the top. Returns a functional model whose output is (batch, classes) with the
+    top, else pool5 (batch, 6, 6, 256) at 227, or its mean or maximum over space with ``pooling="avg" | "max"``. Raises
+    ``ConfigurationError`` for an input that some layer would shrink to nothing.
     """
     x = inputs
     for spec in architecture.layers:
@@ -35,17 +35,18 @@ def build(architecture: Architecture, inputs, classes=1000, include_top=True, po
             if not include_top:
                 break
             if len(x.shape) == 4:
-                x = keras.layers.Flatten(name="flatten")(x)
+                x = _flatten(x)
         _refuse_too_small(spec, x.shape, inputs.shape)
         x = _layer(spec, architecture, x)(x)
     if include_top:
-        x = x if len(x.shape) == 2 else keras.layers.Flatten(name="flatten")(x)
+        x = x if len(x.shape) == 2 else _flatten(x)
         x = keras.layers.Dense(classes, name=FINAL_LAYER, **_initializers(architecture.initial_values, FINAL_LAYER,
                                                                           fan_in=x.shape[-1]))(x)
         if classifier_activation is not None:
             x = keras.layers.Activation(classifier_activation, dtype="float32", name="prob")(x)
     elif pooling is not None:
-        x = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}[pooling]()(x)
+        x = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}[pooling](
+            data_format="channels_last")(x)
     return AlexNetModel(keras.utils.get_source_inputs(inputs), x, name=name or architecture.name)
 
 
@@ -59,12 +60,16 @@ def _layer(spec, architecture: Architecture, x) -> keras.layers.Layer:
         case Normalization(name, depth_radius, bias, alpha, beta):
             return LocalResponseNormalization(depth_radius, bias, alpha, beta, name=name)
         case Pooling(name, size, stride):
-            return keras.layers.MaxPooling2D(size, stride, name=name)
+            return keras.layers.MaxPooling2D(size, stride, data_format="channels_last", name=name)
         case Dense(name, units):
             return keras.layers.Dense(units, activation=architecture.activation, name=name,
                                       **_initializers(initial, name, fan_in=x.shape[-1]))
         case Dropout(name, rate):
             return keras.layers.Dropout(rate, name=name)
+
+
+def _flatten(x):
+    return keras.layers.Flatten(data_format="channels_last", name="flatten")(x)
 
 
 def _initializers(initial: InitialValues, layer: str, fan_in: int) -> dict:
@@ -79,6 +84,6 @@ def _initializers(initial: InitialValues, layer: str, fan_in: int) -> dict:
 
 def _refuse_too_small(spec, shape, input_shape) -> None:
     window = {Convolution: lambda s: s.kernel - 2 * s.padding, Pooling: lambda s: s.size}.get(type(spec))
-    if window and min(size for size in shape[1:3] if size is not None) < window(spec):
+    if window and any(size is not None and size < window(spec) for size in shape[1:3]):
         raise ConfigurationError(f"input_shape: {spec.name} needs at least {window(spec)} pixels and gets "
                                  f"{shape[1]}x{shape[2]} from an input of {input_shape[1]}x{input_shape[2]}")
