@@ -19,6 +19,7 @@ import keras
 import tensorflow as tf
 
 from alexnet_keras import __version__
+from alexnet_keras.data.demo import DEMONSTRATIONS
 from alexnet_keras.errors import RunError
 from alexnet_keras.training import Outcome
 
@@ -46,7 +47,8 @@ class Run:
         with _writing(self.folder / "model.keras"):
             model.save(partial)
             os.replace(partial, self.folder / "model.keras")
-        self._write_json("result.json", {**outcome.evaluation.figures(), "steps": outcome.steps, "finished": outcome.finished})
+        self._write_json("result.json", {
+            **outcome.evaluation.figures(), "steps": outcome.steps, "finished": outcome.finished})
 
     def _write_json(self, name: str, content: dict) -> None:
         write_json(self.folder / name, content)
@@ -72,6 +74,22 @@ def new_run(folder: Path | None, mode: str, overwrite: bool = False) -> Run:
     for name in found:
         (folder / name).unlink()
     return Run(folder)
+
+
+def data_of(folder: Path) -> dict:
+    """The data options of a run, as its config records them: ``data``, ``layout``, ``classes``, ``min_size`` and crops."""
+    path = folder / "config.json"
+    try:
+        recorded = json.loads(path.read_text(encoding="utf-8"))["data"]
+        demonstration = recorded["name"] if recorded["name"] in DEMONSTRATIONS else None
+        options = {"data": demonstration or recorded["root"], "layout": recorded["layout"]}
+        if recorded["layout"] == "coco":
+            options |= {"classes": recorded["classes"], "min_size": recorded["min_size"], **recorded["crops"]}
+        return options
+    except OSError:
+        raise RunError(f"{folder}: expected a run folder, or --data; found no config.json") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: expected the config of a run, found: {error!r}") from None
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -268,6 +268,6 @@ HEAD_RECIPE = Recipe("head", batch_size=50, epochs=60, drop_epochs=(45,))
 FINETUNE_RECIPE = Recipe("finetune", batch_size=50, epochs=30, drop_epochs=(20,), learning_rate=0.001,
                          head_multiplier=10.0)
 
-# The demonstration has a thousandth of ImageNet's images and two minutes: a quarter of the width.
+# The demonstration has a thousandth of ImageNet's images and two minutes.
+DEMO_ARCHITECTURE = ALEXNET.widened(0.25, units=0.125)
 DEMO_RECIPE = Recipe("demo", batch_size=16, epochs=10, drop_epochs=(8,))
-DEMO_WIDTH = 0.25

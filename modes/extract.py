@@ -111,6 +111,7 @@ def _description(source, paths, shapes, dataset, parts, bad_rows, loading) -> di
     return {
         "variant": source.model.architecture.name, "weights": source.describe(),
         "preprocessing": asdict(source.model.preprocessing), "crops": crops and asdict(crops),
-        "layers": {name: {"file": path.name, "shape": list(shapes[name]), "dtype": "float32"} for name, path in paths.items()},
+        "layers": {name: {"file": path.name, "shape": list(shapes[name]), "dtype": "float32"}
+                   for name, path in paths.items()},
         "data": {"name": dataset.name, "layout": dataset.layout, "splits": {part.split: len(part) for part in parts}},
         "bad_rows": bad_rows, "environment": environment()}

@@ -18,7 +18,7 @@ from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.data.pipeline import EvaluationBatches, FeatureBatches, TrainingBatches
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.errors import ConfigurationError
-from alexnet_keras.evaluation import Evaluation, evaluate
+from alexnet_keras.evaluation import Evaluation
 from alexnet_keras.features import extract
 from alexnet_keras.model import AlexNetModel
 from alexnet_keras.pretrained import Pretrained, new_network

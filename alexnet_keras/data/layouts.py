@@ -20,12 +20,16 @@ LAYOUTS = {
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set found, not yet read. ``layout``: coco, imagenet or folder. ``split_names``: train before val."""
+    """A data set found, not yet read. ``layout``: coco, imagenet or folder. ``split_names``: train before val.
+
+    ``chosen``: the options that chose among its samples.
+    """
 
     name: str
     layout: str
     root: Path
     split_names: tuple[str, ...]
+    chosen: dict
     _read: Callable[[str], Samples] = field(repr=False, compare=False)
     _known: dict[str, Samples] = field(default_factory=dict, repr=False, compare=False)
 
@@ -42,6 +46,13 @@ class Dataset:
                                     f"classes of {other.split}, found {len(samples.class_names)} others")
             self._known[split] = samples
         return self._known[split]
+
+    def describe(self) -> dict:
+        """What a run's config records of its data, JSON-ready: all that :func:`open_dataset` needs, and what it found."""
+        return {"name": self.name, "root": str(self.root), "layout": self.layout, **self.chosen,
+                "class_names": list(self.class_names),
+                "samples": {samples.split: len(samples) for samples in self._known.values()},
+                "skipped": {samples.split: samples.skipped for samples in self._known.values() if samples.skipped}}
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -73,7 +84,7 @@ def open_dataset(data: str | Path, layout: str | None = None, *, classes: Iterab
     elif classes is not None or min_size != coco.MIN_SIZE:
         raise ConfigurationError(f"{'min_size' if classes is None else 'classes'}: chooses objects of a coco data set; "
                                  f"{root} is {layout}, where it would have no effect")
-    return Dataset(name, layout, root, split_names(root), lambda split: read(root, split, **options))
+    return Dataset(name, layout, root, split_names(root), options, lambda split: read(root, split, **options))
 
 
 def recognise(root: Path) -> str:

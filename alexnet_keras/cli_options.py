@@ -1,0 +1,104 @@
+"""The options that several commands share, by their conventional names, and how an error leaves the program."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from alexnet_keras.errors import AlexNetError, ConfigurationError
+
+BAD_INPUT, INTERRUPTED = 2, 130
+DEMONSTRATIONS = ("demo", "demo-new")
+VARIANT_NAMES = ("alexnet", "caffenet", "paper", "owt")
+
+
+def command(group: click.Group, **settings) -> Callable:
+    """``group.command`` whose expected failures are one line on stderr and exit code 2, never a traceback."""
+    def decorate(function):
+        @functools.wraps(function)
+        def run(**options):
+            prepare()
+            try:
+                function(**options)
+            except AlexNetError as error:
+                click.echo(f"error: {error}", err=True)
+                sys.exit(BAD_INPUT)
+            except KeyboardInterrupt:
+                click.echo("interrupted", err=True)
+                sys.exit(INTERRUPTED)
+        return group.command(context_settings={"show_default": True}, **settings)(run)
+    return decorate
+
+
+def prepare() -> None:
+    """Before TensorFlow is imported: its chatter off, and its oneDNN kernels on, faster on every CPU that has AVX2."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+def options(*decorators: Callable) -> Callable:
+    """Several click options as one decorator, shown in the order given."""
+    def decorate(function):
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+    return decorate
+
+
+def data_options(default: str | None) -> Callable:
+    """``--data`` and what chooses and cuts its samples."""
+    shown = default if default else "the run's own"
+    return options(
+        click.option("--data", default=default, show_default=shown, metavar="demo|demo-new|PATH", help="The data set."),
+        click.option("--format", "layout", type=click.Choice(["coco", "imagenet", "folder"]),
+                     help="Layout of PATH.  [default: recognised]"),
+        click.option("--classes", multiple=True, metavar="NAME", help="COCO: only these classes (repeatable)."),
+        click.option("--min-size", type=float, help="COCO: pixels of a box's shorter side.  [default: 32]"),
+        click.option("--context", type=float, help="COCO: fraction of a box added on each side.  [default: 0.1]"),
+        click.option("--square/--no-square", default=None, help="COCO: square regions or the boxes' own shape.  "
+                                                               "[default: square]"),
+        click.option("--workers", type=int, default=2, metavar="N", help="Loader threads."))
+
+
+weights_option = click.option("--weights", metavar="NAME|PATH|RUN",
+                              help="demo, a name of the catalogue, a weight file or a run.  "
+                                   "[default: demo on demonstration data, else caffe]")
+variant_option = click.option("--variant", type=click.Choice(VARIANT_NAMES), help="Which AlexNet.")
+partial_option = click.option("--partial", is_flag=True, help="Accept weights that lack layers.")
+seed_option = click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="Of all randomness.")
+output_option = click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER",
+                             help="Run folder.  [default: runs/<mode>-<n>]")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")
+
+
+def batch_size_option(default: int | None = None) -> Callable:
+    """``--batch-size``; without a default the recipe's."""
+    return click.option("--batch-size", type=int, default=default, show_default=str(default) if default else "the recipe's",
+                        metavar="N", help="Images a step.")
+
+
+def open_data(data: str, layout, classes, min_size, context, square, workers) -> tuple:
+    """The data set and the keywords of its batches, from the options of :func:`data_options`.
+
+    Raises ``ConfigurationError`` for an option that would have no effect on this layout.
+    """
+    from alexnet_keras.data.layouts import open_dataset
+    from alexnet_keras.data.pipeline import Crops
+    chosen = {"classes": classes or None, "min_size": min_size}
+    dataset = open_dataset(data, layout, **{name: value for name, value in chosen.items() if value is not None})
+    cut = {name: value for name, value in (("context", context), ("square", square)) if value is not None}
+    if cut and dataset.layout != "coco":
+        raise ConfigurationError(f"{'/'.join(cut)}: cuts objects out of a coco data set; {data} is {dataset.layout}, where it "
+                                 "would have no effect")
+    return dataset, {"crops": Crops(**cut), "workers": workers}
+
+
+def default_weights(weights: str | None, data: str) -> str:
+    """``demo`` knows nothing but the demonstration; everything else starts from Caffe's weights."""
+    return weights or ("demo" if data in DEMONSTRATIONS else "caffe")
