@@ -31,7 +31,7 @@ class LocalResponseNormalization(keras.layers.Layer):
 
         def gradient(upstream):
             denominator = self.bias + self.alpha * tf.linalg.matmul(x * x, window)
-            scaled = upstream * tf.pow(denominator, -self.beta)
+            scaled = upstream * tf.exp(-self.beta * tf.math.log(denominator))  # vectorized, where tf.pow is not
             return scaled - 2 * self.alpha * self.beta * x * tf.linalg.matmul(scaled * x / denominator, window)
         return tf.nn.local_response_normalization(x, self.depth_radius, self.bias, self.alpha, self.beta), gradient
 
@@ -58,13 +58,22 @@ class GroupedConv2D(keras.layers.Conv2D):
         super().__init__(filters, kernel_size, padding="valid", **{**kwargs, "data_format": "channels_last"})
 
     def call(self, inputs):
-        pad = (self.padding_pixels, self.padding_pixels)
-        parts = zip(tf.split(inputs, self.groups, -1),
+        parts = zip(tf.split(self._padded(inputs), self.groups, -1),
                     tf.split(keras.ops.convert_to_tensor(self.kernel), self.groups, -1),
                     tf.split(keras.ops.convert_to_tensor(self.bias), self.groups), strict=True)
         return tf.concat([
-            self.activation(tf.nn.bias_add(tf.nn.conv2d(x, kernel, self.strides, [(0, 0), pad, pad, (0, 0)]), bias))
+            self.activation(tf.nn.bias_add(tf.nn.conv2d(x, kernel, self.strides, self._padding_rule), bias))
             for x, kernel, bias in parts], -1)
+
+    @property
+    def _padding_rule(self) -> str:
+        """SAME where that is what the pixels mean: oneDNN has no backward pass for padding given in pixels."""
+        same = self.strides == (1, 1) and all(2 * self.padding_pixels + 1 == size for size in self.kernel_size)
+        return "SAME" if same else "VALID"
+
+    def _padded(self, inputs):
+        pad = (self.padding_pixels, self.padding_pixels)
+        return inputs if self._padding_rule == "SAME" or not any(pad) else tf.pad(inputs, [(0, 0), pad, pad, (0, 0)])
 
     def compute_output_shape(self, input_shape):
         batch, height, width, channels = input_shape

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ml_dtypes  # noqa: F401 - the library finds bfloat16 only once this has registered it with NumPy
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
