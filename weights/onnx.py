@@ -43,10 +43,11 @@ def read_onnx(path: Path) -> WeightSet:
     graphs = model.records(_GRAPH, "graph")
     if len(graphs) != 1:
         raise model.error("an ONNX model with one graph", f"{len(graphs)} graphs")
-    nodes = [_Node(node) for node in graphs[0].records(_NODE, "node")]
-    initializers = _Initializers(graphs[0].records(_INITIALIZER, "initializer"))
+    graph, = graphs
+    nodes = [_Node(node) for node in graph.records(_NODE, "node")]
+    initializers = _Initializers(graph.records(_INITIALIZER, "initializer"))
     found = {layer: _read_parameters(node, nodes, initializers)
-             for layer, node in _weighted_nodes(nodes, graphs[0]).items()}
+             for layer, node in _weighted_nodes(nodes, graph).items()}
     size = len(data) + sum(map(len, initializers.files.values()))
     return WeightSet(from_channels_first(collect(found, path, size), path), path, "onnx", _layer_order(nodes))
 
@@ -116,6 +117,7 @@ class _Initializers:
         return self._arrays[name]
 
     def _read(self, tensor: _Record) -> np.ndarray:
+        tensor.message = tensor.message.within(repr(tensor.text(_NAME)[:80]))
         kind, raw = tensor.integer(_DATA_TYPE), tensor.fields.get(_RAW_DATA)
         if kind not in _DTYPES:
             raise tensor.error("data_type FLOAT, FLOAT16, BFLOAT16 or DOUBLE", kind)
@@ -140,7 +142,7 @@ class _Initializers:
         location, offset, length = (entries.get(key, "") for key in ("location", "offset", "length"))
         plain = all((text or "0").isdecimal() and len(text) < 16 for text in (offset, length))
         file = os.path.realpath(os.path.join(folder, location)) if location.isprintable() else ""
-        if not plain or not Path(file).is_relative_to(folder):
+        if not plain or file == folder or not Path(file).is_relative_to(folder):
             raise tensor.error("external data in the file's own folder, with an offset and a length",
                                f"{location!r}, {offset!r}, {length!r}")
         if file not in self.files:
