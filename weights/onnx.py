@@ -147,8 +147,10 @@ class _Initializers:
                                f"{location!r}, {offset!r}, {length!r}")
         if file not in self.files:
             self.files[file] = map_file(Path(file))
-        start = int(offset or 0)
-        return memoryview(self.files[file])[start:start + int(length) if length else None]
+        data = memoryview(self.files[file])[int(offset or 0):]
+        if int(length or 0) > len(data):
+            raise tensor.error(f"{length} bytes in {location!r}", len(data))
+        return data[:int(length)] if length else data
 
 
 def _weighted_nodes(nodes: list[_Node], graph: _Record) -> dict[str, _Node]:
