@@ -39,7 +39,7 @@ def evaluate(model: keras.Model, batches: Iterable[Batch],
              on_batch: Callable[[int], None] = lambda images: None) -> Evaluation:
     """Run ``model`` (ending in fc8 or prob) over ``batches``; ``on_batch`` is told the images of each batch."""
     classes = model.get_layer(FINAL_LAYER).units
-    step = _compiled_step(keras.Model(model.inputs, model.get_layer(FINAL_LAYER).output), classes)
+    step = _compiled_step(keras.Model(model.input, model.get_layer(FINAL_LAYER).output), classes)
     sums, confusion, began = np.zeros(4), np.zeros((classes, classes), np.int64), perf_counter()
     for batch in batches:
         batch_sums, batch_confusion = step(batch)
@@ -55,9 +55,9 @@ def evaluate(model: keras.Model, batches: Iterable[Batch],
 
 
 def correct_in_top(k: int, logits, labels):
-    """1.0 where fewer than ``k`` classes score higher than the label's: (batch,) float32. Ties count against it."""
+    """1.0 where fewer than ``k`` others score as high as the label: (batch,) float32. Ties and NaN count against it."""
     own = tf.gather(logits, labels, axis=1, batch_dims=1)[:, None]
-    not_lower = tf.reduce_sum(tf.cast(logits >= own, tf.int32), axis=1)
+    not_lower = tf.reduce_sum(tf.cast(~(logits < own), tf.int32), axis=1)
     return tf.cast(not_lower <= k, tf.float32)
 
 

@@ -29,7 +29,7 @@ def feature_extractor(model: keras.Model, layers: str | Iterable[str]) -> keras.
     unknown = [name for name in names if name not in valid]
     if unknown or not names:
         raise ConfigurationError(f"layer: expected one of {', '.join(valid)}; found {', '.join(unknown) or 'none'}")
-    return keras.Model(model.inputs, {name: model.get_layer(name).output for name in names})
+    return keras.Model(model.input, {name: model.get_layer(name).output for name in names})
 
 
 def extract(extractor: keras.Model, batches: Iterable[Batch], sinks: Mapping[str, Sink],

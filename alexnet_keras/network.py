@@ -47,7 +47,8 @@ def build(architecture: Architecture, inputs, classes=1000, include_top=True, po
     elif pooling is not None:
         x = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}[pooling](
             data_format="channels_last")(x)
-    return AlexNetModel(keras.utils.get_source_inputs(inputs), x, name=name or architecture.name)
+    sources = keras.utils.get_source_inputs(inputs)
+    return AlexNetModel(sources[0] if len(sources) == 1 else sources, x, name=name or architecture.name)
 
 
 def _layer(spec, architecture: Architecture, x) -> keras.layers.Layer:

@@ -116,7 +116,7 @@ def _compiled_step(model: keras.Model, optimizer: MomentumSGD):
 
     The loss is divided by the batch size, not by the weights, so a skipped file takes its part of the step with it.
     """
-    network = keras.Model(model.inputs, model.get_layer(FINAL_LAYER).output)
+    network = keras.Model(model.input, model.get_layer(FINAL_LAYER).output)
     optimizer.build(model.trainable_variables)
 
     @tf.function
