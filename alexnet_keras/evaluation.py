@@ -57,8 +57,8 @@ def evaluate(model: keras.Model, batches: Iterable[Batch],
 def correct_in_top(k: int, logits, labels):
     """1.0 where fewer than ``k`` others score as high as the label: (batch,) float32. Ties and NaN count against it."""
     own = tf.gather(logits, labels, axis=1, batch_dims=1)[:, None]
-    not_lower = tf.reduce_sum(tf.cast(~(logits < own), tf.int32), axis=1)
-    return tf.cast(not_lower <= k, tf.float32)
+    lower = tf.reduce_sum(tf.cast(logits < own, tf.int32), axis=1)
+    return tf.cast(tf.shape(logits)[1] - lower <= k, tf.float32)
 
 
 def _compiled_step(network: keras.Model, classes: int):

@@ -1,0 +1,104 @@
+"""Accuracy figures against NumPy by hand."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from alexnet_keras.data.pipeline import Batch, EvaluationBatches
+from alexnet_keras.evaluation import correct_in_top, evaluate
+from tests.alexnet_keras.tiny import picture_files, samples_of, tiny_model
+
+CLASSES = 7
+
+
+def passing_on():
+    """A network whose logits are its input."""
+    inputs = keras.Input((CLASSES,))
+    logits = keras.layers.Dense(CLASSES, name="fc8", kernel_initializer="identity")(inputs)
+    return keras.Model(inputs, keras.layers.Softmax(name="prob")(logits))
+
+
+def batches(logits, labels, weights, size=4):
+    rows = np.arange(len(labels))
+    for start in range(0, len(labels), size):
+        part = slice(start, start + size)
+        yield Batch(tf.constant(logits[part]), tf.constant(labels[part], tf.int32), tf.constant(weights[part], tf.float32),
+                    tf.constant(rows[part]))
+
+
+def test_figures_by_hand():
+    generator = np.random.default_rng(0)
+    logits = generator.standard_normal((90, CLASSES), np.float32)
+    labels, weights = generator.integers(0, CLASSES - 1, 90), generator.integers(0, 2, 90)  # the last class never occurs
+    told = []
+    found = evaluate(passing_on(), batches(logits, labels, weights), told.append)
+
+    kept, own = weights == 1, np.arange(90)
+    rank = (logits > logits[own, labels][:, None]).sum(1)[kept]
+    confusion = np.zeros((CLASSES, CLASSES), int)
+    np.add.at(confusion, (labels[kept], logits.argmax(1)[kept]), 1)
+    per_class = [(logits[kept & (labels == c)].argmax(1) == c).mean() for c in range(CLASSES - 1)]
+    log_sums = np.log(np.exp(logits.astype(np.float64)).sum(1))
+    assert found.images == kept.sum() == sum(told)
+    assert found.top1 == pytest.approx((rank == 0).mean())
+    assert found.top5 == pytest.approx((rank < 5).mean())
+    assert found.mean_per_class == pytest.approx(np.mean(per_class))
+    assert found.loss == pytest.approx((log_sums - logits[own, labels])[kept].mean(), rel=1e-5)
+    np.testing.assert_array_equal(found.confusion, confusion)
+
+
+def test_unbalanced_classes_count_alike_in_the_mean_per_class():
+    logits = np.eye(CLASSES, dtype=np.float32)[[0] * 9 + [2]]
+    found = evaluate(passing_on(), batches(logits, np.array([0] * 9 + [1]), np.ones(10)))
+    assert (found.top1, found.mean_per_class) == (pytest.approx(0.9), 0.5)
+
+
+@pytest.mark.parametrize(("logits", "label", "hits"), [
+    ([3, 2, 1, 0, -1, -2, -3], 0, (1, 1)), ([3, 2, 1, 0, -1, -2, -3], 4, (0, 1)), ([3, 2, 1, 0, -1, -2, -3], 5, (0, 0)),
+    ([3, 3, 1, 0, -1, -2, -3], 0, (0, 1)), ([3, 3, 1, 0, -1, -2, -3], 1, (0, 1)),  # a tie for the first place
+    ([5, 4, 3, 2, 1, 1, 0], 4, (0, 0)),  # a tie for the fifth
+    ([0] * CLASSES, 0, (0, 0)), ([np.nan] * CLASSES, 0, (0, 0)), ([1, np.nan, 0, 0, 0, 0, 0], 0, (0, 1)),
+    ([np.inf, 0, 0, 0, 0, 0, 0], 0, (1, 1)), ([np.inf] * 6 + [0], 0, (0, 0))])
+def test_ties_and_nan_count_against_the_label(logits, label, hits):
+    logits = tf.constant([logits], tf.float32)
+    assert tuple(float(correct_in_top(k, logits, tf.constant([label]))[0]) for k in (1, 5)) == hits
+
+
+def test_a_network_of_nan_is_not_right():
+    logits = np.full((4, CLASSES), np.nan, np.float32)
+    found = evaluate(passing_on(), batches(logits, np.arange(4), np.ones(4)))
+    assert (found.top1, found.top5) == (0, 0)
+
+
+def test_no_readable_image_at_all():
+    found = evaluate(passing_on(), batches(np.zeros((4, CLASSES), np.float32), np.arange(4), np.zeros(4)))
+    assert (found.images, found.top1, found.mean_per_class, found.loss) == (0, 0, 0, 0)
+
+
+def test_figures_are_json_and_hold_no_array():
+    logits = np.eye(CLASSES, dtype=np.float32)
+    figures = evaluate(passing_on(), batches(logits, np.arange(CLASSES), np.ones(CLASSES))).figures()
+    assert set(json.loads(json.dumps(figures))) == {
+        "top1", "top5", "mean_per_class", "loss", "images", "seconds", "images_per_second"}
+    assert (figures["top1"], figures["images"]) == (1, CLASSES)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 20])
+def test_every_image_counts_once_whatever_the_batch_size(tmp_path, batch_size):
+    samples, model = samples_of(picture_files(tmp_path, 7)), tiny_model(size=67)
+    rule = model.preprocessing
+    found = evaluate(model, EvaluationBatches(samples, rule, batch_size))
+    assert found.images == found.confusion.sum() == 7
+    np.testing.assert_array_equal(found.confusion.sum(1), np.bincount(samples.labels, minlength=5))
+    whole = evaluate(model, EvaluationBatches(samples, rule, 7))
+    np.testing.assert_array_equal(found.confusion, whole.confusion)
+    assert found.loss == pytest.approx(whole.loss, rel=1e-5)
+
+
+def test_dropout_does_not_act():
+    model = tiny_model()
+    data = [Batch(tf.ones((4, 67, 67, 3)) * 50, tf.constant([0, 1, 2, 3]), tf.ones(4), tf.range(4, dtype=tf.int64))]
+    assert evaluate(model, data).loss == evaluate(model, data).loss
