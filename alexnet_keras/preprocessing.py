@@ -32,10 +32,13 @@ def load_box(contents, box, preprocessing: Preprocessing, context: float, square
     size = tf.cond(is_jpeg, lambda: tf.io.extract_jpeg_shape(contents)[:2], lambda: tf.shape(whole)[:2])
     start, end = _region(box, context, square)
     inside_start, inside_end = tf.clip_by_value(start, 0, size - 1), tf.clip_by_value(end, 1, size)
-    window = tf.concat([inside_start, inside_end - inside_start], 0)
 
     def jpeg():
-        return tf.image.decode_and_crop_jpeg(contents, window, channels=3, dct_method="INTEGER_ACCURATE")
+        # two columns more on each side: at its edges a decoder would guess the neighbours of subsampled colours
+        left, right = tf.maximum(inside_start[1] - 2, 0), tf.minimum(inside_end[1] + 2, size[1])
+        window = tf.stack([inside_start[0], left, inside_end[0] - inside_start[0], right - left])
+        decoded = tf.image.decode_and_crop_jpeg(contents, window, channels=3, dct_method="INTEGER_ACCURATE")
+        return decoded[:, inside_start[1] - left:inside_end[1] - left]
 
     def other():
         return whole[inside_start[0]:inside_end[0], inside_start[1]:inside_end[1]]

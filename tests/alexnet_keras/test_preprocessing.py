@@ -1,0 +1,233 @@
+"""Images against Pillow (decoding, antialiased resizing), OpenCV (Caffe's resizing) and slicing by hand."""
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from alexnet_keras import preprocessing as ops
+from alexnet_keras.spec import CAFFE_PREPROCESSING, PAPER_PREPROCESSING, TORCHVISION_PREPROCESSING, Preprocessing
+from tests.alexnet_keras.tiny import encoded, picture
+
+MEAN = np.float32(CAFFE_PREPROCESSING.mean)
+PICTURE = picture(0, 61, 83)
+NOISE = np.random.default_rng(0).integers(0, 256, (120, 140, 3), np.uint8)
+
+
+def decoded(contents):
+    """Grey levels as this project decodes them; subtracting and adding the mean again rounds in the sixth digit."""
+    return (ops.load_image(contents, CAFFE_PREPROCESSING) + MEAN).numpy()
+
+
+def by_pillow(contents):
+    return np.asarray(Image.open(io.BytesIO(contents)).convert("RGB"))
+
+
+def photographs(shared_data, every):
+    """(bytes, Pillow's pixels) of real photographs of ImageNet."""
+    paths = sorted((shared_data / "imagenet_sample" / "val").glob("*/*"))[::every]
+    assert len(paths) >= 5
+    for path in paths:
+        contents = path.read_bytes()
+        yield contents, by_pillow(contents)
+
+
+def test_real_photographs_decode_as_pillow_does(shared_data):
+    for contents, pixels in photographs(shared_data, every=6):
+        np.testing.assert_allclose(decoded(contents), pixels, atol=1e-4)
+
+
+def test_warp_is_opencvs_bilinear_resize_within_one_grey_level(shared_data):
+    """The largest difference of any pixel and channel; seen 0.75, which is OpenCV's fixed-point rounding."""
+    for contents, pixels in photographs(shared_data, every=6):
+        found = ops.resize(ops.load_image(contents, CAFFE_PREPROCESSING), CAFFE_PREPROCESSING) + MEAN
+        theirs = cv2.resize(pixels, (256, 256), interpolation=cv2.INTER_LINEAR)
+        assert abs(found - theirs).numpy().max() <= 1
+
+
+def pillow_short_side(pixels, target=256):
+    """torchvision's Resize(256): the longer side is truncated to whole pixels."""
+    height, width = pixels.shape[:2]
+    size = (target, target * height // width) if width <= height else (target * width // height, target)
+    channels = [Image.fromarray(pixels[..., c].astype(np.float32)).resize(size, Image.Resampling.BILINEAR) for c in range(3)]
+    return np.stack(channels, -1), np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+
+
+@pytest.mark.parametrize("rule", [TORCHVISION_PREPROCESSING, PAPER_PREPROCESSING])
+def test_short_side_is_pillows_antialiased_resize_within_one_grey_level(shared_data, rule):
+    """The largest difference of any pixel and channel: 0.05 in floating point, 1 from Pillow's 8-bit images."""
+    for contents, pixels in photographs(shared_data, every=9):
+        found = (ops.resize(ops.load_image(contents, rule), rule) + np.float32(rule.mean)).numpy()
+        exact, rounded = pillow_short_side(pixels)
+        assert found.shape == exact.shape
+        assert abs(found - exact).max() <= 0.05
+        assert abs(found - rounded).max() <= 1.001
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 200), (200, 300), (375, 500), (256, 256), (257, 999), (100, 101)])
+def test_short_side_keeps_the_aspect_ratio_as_torchvision_counts_it(height, width):
+    image = tf.zeros((height, width, 3))
+    assert tuple(ops.resize(image, TORCHVISION_PREPROCESSING).shape) == pillow_short_side(
+        np.zeros((height, width, 3), np.uint8))[1].shape
+
+
+def rotated():
+    """An EXIF block that asks viewers to turn the picture; the published networks never saw one turned."""
+    exif = Image.Exif()
+    exif[0x112] = 6
+    return exif
+
+
+@pytest.mark.parametrize("options", [
+    *({"subsampling": s, "quality": q} for s in (0, 1, 2) for q in (30, 90)), {"progressive": True}, {"exif": rotated()}])
+@pytest.mark.parametrize("image", [PICTURE, NOISE])
+def test_jpeg_decodes_as_pillow_does(image, options):
+    contents = encoded(image, **options)
+    np.testing.assert_allclose(decoded(contents), by_pillow(contents), atol=1e-4)
+
+
+def test_grey_jpeg():
+    contents = encoded(Image.fromarray(PICTURE).convert("L"))
+    np.testing.assert_allclose(decoded(contents), by_pillow(contents), atol=1e-4)
+
+
+@pytest.mark.parametrize("transform", [0, 2])
+def test_cmyk_jpeg_of_adobe_is_inverted(transform):
+    """Pillow writes CMYK as Adobe does, inverted and marked; with transform 2 the same bytes mean YCCK."""
+    image = np.dstack([255 - PICTURE, np.broadcast_to(np.arange(83, dtype=np.uint8), (61, 83))])
+    contents = encoded(Image.fromarray(image, "CMYK"), quality=95)
+    marker = b"Adobe\x00d\x00\x00\x00\x00"
+    assert contents.count(marker + b"\x00") == 1
+    contents = contents.replace(marker + b"\x00", marker + bytes([transform]))
+    assert abs(decoded(contents) - by_pillow(contents)).max() <= 1.001
+    if transform == 0:
+        expected = PICTURE * (1 - np.arange(83)[:, None] / 255)
+        assert abs(decoded(contents) - expected).mean() < 3
+
+
+def palette():
+    return Image.fromarray(PICTURE).quantize(16)
+
+
+@pytest.mark.parametrize("image", [
+    Image.fromarray(PICTURE), Image.fromarray(PICTURE).convert("L"), Image.fromarray(PICTURE).convert("1"), palette(),
+    Image.fromarray(PICTURE).convert("LA"), Image.fromarray(np.dstack([PICTURE, NOISE[:61, :83, 0]]))],
+    ids=["RGB", "grey", "1 bit", "palette", "grey and alpha", "RGBA"])
+def test_png_decodes_as_pillow_does(image):
+    contents = encoded(image, "PNG")
+    np.testing.assert_allclose(decoded(contents), by_pillow(contents), atol=1e-4)
+
+
+def test_alpha_is_dropped_and_not_blended():
+    clear = np.dstack([PICTURE, np.zeros((61, 83), np.uint8)])
+    np.testing.assert_allclose(decoded(encoded(clear, "PNG")), PICTURE, atol=1e-4)
+    np.testing.assert_allclose(decoded(encoded(palette(), "PNG", transparency=3)), palette().convert("RGB"), atol=1e-4)
+
+
+def test_sixteen_bit_png_keeps_the_upper_eight():
+    grey = np.arange(61 * 83, dtype=np.uint16).reshape(61, 83) * 12
+    np.testing.assert_allclose(decoded(encoded(grey, "PNG")), np.repeat(grey[..., None] >> 8, 3, -1), atol=1e-4)
+    colour = cv2.imencode(".png", PICTURE[..., ::-1].astype(np.uint16) * 257)[1].tobytes()
+    np.testing.assert_allclose(decoded(colour), PICTURE, atol=1e-4)
+
+
+@pytest.mark.parametrize(("image", "file_format"), [(PICTURE, "BMP"), (palette(), "GIF")])
+def test_other_formats(image, file_format):
+    contents = encoded(image, file_format)
+    np.testing.assert_allclose(decoded(contents), by_pillow(contents), atol=1e-4)
+
+
+@pytest.mark.parametrize("contents", [
+    b"", b"hello", encoded(PICTURE)[:-40], encoded(PICTURE)[:-1], encoded(PICTURE)[:300], encoded(PICTURE, "PNG")[:-900],
+    encoded(PICTURE, "TIFF"), b"\xff\xd8\xff\xe0" + bytes(500)])
+def test_what_is_no_whole_image_raises(contents):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        ops.load_image(contents, CAFFE_PREPROCESSING)
+
+
+def box_of(contents, box, context=0.0, square=False):
+    return ops.load_box(contents, tf.constant(box, tf.float32), CAFFE_PREPROCESSING, context, square).numpy()
+
+
+@pytest.mark.parametrize("contents", [*(encoded(NOISE, quality=80, subsampling=s) for s in (0, 1, 2)),
+                                      encoded(NOISE, "PNG")], ids=["4:4:4", "4:2:2", "4:2:0", "PNG"])
+@pytest.mark.parametrize("box", [(10, 20, 30, 40), (33, 47, 51, 70), (16, 16, 32, 32), (0, 0, 140, 120), (101, 70, 39, 50),
+                                 (1, 1, 1, 1), (7, 9, 100, 3), (32, 40, 64, 17)])
+def test_the_part_that_is_decoded_is_that_of_the_whole(contents, box):
+    x, y, width, height = box
+    np.testing.assert_array_equal(
+        box_of(contents, box), ops.load_image(contents, CAFFE_PREPROCESSING)[y:y + height, x:x + width])
+
+
+@pytest.mark.parametrize(("box", "context", "square", "rows", "columns"), [  # the image is 120 x 140
+    ((40, 30, 20, 10), 0.0, False, (30, 40), (40, 60)), ((40, 30, 20, 10), 0.1, False, (29, 41), (38, 62)),
+    ((40, 30, 20, 10), 0.0, True, (25, 45), (40, 60)), ((40, 30, 20, 10), 0.5, True, (15, 55), (30, 70)),
+    ((0, 0, 20, 10), 0.5, False, (-5, 15), (-10, 30)), ((130, 10, 10, 100), 0.0, True, (10, 110), (85, 185)),
+    ((0, 0, 140, 120), 0.1, True, (-24, 144), (-14, 154)), ((10.4, 20.4, 0.2, 0.3), 0.0, False, (20, 21), (10, 11))])
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
+def test_region_of_a_box_and_what_leaves_the_image_is_exactly_the_mean(box, context, square, rows, columns, file_format):
+    contents = encoded(NOISE, file_format)
+    whole = ops.load_image(contents, CAFFE_PREPROCESSING).numpy()
+    margin = 60
+    framed = np.pad(whole, [(margin, margin), (margin, margin), (0, 0)])
+    expected = framed[margin + rows[0]:margin + rows[1], margin + columns[0]:margin + columns[1]]
+    np.testing.assert_array_equal(box_of(contents, box, context, square), expected)
+
+
+SMALL = Preprocessing(crop=7, resize_to=12)
+COORDINATES = np.stack(np.broadcast_arrays(*np.ogrid[:12, :15], 0.0), -1).astype(np.float32)
+
+
+@pytest.mark.parametrize(("size", "crop", "start"), [((12, 15), 7, (2, 4)), ((12, 12), 12, (0, 0)), ((13, 12), 12, (0, 0)),
+                                                     ((256, 256), 227, (14, 14)), ((256, 341), 224, (16, 58))])
+def test_center_crop_leaves_the_smaller_part_above_and_left(size, crop, start):
+    image = np.random.default_rng(0).random((*size, 3), np.float32)
+    rule = Preprocessing(crop=crop, resize_to=max(12, crop))
+    np.testing.assert_array_equal(
+        ops.center_crop(image, rule), image[start[0]:start[0] + crop, start[1]:start[1] + crop])
+
+
+def test_random_crops_are_uniform_and_half_of_them_mirrored():
+    def one(index):
+        return ops.random_crop_and_mirror(tf.constant(COORDINATES), SMALL, tf.stack([7, index]))
+    windows = tf.function(lambda: tf.map_fn(one, tf.range(2000), fn_output_signature=tf.float32))().numpy()
+    tops, lefts, rights = windows[:, 0, 0, 0].astype(int), windows[:, 0, 0, 1], windows[:, 0, -1, 1]
+    mirrored, lefts = lefts > rights, np.minimum(lefts, rights).astype(int)
+    for window, top, left, flipped in zip(windows, tops, lefts, mirrored, strict=True):
+        expected = COORDINATES[top:top + 7, left:left + 7]
+        np.testing.assert_array_equal(window, expected[:, ::-1] if flipped else expected)
+    counts = np.zeros((6, 9, 2))
+    np.add.at(counts, (tops, lefts, mirrored.astype(int)), 1)
+    mean = 2000 / counts.size
+    assert ((counts - mean) ** 2 / mean).sum() < 161  # chi-squared with 107 degrees of freedom: 0.1% lie above
+    assert counts[0].any()
+    assert counts[5].any()
+
+
+def test_random_crop_depends_on_its_seed_alone():
+    def crop(seed):
+        return ops.random_crop_and_mirror(tf.constant(COORDINATES), SMALL, tf.constant(seed)).numpy()
+    np.testing.assert_array_equal(crop((3, 4)), crop((3, 4)))
+    assert len({crop((3, index)).tobytes() for index in range(20)}) > 10
+    assert len({crop((index, 3)).tobytes() for index in range(20)}) > 10
+
+
+@pytest.mark.parametrize(("height", "width"), [(12, 15), (12, 12), (7, 7)])
+def test_ten_crops_by_hand(height, width):
+    image = np.random.default_rng(0).random((height, width, 3), np.float32)
+    top, left = (height - 7) // 2, (width - 7) // 2
+    five = [image[:7, :7], image[:7, width - 7:], image[height - 7:, :7], image[height - 7:, width - 7:],
+            image[top:top + 7, left:left + 7]]
+    np.testing.assert_array_equal(ops.ten_crops(image, SMALL), five + [crop[:, ::-1] for crop in five])
+
+
+@pytest.mark.parametrize("rule", [CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING])
+def test_network_input_by_hand_and_back(rule):
+    grey_levels = PICTURE.astype(np.float32)
+    found = ops.to_network_input(tf.constant(grey_levels - np.float32(rule.mean)), rule).numpy()
+    expected = (grey_levels - np.float64(rule.mean)) / np.float64(rule.std)
+    np.testing.assert_allclose(found, expected[..., ::-1] if rule.channel_order == "BGR" else expected, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(ops.from_network_input(found[None], rule)[0], grey_levels, atol=1e-3)
