@@ -15,18 +15,19 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_keras.errors import WeightsError
-from weights.canonical import Layers
+from weights.canonical import Layers, from_channels_first
 
 BFLOAT16 = np.dtype([("bfloat16", "<u2")])
 """How a reader marks bfloat16, which NumPy lacks: the upper 16 bits of a float32."""
 _HEADER_LIMIT = 4096
 
 
-def collect(found: dict[str, dict[str, np.ndarray]], path: Path, size: int) -> Layers:
-    """``{layer: {"kernel", "bias"}}`` as float32 pairs, ordered by layer name; float32 in native order is not copied.
+def collect(found: dict[str, dict[str, np.ndarray]], path: Path, size: int, channels_first: bool = False) -> Layers:
+    """``{layer: {"kernel", "bias"}}`` in canonical form as float32, by layer name; what is so already is not copied.
 
-    Raises ``WeightsError`` for a missing kernel or bias, a shape that is neither convolution nor dense, NaN and Inf,
-    and where the arrays hold more bytes than ``size``, the file's: then it shows one array often, to fill the memory.
+    ``channels_first``: the arrays are in PyTorch's order. Raises ``WeightsError`` for a missing kernel or bias, a shape
+    that is neither convolution nor dense, NaN and Inf, and where the arrays hold more bytes than ``size``, the file's:
+    then it shows one array often, to fill the memory.
     """
     layers = {}
     for layer in sorted(found):
@@ -35,15 +36,18 @@ def collect(found: dict[str, dict[str, np.ndarray]], path: Path, size: int) -> L
         for role in ("kernel", "bias"):
             if role not in found[layer]:
                 raise WeightsError(f"{path}: {layer}: expected a kernel and a bias, found no {role}")
-        kernel, bias = found[layer]["kernel"], found[layer]["bias"]
+        kernel, bias = layers[layer] = found[layer]["kernel"], found[layer]["bias"]
         _check_shapes(kernel, bias, f"{path}: {layer}")
         size -= kernel.nbytes + bias.nbytes
         if size < 0:
             raise WeightsError(f"{path}: {layer}: expected arrays that fit into the file, found more than its size")
-        layers[layer] = tuple(_finite_float32(array, f"{path}: {layer} {role}")
-                              for role, array in (("kernel", kernel), ("bias", bias)))
     if not layers:
         raise WeightsError(f"{path}: expected layers such as conv1, found none")
+    if channels_first:  # before float32, so that fc6, which this copies, is copied as small as it is stored
+        layers = from_channels_first(layers, path)
+    for layer in layers:
+        kernel, bias = layers[layer]
+        layers[layer] = (_finite_float32(kernel, f"{path}: {layer} kernel"), _finite_float32(bias, f"{path}: {layer} bias"))
     return layers
 
 
@@ -62,15 +66,21 @@ def _finite_float32(array: np.ndarray, place: str) -> np.ndarray:
             values = bits.view(np.float32)
         else:
             values = array.astype(np.float32, copy=False)
-    first = 0
-    for chunk in np.nditer(values, ["external_loop", "buffered"], order="C", buffersize=1 << 16):
+    if _first_not_finite(values, order="K") is not None:  # the order in memory is the fast one
+        index = tuple(int(i) for i in np.unravel_index(_first_not_finite(values, order="C"), values.shape))
+        raise WeightsError(f"{place}{list(index)}: expected a finite float32, found {values[index]}")
+    return values
+
+
+def _first_not_finite(values: np.ndarray, order: str) -> int | None:
+    """Its position in that order; in chunks, so that no mask as large as fc6 is made."""
+    start = 0
+    for chunk in np.nditer(values, ["external_loop", "buffered"], order=order, buffersize=1 << 16):
         finite = np.isfinite(chunk)
         if not finite.all():
-            position = int(finite.argmin())
-            index = [int(i) for i in np.unravel_index(first + position, values.shape)]
-            raise WeightsError(f"{place}{index}: expected a finite float32, found {chunk[position]}")
-        first += chunk.size
-    return values
+            return start + int(finite.argmin())
+        start += chunk.size
+    return None
 
 
 def read_npy_header(data: memoryview, place: str) -> tuple[tuple[int, ...], bool, str, int]:

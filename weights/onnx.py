@@ -16,7 +16,7 @@ import numpy as np
 
 from alexnet_keras.errors import WeightsError
 from weights.arrays import BFLOAT16, collect, view_array
-from weights.canonical import WeightSet, from_channels_first
+from weights.canonical import WeightSet
 from weights.wire import BYTES, VARINT, Field, Message, map_file
 
 _GRAPH, _NODE, _INITIALIZER = 7, 1, 5
@@ -49,7 +49,7 @@ def read_onnx(path: Path) -> WeightSet:
     found = {layer: _read_parameters(node, nodes, initializers)
              for layer, node in _weighted_nodes(nodes, graph).items()}
     size = len(data) + sum(map(len, initializers.files.values()))
-    return WeightSet(from_channels_first(collect(found, path, size), path), path, "onnx", _layer_order(nodes))
+    return WeightSet(collect(found, path, size, channels_first=True), path, "onnx", _layer_order(nodes))
 
 
 class _Record:

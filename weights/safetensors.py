@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from alexnet_keras.errors import WeightsError
 from weights.arrays import collect, replaced
-from weights.canonical import Layers, WeightSet, from_channels_first, to_channels_first
+from weights.canonical import Layers, WeightSet, to_channels_first
 from weights.torch import by_layer
 from weights.wire import map_file
 
@@ -40,8 +40,7 @@ def read_safetensors(path: Path) -> WeightSet:
             tensors = {name: _read_tensor(file, name, path) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise WeightsError(f"{path}: safetensors: {' '.join(str(error).split())[:300]}") from None
-    layers = collect(by_layer(tensors, path), path, len(data))
-    return WeightSet(from_channels_first(layers, path), path, "safetensors")
+    return WeightSet(collect(by_layer(tensors, path), path, len(data), channels_first=True), path, "safetensors")
 
 
 def write_safetensors(path: Path, layers: Layers) -> None:

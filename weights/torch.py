@@ -12,7 +12,7 @@ import numpy as np
 from alexnet_keras.errors import WeightsError
 from weights.archive import read_archive
 from weights.arrays import BFLOAT16, collect, is_shape
-from weights.canonical import WeightSet, from_channels_first
+from weights.canonical import WeightSet
 from weights.restricted_pickle import Buildable, Global, RestrictedUnpickler, fill
 from weights.wire import map_file
 
@@ -49,8 +49,7 @@ def read_pth(path: Path) -> WeightSet:
         if type(name) is not str or type(tensor) is not _Tensor:
             raise WeightsError(f"{path}: {str(name)[:80]!r}: expected a tensor, found {type(tensor).__name__}")
         arrays[name] = tensor.array(f"{path}: tensor {name!r}")
-    found = by_layer(arrays, path)
-    return WeightSet(from_channels_first(collect(found, path, len(data)), path), path, "pth")
+    return WeightSet(collect(by_layer(arrays, path), path, len(data), channels_first=True), path, "pth")
 
 
 def by_layer(tensors: dict[str, np.ndarray], path: Path) -> dict[str, dict[str, np.ndarray]]:

@@ -214,7 +214,8 @@ def test_no_file_there(tmp_path, name):
 @pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float32, np.float64])
 @pytest.mark.parametrize("legacy", [False, True])
 def test_memory_stays_in_proportion_to_a_good_file(tmp_path, dtype, legacy):
-    large = {"fc7.weight": np.ones((1500, 10_000), dtype), "fc7.bias": np.ones(1500, dtype)}
+    large = {"conv5.weight": np.ones((8, 8, 3, 3), dtype), "conv5.bias": np.ones(8, dtype),
+             "fc6.weight": np.ones((3000, 8 * 25 * 25), dtype), "fc6.bias": np.ones(3000, dtype)}
     assert_memory_in_proportion(read_pth, write_pth(tmp_path / "w.pth", large, legacy), "WeightSet")
 
 
