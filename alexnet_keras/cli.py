@@ -80,7 +80,8 @@ def transfer(weights, variant, partial, train_from, epochs, batch_size, lr, seed
     """Give a trained network a new head for your classes, and fine-tune it."""
     from alexnet_keras import spec
     from modes.transfer import layers_below, transfer
-    recipe = _changed(spec.FINETUNE_RECIPE, epochs, batch_size, lr)
+    demo = data["data"] in DEMONSTRATIONS
+    recipe = _changed(spec.DEMO_FINETUNE_RECIPE if demo else spec.FINETUNE_RECIPE, epochs, batch_size, lr)
     dataset, loading = open_data(**data)
     _check_splits(dataset)
     base = _pretrained(default_weights(weights, data["data"]), variant, partial)
@@ -109,7 +110,6 @@ def transfer(weights, variant, partial, train_from, epochs, batch_size, lr, seed
 @overwrite_option
 def extract(weights, variant, partial, layers, splits, out, batch_size, skip_bad, probe, overwrite, **data):
     """Write the frozen features of any layer, a row for each sample."""
-    from alexnet_keras.probe import linear_probe
     from modes.extract import extract_features
     dataset, loading = open_data(**data)
     parts = [dataset.samples(split) for split in splits or dataset.split_names]
@@ -121,6 +121,7 @@ def extract(weights, variant, partial, layers, splits, out, batch_size, skip_bad
     for layer, path in files.items():
         _say(f"{layer} -> {path}")
         if probe:
+            from alexnet_keras.probe import linear_probe
             result = linear_probe(path, layer, out.with_suffix(".csv"), dataset)
             _say(f"linear probe on {layer}: accuracy {result.accuracy:.1%}, balanced accuracy "
                  f"{result.balanced_accuracy:.1%} on {result.images} val images")

@@ -24,7 +24,7 @@ class TrainingProgress(keras.callbacks.Callback):
         self.progress = self.task = None
 
     def on_train_begin(self, logs=None):
-        self.epochs, self.steps = logs["epochs"], logs["steps"]
+        self.epochs, self.steps = int(logs["epochs"]), int(logs["steps"])
         self.began = self.told = perf_counter()
         if console.is_terminal:
             self.progress = _bar("{task.fields[figures]}")

@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 
 def optimizer_for(recipe: Recipe, multipliers: dict[str, float] | None = None) -> MomentumSGD:
     """The recipe's optimizer; ``multipliers`` maps layer names to factors of the learning rate."""
-    return MomentumSGD(recipe.learning_rate, recipe.momentum, recipe.weight_decay, recipe.bias_multiplier, multipliers)
+    return MomentumSGD(recipe.learning_rate, recipe.momentum, recipe.weight_decay, recipe.bias_multiplier, multipliers,
+                       global_clipnorm=recipe.clip_norm)
 
 
 @dataclass(frozen=True)

@@ -78,9 +78,15 @@ def train_head(model: AlexNetModel, samples: Samples, recipe: Recipe, seed: int,
     extract(below, EvaluationBatches(samples, model.preprocessing, recipe.batch_size, **loading),
             {"features": features.append})
     features = np.concatenate(features)
-    last = model.architecture.layers[-1]
-    head = keras.Sequential([keras.Input(features.shape[1:]), keras.layers.Dropout(getattr(last, "rate", 0.0)),
-                             keras.layers.Dense(final.units, name=FINAL_LAYER)])
-    head.get_layer(FINAL_LAYER).set_weights(final.get_weights())
+    head = _head(features.shape[1], final, dropout=getattr(model.architecture.layers[-1], "rate", 0.0))
     train(head, FeatureBatches(features, samples, recipe.batch_size, seed), recipe)
     final.set_weights(head.get_layer(FINAL_LAYER).get_weights())
+
+
+def _head(width: int, final: keras.layers.Dense, dropout: float) -> keras.Model:
+    """fc8 as a network of its own, with the dropout before it and its initial values."""
+    inputs = keras.Input((width,))
+    outputs = keras.layers.Dense(final.units, name=FINAL_LAYER)(keras.layers.Dropout(dropout)(inputs))
+    head = keras.Model(inputs, outputs)
+    head.get_layer(FINAL_LAYER).set_weights(final.get_weights())
+    return head

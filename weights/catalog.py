@@ -93,8 +93,8 @@ PUBLISHED = (
         notes="converted from BVLC AlexNet; its weights run here at 227 with Caffe's pooling, where Caffe's own "
               "57.1 / 80.2 are the figures to expect"),
     WeightSource(
-        "demo", "demo.npz", licence="that of this package", variant="alexnet", preprocessing=CAFFE_PREPROCESSING,
-        classes=8, notes="comes with the package: a small network trained on the demonstration set"),
+        "demo", "demo.keras", licence="that of this package", variant="alexnet", preprocessing=CAFFE_PREPROCESSING,
+        classes=9, notes="comes with the package: a narrow network trained on the demonstration's shapes, and on nothing else"),
     WeightSource(
         "imagenet_mean", "imagenet_mean.binaryproto",
         (f"{_MXNET}/imagenet_mean.binaryproto",
