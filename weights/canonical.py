@@ -49,15 +49,15 @@ def from_channels_first(layers: Layers, path: Path) -> Layers:
 
 
 def to_channels_first(layers: Layers) -> Layers:
-    """Inverse of :func:`from_channels_first`: what Caffe and PyTorch store."""
+    """Inverse of :func:`from_channels_first`: what Caffe and PyTorch store. Raises ``WeightsError`` as that does."""
     caffe = {}
     for name, (kernel, bias) in layers.items():
         if kernel.ndim == 4:
             kernel = kernel.transpose(3, 2, 0, 1)
-        elif name == "fc6" and "conv5" in layers:
-            channels = layers["conv5"][0].shape[3]
-            size = math.isqrt(kernel.shape[0] // channels)
-            kernel = kernel.reshape(size, size, channels, -1).transpose(3, 2, 0, 1).reshape(kernel.shape[1], -1)
+        elif name == "fc6":
+            inputs, out = kernel.shape
+            channels = _fc6_channels(inputs, layers, axis=-1)
+            kernel = kernel.reshape(-1, channels, out).transpose(2, 1, 0).reshape(out, inputs)
         else:
             kernel = kernel.T
         caffe[name] = (kernel, bias)
@@ -66,12 +66,18 @@ def to_channels_first(layers: Layers) -> Layers:
 
 def _height_first(kernel: np.ndarray, layers: Layers, path: Path) -> np.ndarray:
     """fc6 (out, C*H*W) -> (out, H*W*C); copied in the file's own order, which is six times faster than transposed."""
-    if "conv5" not in layers:
-        raise WeightsError(f"{path}: fc6: expected conv5 beside it, whose filters tell the order of fc6's inputs; "
-                           f"found {', '.join(layers)}")
     out, inputs = kernel.shape
-    channels = layers["conv5"][0].shape[0]
-    if math.isqrt(inputs // channels) ** 2 * channels != inputs:
-        raise WeightsError(f"{path}: fc6: expected a multiple of conv5's {channels} filters times a square, found "
-                           f"{inputs} inputs")
+    channels = _fc6_channels(inputs, layers, axis=0, place=f"{path}: ")
     return kernel.reshape(out, channels, -1).transpose(0, 2, 1).reshape(out, inputs)
+
+
+def _fc6_channels(inputs: int, layers: Layers, axis: int, place: str = "") -> int:
+    """The filters of conv5, which tell the order of fc6's inputs; ``axis`` of its kernel counts them."""
+    if "conv5" not in layers:
+        raise WeightsError(f"{place}fc6: expected conv5 beside it, whose filters tell the order of fc6's inputs; "
+                           f"found {', '.join(layers)}")
+    channels = layers["conv5"][0].shape[axis]
+    if math.isqrt(inputs // channels) ** 2 * channels != inputs:
+        raise WeightsError(f"{place}fc6: expected a multiple of conv5's {channels} filters times a square, found "
+                           f"{inputs} inputs")
+    return channels
