@@ -141,7 +141,10 @@ def pretrained(name_or_path: str, variant: str | None = None, partial: bool = Fa
     classes = layers[FINAL_LAYER][1].size if FINAL_LAYER in layers else 1000
     names = tuple(name for _, name in imagenet_classes()) if classes == 1000 else tuple(map(str, range(classes)))
     preprocessing = source.preprocessing or PREPROCESSING[architecture.name]
-    model = new_network(_as_wide_as(layers, architecture), preprocessing, names)
+    try:
+        model = new_network(_as_wide_as(layers, architecture), preprocessing, names)
+    except ValueError as error:  # Keras on filters that groups do not divide
+        raise WeightsError(f"{path}: expected layers of the widths of some {architecture.name}, found: {error}") from None
     initial = assign(model, source.weights, partial=partial)
     if initial:
         logger.warning("%s lacks %s: they stay at their initial values", path, ", ".join(initial))

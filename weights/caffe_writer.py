@@ -23,10 +23,10 @@ def write_caffemodel(path: Path, layers: Layers) -> None:
     """
     with replaced(Path(path)) as unfinished, unfinished.open("wb") as file:
         for name in layers:
-            _write_layer(file, name, layers)
+            _write_layer(file, name, layers, path)
 
 
-def _write_layer(file: BinaryIO, name: str, layers: Layers) -> None:
+def _write_layer(file: BinaryIO, name: str, layers: Layers, path: Path) -> None:
     kernel, bias = layers[name]
     convolution = kernel.ndim == 4
     shape = [kernel.shape[axis] for axis in ((3, 2, 0, 1) if convolution else (1, 0))]
@@ -34,20 +34,20 @@ def _write_layer(file: BinaryIO, name: str, layers: Layers) -> None:
     kernel_head, bias_head = _blob_head(shape), _blob_head(bias.shape)
     file.write(_tag(100) + _varint(len(head) + len(kernel_head) + len(bias_head) + 4 * (kernel.size + bias.size)))
     file.write(head + kernel_head)
-    for block in _kernel_blocks(name, layers):
+    for block in _kernel_blocks(name, layers, path):
         file.write(np.ascontiguousarray(block, "<f4"))
     file.write(bias_head)
     file.write(np.ascontiguousarray(bias, "<f4"))
 
 
-def _kernel_blocks(name: str, layers: Layers) -> Iterator[np.ndarray]:
+def _kernel_blocks(name: str, layers: Layers, path: Path) -> Iterator[np.ndarray]:
     """The kernel in Caffe's order, some filters at a time; conv5 comes along because fc6's order follows from it."""
     kernel, bias = layers[name]
     around = {"conv5": layers["conv5"]} if "conv5" in layers else {}
     filters = kernel.shape[-1]
     step = max(1, _BLOCK_VALUES * filters // kernel.size)
     for start in range(0, filters, step):
-        yield to_channels_first({**around, name: (kernel[..., start:start + step], bias)})[name][0]
+        yield to_channels_first({**around, name: (kernel[..., start:start + step], bias)}, path)[name][0]
 
 
 def _blob_head(shape: list[int] | tuple[int, ...]) -> bytes:

@@ -48,15 +48,15 @@ def from_channels_first(layers: Layers, path: Path) -> Layers:
     return canonical
 
 
-def to_channels_first(layers: Layers) -> Layers:
-    """Inverse of :func:`from_channels_first`: what Caffe and PyTorch store. Raises ``WeightsError`` as that does."""
+def to_channels_first(layers: Layers, path: Path) -> Layers:
+    """Inverse of :func:`from_channels_first`: what Caffe and PyTorch store. ``path`` is for errors."""
     caffe = {}
     for name, (kernel, bias) in layers.items():
         if kernel.ndim == 4:
             kernel = kernel.transpose(3, 2, 0, 1)
         elif name == "fc6":
             inputs, out = kernel.shape
-            channels = _fc6_channels(inputs, layers, axis=-1)
+            channels = _fc6_channels(inputs, layers, -1, path)
             kernel = kernel.reshape(-1, channels, out).transpose(2, 1, 0).reshape(out, inputs)
         else:
             kernel = kernel.T
@@ -67,17 +67,17 @@ def to_channels_first(layers: Layers) -> Layers:
 def _height_first(kernel: np.ndarray, layers: Layers, path: Path) -> np.ndarray:
     """fc6 (out, C*H*W) -> (out, H*W*C); copied in the file's own order, which is six times faster than transposed."""
     out, inputs = kernel.shape
-    channels = _fc6_channels(inputs, layers, axis=0, place=f"{path}: ")
+    channels = _fc6_channels(inputs, layers, 0, path)
     return kernel.reshape(out, channels, -1).transpose(0, 2, 1).reshape(out, inputs)
 
 
-def _fc6_channels(inputs: int, layers: Layers, axis: int, place: str = "") -> int:
+def _fc6_channels(inputs: int, layers: Layers, axis: int, path: Path) -> int:
     """The filters of conv5, which tell the order of fc6's inputs; ``axis`` of its kernel counts them."""
     if "conv5" not in layers:
-        raise WeightsError(f"{place}fc6: expected conv5 beside it, whose filters tell the order of fc6's inputs; "
+        raise WeightsError(f"{path}: fc6: expected conv5 beside it, whose filters tell the order of fc6's inputs; "
                            f"found {', '.join(layers)}")
     channels = layers["conv5"][0].shape[axis]
     if math.isqrt(inputs // channels) ** 2 * channels != inputs:
-        raise WeightsError(f"{place}fc6: expected a multiple of conv5's {channels} filters times a square, found "
+        raise WeightsError(f"{path}: fc6: expected a multiple of conv5's {channels} filters times a square, found "
                            f"{inputs} inputs")
     return channels

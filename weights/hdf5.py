@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import h5py
@@ -21,20 +22,36 @@ def read_weights_h5(path: Path) -> WeightSet:
         with h5py.File(path, "r") as file:
             if "layers" not in file:
                 raise WeightsError(f"{path}: expected a group named layers, found {', '.join(file) or 'nothing'}")
-            found = {name: _variables(group, f"{path}: {name}") for name, group in file["layers"].items()
-                     if "vars" in group and len(group["vars"])}
+            found = _read_layers(file["layers"], path)
     except (OSError, KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path}: expected a .weights.h5 file of Keras, found: {' '.join(str(error).split())}") from None
     return WeightSet(collect(found, path, path.stat().st_size), path, "weights.h5")
 
 
 def write_weights_h5(path: Path, layers: Layers) -> None:
-    """Write ``layers`` so that ``model.load_weights`` of a network of the same shapes reads them."""
+    """Write ``layers``, in the network's order, so that ``model.load_weights`` of the same shapes reads them."""
+    kinds = {4: ("grouped_conv2d", itertools.count()), 2: ("dense", itertools.count())}
     with replaced(path) as temporary, h5py.File(temporary, "w") as file:
         for name, arrays in layers.items():
-            group = file.create_group(f"layers/{name}/vars")
+            kind, numbers = kinds[arrays[0].ndim]
+            number = next(numbers)
+            group = file.create_group(f"layers/{kind}_{number}/vars" if number else f"layers/{kind}/vars")
+            group.attrs["name"] = name
             for index, array in enumerate(arrays):
                 group.create_dataset(str(index), data=np.asarray(array, np.float32))
+
+
+def _read_layers(groups: h5py.Group, path: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Keras names a group after the layer's class, with a number from the second on; its attribute has the layer's name."""
+    found = {}
+    for key, group in groups.items():
+        if "vars" not in group or not len(group["vars"]):
+            continue
+        name = str(group["vars"].attrs.get("name", key))
+        if name in found:
+            raise WeightsError(f"{path}: {key}: expected every name once, found a second {name[:80]}")
+        found[name] = _variables(group, f"{path}: {name[:80]}")
+    return found
 
 
 def _variables(group: h5py.Group, place: str) -> dict[str, np.ndarray]:

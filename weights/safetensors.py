@@ -49,7 +49,7 @@ def write_safetensors(path: Path, layers: Layers) -> None:
     :func:`read_safetensors` gives the same bits back. Raises ``WeightsError`` where the file cannot be written.
     """
     tensors = {f"{layer}.{role}": np.ascontiguousarray(array, np.float32)
-               for layer, pair in to_channels_first(layers).items()
+               for layer, pair in to_channels_first(layers, path).items()
                for role, array in zip(("weight", "bias"), pair, strict=True)}
     with replaced(Path(path)) as temporary:
         try:
