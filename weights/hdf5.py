@@ -50,22 +50,23 @@ def _read_layers(groups: h5py.Group, path: Path) -> dict[str, dict[str, np.ndarr
         name = str(group["vars"].attrs.get("name", key))
         if name in found:
             raise WeightsError(f"{path}: {key}: expected every name once, found a second {name[:80]}")
-        found[name] = _variables(group, f"{path}: {name[:80]}")
+        found[name] = _variables(group, path, name[:80])
     return found
 
 
-def _variables(group: h5py.Group, place: str) -> dict[str, np.ndarray]:
+def _variables(group: h5py.Group, path: Path, layer: str) -> dict[str, np.ndarray]:
     if set(group["vars"]) != {"0", "1"}:
-        raise WeightsError(f"{place}: expected a kernel and a bias, found variables {', '.join(group['vars'])}")
-    return {role: _array(group[f"vars/{index}"], f"{place} {role}") for index, role in enumerate(("kernel", "bias"))}
+        raise WeightsError(f"{path}: {layer}: expected a kernel and a bias, found variables {', '.join(group['vars'])}")
+    return {role: _array(group[f"vars/{index}"], path, f"{path}: {layer} {role}")
+            for index, role in enumerate(("kernel", "bias"))}
 
 
-def _array(dataset: h5py.Dataset, place: str) -> np.ndarray:
+def _array(dataset: h5py.Dataset, path: Path, place: str) -> np.ndarray:
     """Plain contiguous floats of this very file: no links to others, no compression that could swell."""
     plain = isinstance(dataset, h5py.Dataset) and dataset.chunks is None and not dataset.external and not dataset.is_virtual
-    if not plain or dataset.dtype.kind != "f":
-        raise WeightsError(f"{place}: expected plain floating-point numbers, found {dataset}")
-    size = Path(dataset.file.filename).stat().st_size
+    if not plain or dataset.dtype.kind != "f" or dataset.file.filename != str(path):
+        raise WeightsError(f"{place}: expected plain floating-point numbers of this file, found {dataset}")
+    size = path.stat().st_size
     if dataset.size * dataset.dtype.itemsize > size:
         raise WeightsError(f"{place}: expected at most the file's {size} bytes, found shape {dataset.shape}")
     return dataset[...]
