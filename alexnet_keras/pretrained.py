@@ -116,7 +116,8 @@ def open_source(name_or_path: str | os.PathLike, progress: Callable | None = Non
     if recognise(path) in WHOLE_MODELS:
         model = load_model(path)
         file = path / MODEL_FILE if path.is_dir() else path
-        return Source(str(name_or_path), WeightSet(layers_of(model), file, "keras"),
+        order = model.architecture.public_names if model.architecture else ()
+        return Source(str(name_or_path), WeightSet(layers_of(model), file, "keras", order),
                       model.architecture and model.architecture.name, model.preprocessing, model)
     weights = read_weights(path)
     if entry is not None:

@@ -105,6 +105,11 @@ class Architecture:
     activation: str = "relu"
     initial_values: InitialValues = field(default_factory=InitialValues)
 
+    @property
+    def public_names(self) -> tuple[str, ...]:
+        """The layers that files and users speak of, in order: all but dropout, then fc8 and prob."""
+        return (*(layer.name for layer in self.layers if not isinstance(layer, Dropout)), FINAL_LAYER, "prob")
+
     def without(self, *names: str) -> Architecture:
         """The same network with the named layers left out."""
         known = [layer.name for layer in self.layers]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from alexnet_keras.errors import WeightsError
-from alexnet_keras.spec import ALEXNET, FINAL_LAYER, Dropout
+from alexnet_keras.spec import ALEXNET
 from weights.arrays import read_npy_header, view_array
 from weights.canonical import WeightSet, from_channels_first
 from weights.recognise import foreign_content
@@ -32,7 +32,6 @@ _ENCODINGS = {2: _Encoding("layers", name=4, blobs=6), 100: _Encoding("layer", n
 _V0_LAYER = 1
 _DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8
 _LEGACY_SHAPE = {1: "num", 2: "channels", 3: "height", 4: "width"}
-_PUBLIC_NAMES = {layer.name for layer in ALEXNET.layers if not isinstance(layer, Dropout)} | {FINAL_LAYER, "prob"}
 _MOST_LAYERS, _MOST_DIMENSIONS, _LARGEST_MEAN = 1000, 4, 2048
 _MEAN_DTYPES = {"|u1"} | {order + kind for order in "<>" for kind in ("f2", "f4", "f8")}
 
@@ -59,7 +58,7 @@ def read_caffemodel(path: Path) -> WeightSet:
             raise layer.error(field.position, "every name once", f"a second {name} with weights")
         if weights:
             layers[name] = weights
-        if name in _PUBLIC_NAMES:
+        if name in ALEXNET.public_names:
             order[name] = None
     if not layers:
         raise network.error(network.end, "a Caffe network with weights", "no layer that has any")

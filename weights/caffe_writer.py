@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,18 +12,25 @@ from weights.arrays import replaced
 from weights.canonical import Layers, to_channels_first
 
 _BLOCK_VALUES = 1 << 21
+_WEIGHTLESS = {"norm": b"LRN", "pool": b"Pooling", "prob": b"Softmax"}
 
 
-def write_caffemodel(path: Path, layers: Layers) -> None:
-    """Write canonical ``{layer: (kernel, bias)}`` as float32, in the order of the dictionary.
+def write_caffemodel(path: Path, layers: Layers, layer_order: Iterable[str] = ()) -> None:
+    """Write canonical ``{layer: (kernel, bias)}`` as float32, in ``layer_order`` and then in that of the dictionary.
 
-    Blocks of 8 MB are brought into Caffe's order and written one by one, under another name until all is on disk, so
-    that ``path`` never holds half a file. :func:`weights.caffe.read_caffemodel` gives the same bits back. Raises
-    ``WeightsError`` where the file cannot be written.
+    Of ``layer_order``, the network's public names, those without weights are written too, empty: where norm1 and pool1
+    stand tells a CaffeNet from an AlexNet. Blocks of 8 MB are brought into Caffe's order and written one by one, under
+    another name until all is on disk, so that ``path`` never holds half a file.
+    :func:`weights.caffe.read_caffemodel` gives the same bits back. Raises ``WeightsError`` where the file cannot be
+    written.
     """
     with replaced(Path(path)) as unfinished, unfinished.open("wb") as file:
-        for name in layers:
-            _write_layer(file, name, layers, path)
+        for name in dict.fromkeys((*layer_order, *layers)):
+            if name in layers:
+                _write_layer(file, name, layers, path)
+            elif name.rstrip("0123456789") in _WEIGHTLESS:
+                kind = _WEIGHTLESS[name.rstrip("0123456789")]
+                file.write(_delimited(100, _delimited(1, name.encode()) + _delimited(2, kind)))
 
 
 def _write_layer(file: BinaryIO, name: str, layers: Layers, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 
@@ -40,13 +40,17 @@ def read_weights(path: str | Path) -> WeightSet:
     return _function(_READERS[file_format])(Path(path))
 
 
-def write_weights(path: str | Path, layers: Layers) -> None:
-    """Write canonical ``layers`` in the format that the suffix of ``path`` names: one of ``WRITTEN_SUFFIXES``."""
+def write_weights(path: str | Path, layers: Layers, layer_order: Iterable[str] = ()) -> None:
+    """Write canonical ``layers`` in the format that the suffix of ``path`` names: one of ``WRITTEN_SUFFIXES``.
+
+    ``layer_order``: all public layers as the network has them; of these formats only ``.caffemodel`` can tell it.
+    """
     path = Path(path)
-    writer = next((writer for suffix, writer in _WRITERS.items() if path.name.endswith(suffix)), None)
-    if writer is None:
+    suffix = next((suffix for suffix in _WRITERS if path.name.endswith(suffix)), None)
+    if suffix is None:
         raise WeightsError(f"{path}: expected a name that ends in one of {', '.join(_WRITERS)}")
-    _function(writer)(path, layers)
+    order = {"layer_order": layer_order} if suffix == ".caffemodel" else {}
+    _function(_WRITERS[suffix])(path, layers, **order)
 
 
 def _function(place: tuple[str, str]) -> Callable:
