@@ -180,8 +180,9 @@ def _check_splits(dataset) -> None:
 
 def _start(mode, output, overwrite, dataset, loading, **config):
     """A run folder with its config and log, and the progress to show."""
-    from alexnet_keras.console import TrainingProgress, log_to
+    from alexnet_keras.console import log_to
     from alexnet_keras.runs import new_run
+    from alexnet_keras.training_progress import TrainingProgress
     _check_splits(dataset)
     run = new_run(output, mode, overwrite)
     log_to(run.folder / "run.log")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -17,13 +18,29 @@ DEMONSTRATIONS = ("demo", "demo-new")
 VARIANT_NAMES = ("alexnet", "caffenet", "paper", "owt")
 
 
-def command(group: click.Group, **settings) -> Callable:
-    """``group.command`` whose expected failures are one line on stderr and exit code 2, never a traceback."""
+class _WarningLines(logging.Handler):
+    """The library's warnings as lines on stderr."""
+
+    def emit(self, record):
+        print(f"warning: {record.getMessage()}", file=sys.stderr)
+
+
+_WARNING_LINES = _WarningLines(logging.WARNING)
+
+
+def command(group: click.Group, tensorflow: bool = True, **settings) -> Callable:
+    """``group.command`` whose expected failures are one line on stderr and exit code 2, never a traceback.
+
+    ``tensorflow``: whether it is needed, and so imported before anything else can import it with its chatter.
+    """
     def decorate(function):
         @functools.wraps(function)
         def run(**options):
-            prepare()
+            for package in ("alexnet_keras", "weights", "modes"):
+                logging.getLogger(package).addHandler(_WARNING_LINES)
             try:
+                if tensorflow:
+                    prepare()
                 function(**options)
             except AlexNetError as error:
                 click.echo(f"error: {error}", err=True)
