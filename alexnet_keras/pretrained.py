@@ -46,7 +46,7 @@ class Source:
         """The network to build: what the caller asked for, held against what the source says of itself."""
         if isinstance(variant, Architecture):
             return variant
-        if variant is not None and self.variant not in (None, variant) and {variant, self.variant} != {"alexnet", "paper"}:
+        if not _same_graph(variant, self.variant):
             raise WeightsError(f"{self.name}: these are weights of {self.variant}, and the network asked for is {variant}")
         if variant is None and self.model is not None and self.model.architecture is not None:
             return self.model.architecture
@@ -120,9 +120,12 @@ def open_source(name_or_path: str | os.PathLike, progress: Callable | None = Non
         return Source(str(name_or_path), WeightSet(layers_of(model), file, "keras", order),
                       model.architecture and model.architecture.name, model.preprocessing, model)
     weights = read_weights(path)
+    variant = told_variant(weights)
     if entry is not None:
+        if not _same_graph(entry.variant, variant):
+            raise WeightsError(f"{path}: expected the weights of {entry.variant} that {entry.name} are, found the layers of "
+                               f"{variant}")
         return Source(str(name_or_path), weights, entry.variant, entry.preprocessing)
-    variant = _told_variant(weights)
     return Source(str(name_or_path), weights, variant, PREPROCESSING.get(variant))
 
 
@@ -152,13 +155,18 @@ def pretrained(name_or_path: str, variant: str | None = None, partial: bool = Fa
     return Pretrained(model, source.name, path, store.digest_of(path), initial)
 
 
-def _told_variant(weights: WeightSet) -> str | None:
+def told_variant(weights: WeightSet) -> str | None:
     """What a file says of its own network: the order of its layers, or the widths that only torchvision's has."""
     order = weights.layer_order
     if "pool1" in order and "norm1" in order:
         return "caffenet" if order.index("pool1") < order.index("norm1") else "alexnet"
     conv2 = weights.layers.get("conv2")
     return "owt" if conv2 is not None and conv2[0].shape[2:] == (64, 192) else None
+
+
+def _same_graph(variant: str | None, other: str | None) -> bool:
+    """Whether weights of one variant may be those of the other; the paper's graph is alexnet's."""
+    return None in (variant, other) or variant == other or {variant, other} == {"alexnet", "paper"}
 
 
 def _as_wide_as(layers: Layers, architecture: Architecture) -> Architecture:

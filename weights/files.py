@@ -41,16 +41,21 @@ def read_weights(path: str | Path) -> WeightSet:
 
 
 def write_weights(path: str | Path, layers: Layers, layer_order: Iterable[str] = ()) -> None:
-    """Write canonical ``layers`` in the format that the suffix of ``path`` names: one of ``WRITTEN_SUFFIXES``.
+    """Write canonical ``layers`` in the format that :func:`written_suffix` finds.
 
     ``layer_order``: all public layers as the network has them; of these formats only ``.caffemodel`` can tell it.
     """
-    path = Path(path)
-    suffix = next((suffix for suffix in _WRITERS if path.name.endswith(suffix)), None)
-    if suffix is None:
-        raise WeightsError(f"{path}: expected a name that ends in one of {', '.join(_WRITERS)}")
+    suffix = written_suffix(path)
     order = {"layer_order": layer_order} if suffix == ".caffemodel" else {}
-    _function(_WRITERS[suffix])(path, layers, **order)
+    _function(_WRITERS[suffix])(Path(path), layers, **order)
+
+
+def written_suffix(path: str | Path) -> str:
+    """The suffix that chooses the format of a file to write. Raises ``WeightsError`` listing the valid ones."""
+    for suffix in WRITTEN_SUFFIXES:
+        if Path(path).name.endswith(suffix):
+            return suffix
+    raise WeightsError(f"{path}: expected a name that ends in one of {', '.join(WRITTEN_SUFFIXES)}")
 
 
 def _function(place: tuple[str, str]) -> Callable:
