@@ -36,10 +36,13 @@ class Evaluation:
 
 
 def evaluate(model: keras.Model, batches: Iterable[Batch],
-             on_batch: Callable[[int], None] = lambda images: None) -> Evaluation:
-    """Run ``model`` (ending in fc8 or prob) over ``batches``; ``on_batch`` is told the images of each batch."""
+             on_batch: Callable[[int], None] = lambda images: None, step: Callable | None = None) -> Evaluation:
+    """Run ``model`` (ending in fc8 or prob) over ``batches``; ``on_batch`` is told the images of each batch.
+
+    ``step``: an :func:`evaluation_step` of the same model, where it is evaluated often.
+    """
     classes = model.get_layer(FINAL_LAYER).units
-    step = _compiled_step(keras.Model(model.input, model.get_layer(FINAL_LAYER).output), classes)
+    step = step or evaluation_step(model)
     sums, confusion, began = np.zeros(4), np.zeros((classes, classes), np.int64), perf_counter()
     for batch in batches:
         batch_sums, batch_confusion = step(batch)
@@ -61,7 +64,11 @@ def correct_in_top(k: int, logits, labels):
     return tf.cast(tf.shape(logits)[1] - lower <= k, tf.float32)
 
 
-def _compiled_step(network: keras.Model, classes: int):
+def evaluation_step(model: keras.Model) -> Callable:
+    """The compiled function over one batch: sums of loss, top-1 hits, top-5 hits and weights, and the confusion counts."""
+    classes = model.get_layer(FINAL_LAYER).units
+    network = keras.Model(model.input, model.get_layer(FINAL_LAYER).output)
+
     @tf.function
     def step(batch: Batch):
         logits = tf.cast(network(batch.images, training=False), tf.float32)

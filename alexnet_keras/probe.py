@@ -16,7 +16,6 @@ from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.errors import DataError
 
 
-
 @dataclass(frozen=True)
 class ProbeResult:
     """Fractions 0-1 on ``images`` val rows."""

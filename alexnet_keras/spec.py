@@ -269,13 +269,15 @@ TORCHVISION_RECIPE = Recipe("torchvision", batch_size=256, epochs=90, drop_epoch
                             bias_multiplier=1.0)
 RECIPES = {"alexnet": CAFFE_RECIPE, "caffenet": CAFFE_RECIPE, "paper": PAPER_RECIPE, "owt": TORCHVISION_RECIPE}
 
-# The new head alone, on features computed once; then Caffe's fine-tuning example, a tenth of the rate of training.
-HEAD_RECIPE = Recipe("head", batch_size=50, epochs=60, drop_epochs=(45,))
+# The new head alone, on features computed once and brought to unit norm, where a linear classifier takes a rate of 1; then
+# Caffe's fine-tuning example, a tenth of the rate of training, the gradient's norm held so that no new layer runs away.
+HEAD_RECIPE = Recipe("head", batch_size=50, epochs=60, drop_epochs=(45,), learning_rate=1.0)
 FINETUNE_RECIPE = Recipe("finetune", batch_size=50, epochs=30, drop_epochs=(20,), learning_rate=0.001,
-                         head_multiplier=10.0)
+                         head_multiplier=10.0, clip_norm=1.0)
 
 # The demonstration has a thousandth of ImageNet's images and two minutes. A narrow layer sums fewer inputs, so that from
 # N(0, 0.01) it would sit at chance for most of them: it starts wider, and the gradient's norm is held at 1.
-DEMO_ARCHITECTURE = replace(ALEXNET.widened(0.25, units=0.125), initial_values=InitialValues(stddev=0.03, hidden_stddev=0.03))
+DEMO_ARCHITECTURE = replace(ALEXNET.widened(0.25, units=0.125),
+                            initial_values=InitialValues(stddev=0.03, hidden_stddev=0.03))
 DEMO_RECIPE = Recipe("demo", batch_size=16, epochs=5, drop_epochs=(4,), clip_norm=1.0)
 DEMO_FINETUNE_RECIPE = replace(FINETUNE_RECIPE, epochs=6, drop_epochs=(4,))

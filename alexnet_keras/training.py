@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from alexnet_keras.data.pipeline import Batch, EvaluationBatches, FeatureBatches, TrainingBatches
 from alexnet_keras.errors import RunError
-from alexnet_keras.evaluation import Evaluation, correct_in_top, evaluate
+from alexnet_keras.evaluation import Evaluation, correct_in_top, evaluate, evaluation_step
 from alexnet_keras.optimizer import MomentumSGD
 from alexnet_keras.spec import FINAL_LAYER, Recipe
 
@@ -47,7 +47,7 @@ def train(model: keras.Model, batches: TrainingBatches | FeatureBatches, recipe:
     """
     optimizer = optimizer or optimizer_for(recipe)
     loop = _Loop(model, batches, recipe, optimizer, keras.callbacks.CallbackList(list(callbacks), model=model))
-    evaluation, finished = None, True
+    evaluation, finished, evaluation_of_batch = None, True, evaluation_step(model)
     model.stop_training = False
     loop.calls.on_train_begin({"epochs": recipe.epochs, "steps": batches.first_step_of(recipe.epochs)})
     try:
@@ -55,7 +55,7 @@ def train(model: keras.Model, batches: TrainingBatches | FeatureBatches, recipe:
             evaluation = None
             logs = loop.epoch(epoch)
             if val_batches is not None:
-                evaluation = evaluate(model, val_batches)
+                evaluation = evaluate(model, val_batches, step=evaluation_of_batch)
                 logs |= {f"val_{name}": value for name, value in evaluation.figures().items()}
             loop.calls.on_epoch_end(epoch, logs)
             if model.stop_training:
@@ -65,7 +65,7 @@ def train(model: keras.Model, batches: TrainingBatches | FeatureBatches, recipe:
         finished = False
     loop.calls.on_train_end()
     if val_batches is not None and evaluation is None:
-        evaluation = evaluate(model, val_batches)
+        evaluation = evaluate(model, val_batches, step=evaluation_of_batch)
     return Outcome(finished, loop.steps, evaluation)
 
 

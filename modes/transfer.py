@@ -2,7 +2,7 @@
 
 What it is: published weights keep what they know of edges, textures and parts; only the classifier fc8 is new. First it is
 trained alone on the frozen features of fc7, computed once, so that its random start cannot damage what lies below. Then
-everything from ``train_from`` on is fine-tuned at a tenth of the usual rate, the head ten times faster, as Caffe's
+everything from ``train_from`` on is fine-tuned at a tenth of the usual rate, what is new ten times faster, as Caffe's
 example does. When to use it: with tens to thousands of images a class, which is almost always. What to expect: minutes
 instead of days, and far more than scratch can reach on the same images.
 """
@@ -46,7 +46,8 @@ def transfer(dataset: Dataset, run: Run, *, base: Pretrained, head_recipe: Recip
     for name in frozen:
         model.get_layer(name).trainable = False
     batches = TrainingBatches(train_samples, model.preprocessing, recipe.batch_size, seed=seed, **loading)
-    outcome = train(model, batches, recipe, optimizer=optimizer_for(recipe, {FINAL_LAYER: recipe.head_multiplier}),
+    new_layers = dict.fromkeys((FINAL_LAYER, *base.initial), recipe.head_multiplier)
+    outcome = train(model, batches, recipe, optimizer=optimizer_for(recipe, new_layers),
                     callbacks=[run.metrics(), *callbacks], val_batches=val_batches)
     model.trainable = True
     run.finish(model, outcome)
@@ -77,16 +78,22 @@ def train_head(model: AlexNetModel, samples: Samples, recipe: Recipe, seed: int,
     features = []
     extract(below, EvaluationBatches(samples, model.preprocessing, recipe.batch_size, **loading),
             {"features": features.append})
-    features = np.concatenate(features)
-    head = _head(features.shape[1], final, dropout=getattr(model.architecture.layers[-1], "rate", 0.0))
+    features, center, scale = _conditioned(np.concatenate(features))
+    head = _head(features.shape[1], final.units)
     train(head, FeatureBatches(features, samples, recipe.batch_size, seed), recipe)
-    final.set_weights(head.get_layer(FINAL_LAYER).get_weights())
+    kernel, bias = head.get_layer(FINAL_LAYER).get_weights()
+    final.set_weights([kernel / scale, bias - center @ kernel / scale])
 
 
-def _head(width: int, final: keras.layers.Dense, dropout: float) -> keras.Model:
-    """fc8 as a network of its own, with the dropout before it and its initial values."""
+def _conditioned(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Features centred and brought to a mean square norm of 1, so that one learning rate suits every network's head."""
+    center = np.nanmean(features, axis=0)
+    centered = features - center
+    scale = float(np.sqrt(np.nanmean(np.square(centered).sum(axis=1)))) or 1.0
+    return centered / scale, center, scale
+
+
+def _head(width: int, classes: int) -> keras.Model:
+    """fc8 as a network of its own, starting from zero, since the problem is convex."""
     inputs = keras.Input((width,))
-    outputs = keras.layers.Dense(final.units, name=FINAL_LAYER)(keras.layers.Dropout(dropout)(inputs))
-    head = keras.Model(inputs, outputs)
-    head.get_layer(FINAL_LAYER).set_weights(final.get_weights())
-    return head
+    return keras.Model(inputs, keras.layers.Dense(classes, kernel_initializer="zeros", name=FINAL_LAYER)(inputs))
