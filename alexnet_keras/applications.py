@@ -53,7 +53,10 @@ def AlexNet(include_top=True, weights=None, input_tensor=None, input_shape=None,
     model.architecture = architecture
     sizes = inputs.shape[1:3]
     model.preprocessing = preprocessing if None in sizes else preprocessing.for_input(min(sizes))
-    model.class_names = tuple(name for _, name in imagenet_classes()) if classes == 1000 else ()
+    if source is not None and source.model is not None and FINAL_LAYER not in skip:
+        model.class_names = source.model.class_names
+    elif classes == 1000:
+        model.class_names = tuple(name for _, name in imagenet_classes())
     if source is not None:
         top = () if include_top else ("fc6", "fc7", FINAL_LAYER)
         assign(model, source.weights, skip=(*skip, *(layer for layer in top if layer in source.weights.layers)))

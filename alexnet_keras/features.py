@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import h5py
@@ -79,7 +79,8 @@ def feature_files(paths: Mapping[str, Path], shapes: Mapping[str, tuple[int, ...
         raise RunError(f"{next(iter(paths.values()))}: cannot be written: {error.strerror or error}") from None
     finally:
         for temporary in partial.values():
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
 
 
 class _NpyRows:
