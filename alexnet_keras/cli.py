@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from alexnet_keras.cli_options import (
     variant_option,
     weights_option,
 )
+from alexnet_keras.cli_weights import weights_group
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -141,7 +143,7 @@ def evaluate(source, variant, partial, split, batch_size, **data):
     from alexnet_keras.evaluation import evaluate
     from alexnet_keras.runs import data_of
     if data["data"] is None:
-        data |= data_of(Path(source))
+        data |= {name: value for name, value in data_of(Path(source)).items() if data[name] in (None, ())}
     dataset, loading = open_data(**data)
     samples = dataset.samples(split)
     model = _pretrained(source, variant, partial).model
@@ -154,6 +156,35 @@ def evaluate(source, variant, partial, split, batch_size, **data):
 
 
 @command(main)
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
+@click.option("--weights", default="caffe", metavar="NAME|PATH|RUN", help="A name of the catalogue, a weight file or a run.")
+@variant_option
+@partial_option
+@click.option("--crops", type=click.Choice(["1", "10"]), default="1", help="Centre crop, or the mean of ten.")
+@click.option("--top", type=click.IntRange(1), default=5, metavar="N", help="Classes to print.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def predict(images, weights, variant, partial, crops, top, as_json):
+    """Name what is on images, with probabilities."""
+    from alexnet_keras.applications import decode_predictions
+    from alexnet_keras.data.imagenet import imagenet_classes
+    from alexnet_keras.prediction import predict
+    source = _pretrained(weights, variant, partial)
+    probabilities = predict(source.model, images, crops=int(crops))
+    names = source.model.class_names or tuple(map(str, range(probabilities.shape[1])))
+    published = names == tuple(name for _, name in imagenet_classes())
+    decoded = decode_predictions(probabilities, top, None if published else names)
+    if as_json:
+        rows = [{"file": str(image), "predictions": [dict(zip(("id", "name", "probability"), row, strict=True)) for row in best]}
+                for image, best in zip(images, decoded, strict=True)]
+        click.echo(json.dumps({"weights": source.describe(), "crops": int(crops), "images": rows}, indent=2))
+        return
+    for image, best in zip(images, decoded, strict=True):
+        click.echo(str(image))
+        for _, name, probability in best:
+            click.echo(f"  {probability:6.1%}  {name}")
+
+
+@command(main)
 @variant_option
 @click.option("--width", type=float, default=1.0, help="Multiplies filters and units.")
 @click.option("--num-classes", type=click.IntRange(1), default=1000, help="Outputs of fc8.")
@@ -162,6 +193,9 @@ def summary(variant, width, num_classes):
     from alexnet_keras.spec import VARIANTS
     from alexnet_keras.summary import print_summary
     print_summary(VARIANTS[variant or "alexnet"].widened(width), num_classes)
+
+
+main.add_command(weights_group)
 
 
 def _changed(recipe, epochs, batch_size, lr):

@@ -58,9 +58,9 @@ def verify(name_or_path: str, against: str | None = None, progress: Callable | N
 
 def convert(name_or_path: str, out: Path, overwrite: bool = False,
             progress: Callable | None = None) -> tuple[str | None, str | None]:
-    """Write the weights of any source as ``.caffemodel``, ``.npz``, ``.safetensors`` or ``.weights.h5``, by ``out``'s suffix.
+    """Write the weights of any source in the format that the suffix of ``out`` names.
 
-    The written file is read again and compared bit for bit. Returns the variant that the source tells and the one that
+    It is one of ``.caffemodel``, ``.npz``, ``.safetensors``, ``.weights.h5``. The written file is read again and compared bit for bit. Returns the variant that the source tells and the one that
     the written file tells, each None where it tells none. Raises ``WeightsError``.
     """
     written_suffix(out)

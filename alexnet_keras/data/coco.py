@@ -71,7 +71,7 @@ def read_coco(root: Path, split: str, *, classes: Iterable[str] | None = None, m
         ids=np.array([f"{row['image_id']}:{row['id']}" for row in kept]),
         paths=np.array([paths[row["image_id"]] for row in kept]),
         labels=np.array([labels[row["category_id"]] for row in kept], np.int32),
-        boxes=boxes, class_names=class_names, split=side or own, skipped=counts)
+        boxes=boxes, class_names=class_names, split=side or own, skipped=counts, class_ids=tuple(map(str, labels)))
 
 
 def _own_splits(root: Path) -> tuple[str, ...]:

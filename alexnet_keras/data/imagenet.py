@@ -47,4 +47,5 @@ def read_imagenet(root: Path, split: str) -> Samples:
     if unknown:
         raise DataError(f"{Path(root, own, unknown[0])}: expected one of the 1000 wnids of ILSVRC-2012 as its name")
     ids, paths, numbers = read_class_folders(Path(root, own), labels)
-    return Samples(ids, paths, numbers, None, tuple(name for _, name in imagenet_classes()), own, {})
+    return Samples(ids, paths, numbers, None, tuple(name for _, name in imagenet_classes()), own, {},
+                   tuple(wnid for wnid, _ in imagenet_classes()))

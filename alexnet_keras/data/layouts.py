@@ -49,8 +49,11 @@ class Dataset:
 
     def describe(self) -> dict:
         """What a run's config records of its data, JSON-ready: all that :func:`open_dataset` needs, and what it found."""
+        names = self.class_names
+        ids = self.samples(self.split_names[0]).class_ids or names
         return {"name": self.name, "root": str(self.root), "layout": self.layout, **self.chosen,
-                "class_names": list(self.class_names),
+                "classes_by_label": [{"label": label, "id": class_id, "name": name}
+                                     for label, (class_id, name) in enumerate(zip(ids, names, strict=True))],
                 "samples": {samples.split: len(samples) for samples in self._known.values()},
                 "skipped": {samples.split: samples.skipped for samples in self._known.values() if samples.skipped}}
 

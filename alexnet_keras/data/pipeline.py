@@ -126,9 +126,9 @@ class Batches:
             try:
                 self._image(position, row)
             except tf.errors.OpError as reason:
-                found[str(self.samples.paths[int(row)])] = _reason(reason)
+                found[str(self.samples.paths[int(row)])] = reason_of(reason)
         if not found:
-            raise DataError(f"{self.samples.split}: step {step} could not be read: {_reason(error)}")
+            raise DataError(f"{self.samples.split}: step {step} could not be read: {reason_of(error)}")
         for path, reason in found.items():
             if self.bad == "error":
                 raise DataError(f"{path}: expected a readable image, found: {reason}")
@@ -212,7 +212,7 @@ class EvaluationBatches(Batches):
         return ops.center_crop(image, self.preprocessing)
 
 
-def _reason(error: tf.errors.OpError) -> str:
+def reason_of(error: tf.errors.OpError) -> str:
     """TensorFlow's message without the graph nodes around it, on one line."""
     message = str(error.message).split("[[")[0].split("[Op:")[0]
     return " ".join(message.replace("{{function_node", "").split())[-200:]

@@ -14,7 +14,8 @@ class Samples:
     ``ids``: (N,) str, unique, stable across machines. ``paths``: (N,) str, absolute. ``labels``: (N,) int32 in
     [0, len(class_names)). ``boxes``: (N, 4) float32 ``x, y, width, height`` in pixels of the stored image, clipped to
     it, or None where a sample is the whole image. ``split``: the data set's own name, such as ``val2017``.
-    ``skipped``: how many annotations were left out, by reason.
+    ``skipped``: how many annotations were left out, by reason. ``class_ids``: what the data set itself calls each
+    class (a category id, a wnid), by label; empty where that is its name.
     """
 
     ids: np.ndarray
@@ -24,6 +25,7 @@ class Samples:
     class_names: tuple[str, ...]
     split: str
     skipped: dict[str, int]
+    class_ids: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
