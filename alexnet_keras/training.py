@@ -41,32 +41,21 @@ def train(model: keras.Model, batches: TrainingBatches | FeatureBatches, recipe:
     """Train ``model`` (ending in fc8 or prob) for ``recipe.epochs`` passes over the samples of ``batches``.
 
     Callbacks get ``loss``, ``top1``, ``top5`` (fractions of the batch), ``learning_rate`` and ``images_per_second`` at the
-    end of each step, and the epoch's means, with ``val_...`` figures, at the end of each epoch. A callback ends the run by
-    setting ``model.stop_training``; Ctrl-C ends it after the step under way. Raises ``RunError`` at the first step whose
-    loss is not finite.
+    end of each step, and the epoch's means, with ``val_...`` figures, at the end of each epoch; an epoch without a step of
+    its own, where a batch is larger than the data set, is passed over. A callback ends the run by setting
+    ``model.stop_training``; Ctrl-C ends it after the step under way. Raises ``RunError`` as soon as a loss is not finite.
     """
     optimizer = optimizer or optimizer_for(recipe)
-    loop = _Loop(model, batches, recipe, optimizer, keras.callbacks.CallbackList(list(callbacks), model=model))
-    evaluation, finished, evaluation_of_batch = None, True, evaluation_step(model)
+    loop = _Loop(model, batches, recipe, optimizer, keras.callbacks.CallbackList(list(callbacks), model=model), val_batches)
     model.stop_training = False
     loop.calls.on_train_begin({"epochs": recipe.epochs, "steps": batches.first_step_of(recipe.epochs)})
     try:
-        for epoch in range(recipe.epochs):
-            evaluation = None
-            logs = loop.epoch(epoch)
-            if val_batches is not None:
-                evaluation = evaluate(model, val_batches, step=evaluation_of_batch)
-                logs |= {f"val_{name}": value for name, value in evaluation.figures().items()}
-            loop.calls.on_epoch_end(epoch, logs)
-            if model.stop_training:
-                break
-    except KeyboardInterrupt:
-        logger.warning("interrupted after %d steps; what was learned so far is kept", loop.steps)
-        finished = False
-    loop.calls.on_train_end()
-    if val_batches is not None and evaluation is None:
-        evaluation = evaluate(model, val_batches, step=evaluation_of_batch)
-    return Outcome(finished, loop.steps, evaluation)
+        finished = loop.run()
+    finally:
+        loop.calls.on_train_end()
+    if val_batches is not None and loop.evaluation is None:
+        loop.evaluate()
+    return Outcome(finished, loop.steps, loop.evaluation)
 
 
 @dataclass
@@ -76,16 +65,41 @@ class _Loop:
     recipe: Recipe
     optimizer: MomentumSGD
     calls: keras.callbacks.CallbackList
+    val_batches: EvaluationBatches | None
     steps: int = 0
+    evaluation: Evaluation | None = None
 
     def __post_init__(self):
         self.step_function = _compiled_step(self.model, self.optimizer)
+        self.evaluation_step = evaluation_step(self.model)
 
-    def epoch(self, epoch: int) -> dict:
-        """The steps of one epoch; returns its means. None where a batch is larger than the data set."""
+    def run(self) -> bool:
+        """All epochs; whether they were not interrupted. ``evaluation`` is then of the present weights, or None."""
+        try:
+            for epoch in range(self.recipe.epochs):
+                first, last = self.batches.first_step_of(epoch), self.batches.first_step_of(epoch + 1)
+                if first < last:
+                    self.evaluation = None
+                    logs = self.epoch(epoch, first, last)
+                    self.calls.on_epoch_end(epoch, logs if self.val_batches is None else logs | self.evaluate())
+                if self.model.stop_training:
+                    break
+        except KeyboardInterrupt:
+            logger.warning("interrupted after %d steps; what was learned so far is kept", self.steps)
+            return False
+        return True
+
+    def evaluate(self) -> dict:
+        """Measure the present weights on val; returns ``val_...`` figures."""
+        evaluation = evaluate(self.model, self.val_batches, step=self.evaluation_step)
+        _refuse_not_finite(f"after step {self.steps}: the loss on val", evaluation.loss, self.recipe.learning_rate)
+        self.evaluation = evaluation
+        return {f"val_{name}": value for name, value in evaluation.figures().items()}
+
+    def epoch(self, epoch: int, first: int, last: int) -> dict:
+        """The steps ``first <= step < last``; returns their means."""
         self.calls.on_epoch_begin(epoch)
         sums, began = [0.0] * 4, perf_counter()
-        first, last = self.batches.first_step_of(epoch), self.batches.first_step_of(epoch + 1)
         for step, batch in enumerate(self.batches.between(first, last), first):
             self.calls.on_train_batch_begin(step)
             rate = self.recipe.rate_at(step * self.batches.batch_size / len(self.batches.samples))
@@ -100,11 +114,14 @@ class _Loop:
     def _update(self, step: int, batch: Batch, rate: float) -> list[float]:
         self.optimizer.learning_rate.assign(rate)
         values = [float(value) for value in self.step_function(batch)]
-        if not math.isfinite(values[0]):
-            raise RunError(f"step {step}: the loss is {values[0]}, expected a finite number; try a lower learning rate than "
-                           f"{rate:g}")
+        _refuse_not_finite(f"step {step}: the loss", values[0], rate)
         self.steps = step + 1
         return values
+
+
+def _refuse_not_finite(what: str, loss: float, rate: float) -> None:
+    if not math.isfinite(loss):
+        raise RunError(f"{what} is {loss}, expected a finite number; try a lower learning rate than {rate:g}")
 
 
 def _means(sums: list[float]) -> dict:
