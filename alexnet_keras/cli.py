@@ -174,7 +174,8 @@ def predict(images, weights, variant, partial, crops, top, as_json):
     published = names == tuple(name for _, name in imagenet_classes())
     decoded = decode_predictions(probabilities, top, None if published else names)
     if as_json:
-        rows = [{"file": str(image), "predictions": [dict(zip(("id", "name", "probability"), row, strict=True)) for row in best]}
+        fields = ("id", "name", "probability")
+        rows = [{"file": str(image), "predictions": [dict(zip(fields, row, strict=True)) for row in best]}
                 for image, best in zip(images, decoded, strict=True)]
         click.echo(json.dumps({"weights": source.describe(), "crops": int(crops), "images": rows}, indent=2))
         return
@@ -232,7 +233,7 @@ def _pretrained(name, variant, partial):
     from alexnet_keras.pretrained import pretrained
     source = pretrained(name, variant, partial, progress=DownloadProgress())
     if name == "demo":
-        _say("These weights know only the demonstration's shapes; for real images use --weights caffe.")
+        click.echo("These weights know only the demonstration's shapes; for real images use --weights caffe.", err=True)
     return source
 
 

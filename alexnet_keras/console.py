@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 PLAIN_LINE_SECONDS = 10.0
 console = Console(highlight=False, soft_wrap=True)
+_errors = Console(highlight=False, soft_wrap=True, stderr=True)
 
 
 @contextmanager
@@ -42,16 +43,16 @@ def counting(label: str, total: int, unit: str = "images") -> Iterator[Callable[
 
 
 class DownloadProgress:
-    """A callable for ``weights.store``: (file, bytes there, bytes expected or None)."""
+    """A callable for ``weights.store``: (file, bytes there, bytes expected or None). On stderr: stdout may be JSON."""
 
     def __init__(self):
         self.told = 0.0
 
     def __call__(self, name: str, done: int, total: int | None) -> None:
-        if perf_counter() - self.told > (0.5 if console.is_terminal else PLAIN_LINE_SECONDS) or done == total:
+        if perf_counter() - self.told > (0.5 if _errors.is_terminal else PLAIN_LINE_SECONDS) or done == total:
             self.told = perf_counter()
             size = f"{done / 1e6:.1f} of {total / 1e6:.1f} MB" if total else f"{done / 1e6:.1f} MB"
-            console.print(f"  {name}: {size}", end="\r" if console.is_terminal and done != total else "\n")
+            _errors.print(f"  {name}: {size}", end="\r" if _errors.is_terminal and done != total else "\n")
 
 
 def log_to(path: Path) -> None:

@@ -16,7 +16,9 @@ _CHANNELS_FIRST = "kernels (out, in / groups, height, width), dense (out, in), f
 ORDER_IN_FILE = {
     "caffemodel": _CHANNELS_FIRST, "pth": _CHANNELS_FIRST, "safetensors": _CHANNELS_FIRST, "onnx": _CHANNELS_FIRST,
     "npy": _CHANNELS_LAST, "npz": _CHANNELS_LAST, "weights.h5": _CHANNELS_LAST, "keras": _CHANNELS_LAST}
-"""How each format arranges the axes; every reader gives the channels-last order."""
+"""How each format arranges the axes."""
+ORDER_SHOWN = _CHANNELS_LAST
+"""How every reader gives them."""
 
 
 @dataclass(frozen=True)

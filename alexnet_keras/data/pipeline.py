@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -214,5 +215,5 @@ class EvaluationBatches(Batches):
 
 def reason_of(error: tf.errors.OpError) -> str:
     """TensorFlow's message without the graph nodes around it, on one line."""
-    message = str(error.message).split("[[")[0].split("[Op:")[0]
-    return " ".join(message.replace("{{function_node", "").split())[-200:]
+    message = re.sub(r"\{\{.*?\}\}", "", str(error.message)).split("[[")[0].split("[Op:")[0]
+    return " ".join(message.split())[-200:]
