@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import h5py
@@ -14,6 +13,7 @@ import tensorflow as tf
 
 from alexnet_keras.data.pipeline import Batch
 from alexnet_keras.errors import ConfigurationError, RunError
+from alexnet_keras.whole_files import whole_files
 
 Sink = Callable[[np.ndarray], None]
 
@@ -59,28 +59,18 @@ def feature_files(paths: Mapping[str, Path], shapes: Mapping[str, tuple[int, ...
     The files get their names when the block ends without an error and every row was written; until then, and after any
     failure, only what was there before is there. ``shapes``: (rows, ...) of each layer's whole array.
     """
-    partial = {path: path.with_name(f".{path.name}.part") for path in paths.values()}
-    try:
-        with ExitStack() as stack:
-            if next(iter(paths.values())).suffix == ".h5":
-                file = stack.enter_context(h5py.File(next(iter(partial.values())), "w"))
-                writers = {name: _H5Rows(file.create_dataset(name, shape, np.float32)) for name, shape in shapes.items()}
-            else:
-                writers = {name: _NpyRows(stack.enter_context(open(partial[path], "wb")), shapes[name])
-                           for name, path in paths.items()}
-            yield {name: writer.append for name, writer in writers.items()}
-            for name, writer in writers.items():
-                if writer.rows != shapes[name][0]:
-                    raise RunError(f"{paths[name]}: expected {shapes[name][0]} rows of {name}, got {writer.rows}")
-                writer.flush()
-        for path, temporary in partial.items():
-            os.replace(temporary, path)
-    except OSError as error:
-        raise RunError(f"{next(iter(paths.values()))}: cannot be written: {error.strerror or error}") from None
-    finally:
-        for temporary in partial.values():
-            with suppress(OSError):
-                temporary.unlink()
+    files = tuple(dict.fromkeys(paths.values()))
+    with whole_files(*files) as partial, ExitStack() as stack:
+        if files[0].suffix == ".h5":
+            file = stack.enter_context(h5py.File(partial[0], "w"))
+            writers = {name: _H5Rows(file.create_dataset(name, shape, np.float32)) for name, shape in shapes.items()}
+        else:
+            opened = {path: stack.enter_context(open(name, "wb")) for path, name in zip(files, partial, strict=True)}
+            writers = {name: _NpyRows(opened[path], shapes[name]) for name, path in paths.items()}
+        yield {name: writer.append for name, writer in writers.items()}
+        for name, writer in writers.items():
+            if writer.rows != shapes[name][0]:
+                raise RunError(f"{paths[name]}: expected {shapes[name][0]} rows of {name}, got {writer.rows}")
 
 
 class _NpyRows:
@@ -94,10 +84,6 @@ class _NpyRows:
         self.file.write(np.ascontiguousarray(block, "<f4").data)
         self.rows += len(block)
 
-    def flush(self) -> None:
-        self.file.flush()
-        os.fsync(self.file.fileno())
-
 
 class _H5Rows:
     def __init__(self, dataset):
@@ -106,6 +92,3 @@ class _H5Rows:
     def append(self, block: np.ndarray) -> None:
         self.dataset[self.rows:self.rows + len(block)] = block
         self.rows += len(block)
-
-    def flush(self) -> None:
-        self.dataset.file.flush()

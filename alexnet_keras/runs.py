@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,9 +20,12 @@ from alexnet_keras import __version__
 from alexnet_keras.data.demo import DEMONSTRATIONS
 from alexnet_keras.errors import RunError
 from alexnet_keras.training import Outcome
+from alexnet_keras.whole_files import is_partial, whole_files
 
 STEPS_A_LINE = 10
 FILES = ("config.json", "metrics.jsonl", "run.log", "model.keras", "result.json")
+OPTION_TYPES = {"data": str, "layout": str, "classes": list | None, "min_size": int | float, "context": int | float,
+                "square": bool}
 
 
 class Run:
@@ -35,7 +36,7 @@ class Run:
 
     def write_config(self, config: dict) -> None:
         """Record what was asked, and on what it ran."""
-        self._write_json("config.json", {**config, "environment": environment()})
+        write_json(self.folder / "config.json", {**config, "environment": environment()})
 
     def metrics(self) -> keras.callbacks.Callback:
         """A callback that appends to ``metrics.jsonl``."""
@@ -43,15 +44,10 @@ class Run:
 
     def finish(self, model: keras.Model, outcome: Outcome) -> None:
         """Save the final weights, and then the result, so that it never describes others."""
-        partial = self.folder / "model.partial.keras"
-        with _writing(self.folder / "model.keras"):
+        with whole_files(self.folder / "model.keras") as (partial,):
             model.save(partial)
-            os.replace(partial, self.folder / "model.keras")
-        self._write_json("result.json", {
+        write_json(self.folder / "result.json", {
             **outcome.evaluation.figures(), "steps": outcome.steps, "finished": outcome.finished})
-
-    def _write_json(self, name: str, content: dict) -> None:
-        write_json(self.folder / name, content)
 
 
 def new_run(folder: Path | None, mode: str, overwrite: bool = False) -> Run:
@@ -63,16 +59,9 @@ def new_run(folder: Path | None, mode: str, overwrite: bool = False) -> Run:
         if folder is None:
             return Run(_next_free(Path("runs"), mode))
         folder.mkdir(parents=True, exist_ok=True)
-        found = sorted(entry.name for entry in folder.iterdir())
+        _clear(folder, overwrite)
     except OSError as error:
         raise RunError(f"{folder or 'runs'}: expected a folder to write the run into, found: {error.strerror}") from None
-    if found and not overwrite:
-        raise RunError(f"{folder}: already holds {found[0]}; give another --output, or --overwrite")
-    foreign = [name for name in found if name not in FILES]
-    if foreign:
-        raise RunError(f"{folder}: holds {foreign[0]}, which no run writes, and is not overwritten")
-    for name in found:
-        (folder / name).unlink()
     return Run(folder)
 
 
@@ -81,30 +70,24 @@ def data_of(folder: Path) -> dict:
     path = folder / "config.json"
     try:
         recorded = json.loads(path.read_text(encoding="utf-8"))["data"]
-        demonstration = recorded["name"] if recorded["name"] in DEMONSTRATIONS else None
-        options = {"data": demonstration or recorded["root"], "layout": recorded["layout"]}
+        built_in = recorded["name"] in DEMONSTRATIONS and Path(recorded["root"]).name != recorded["name"]
+        options = {"data": recorded["name"] if built_in else recorded["root"], "layout": recorded["layout"]}
         if recorded["layout"] == "coco":
             options |= {"classes": recorded["classes"], "min_size": recorded["min_size"], **recorded["crops"]}
-        return options
+        wrong = [name for name, value in options.items() if not isinstance(value, OPTION_TYPES[name])]
     except OSError:
         raise RunError(f"{folder}: expected a run folder, or --data; found no config.json") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(f"{path}: expected the config of a run, found: {error!r}") from None
+    if wrong:
+        raise RunError(f"{path}: data.{wrong[0]}: found {options[wrong[0]]!r}, which no run writes")
+    return options
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Write JSON under a temporary name and give it its own when it is whole."""
-    partial = path.with_name(f".{path.name}.part")
-    with _writing(path):
-        try:
-            with open(partial, "w", encoding="utf-8") as file:
-                json.dump(content, file, indent=2)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+    """Write JSON whole or not at all."""
+    with whole_files(path) as (partial,):
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def environment() -> dict:
@@ -117,7 +100,20 @@ def environment() -> dict:
 
 def threads() -> int:
     """How many threads one operation runs on."""
-    return tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    asked = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    return tf.config.threading.get_intra_op_parallelism_threads() or (int(asked) if asked.isdecimal() else 0) or usable
+
+
+def _clear(folder: Path, overwrite: bool) -> None:
+    found = sorted(folder.iterdir())
+    if found and not overwrite:
+        raise RunError(f"{folder}: already holds {found[0].name}; give another --output, or --overwrite")
+    foreign = [path for path in found if path.is_dir() or not (path.name in FILES or is_partial(path.name))]
+    if foreign:
+        raise RunError(f"{folder}: holds {foreign[0].name}, which no run writes, and is not overwritten")
+    for path in found:
+        path.unlink()
 
 
 def _next_free(parent: Path, mode: str) -> Path:
@@ -129,14 +125,6 @@ def _next_free(parent: Path, mode: str) -> Path:
             return parent / f"{mode}-{number}"
         except FileExistsError:
             number += 1
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 class _MetricsLog(keras.callbacks.Callback):
@@ -156,5 +144,8 @@ class _MetricsLog(keras.callbacks.Callback):
         self._append({"event": "epoch", "step": self.steps, "epoch": epoch, **logs})
 
     def _append(self, line: dict) -> None:
-        with _writing(self.path), open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot be written: {error.strerror}") from None

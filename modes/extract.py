@@ -9,7 +9,7 @@ expect: pool5 and fc6 carry over best to other pictures; fc8 knows most of its o
 from __future__ import annotations
 
 import csv
-import os
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +23,8 @@ from alexnet_keras.errors import ConfigurationError, RunError, WeightsError
 from alexnet_keras.features import extract, feature_extractor, feature_files
 from alexnet_keras.model import AlexNetModel
 from alexnet_keras.pretrained import Pretrained
-from alexnet_keras.runs import environment, write_json
+from alexnet_keras.runs import environment
+from alexnet_keras.whole_files import whole_files
 
 
 def extract_features(dataset: Dataset, out: Path, *, source: Pretrained, layers: tuple[str, ...] = ("fc7",),
@@ -44,12 +45,13 @@ def extract_features(dataset: Dataset, out: Path, *, source: Pretrained, layers:
     rows = sum(map(len, parts))
     batches = [EvaluationBatches(part, source.model.preprocessing, batch_size, **(loading or {})) for part in parts]
     shapes = {name: (rows, *extractor.output[name].shape[1:]) for name in paths}
-    with feature_files(paths, shapes) as sinks:
+    with whole_files(*about) as (rows_file, description_file), feature_files(paths, shapes) as sinks:
         for part in batches:
             extract(extractor, part, sinks, on_batch)
-        _write_rows(about[0], parts)
+        _write_rows(rows_file, parts)
         bad_rows = np.concatenate([start + part.bad_rows for start, part in _offsets(batches)]).tolist()
-        write_json(about[1], _description(source, paths, shapes, dataset, parts, bad_rows, loading or {}))
+        description = _description(source, paths, shapes, dataset, parts, bad_rows, loading or {})
+        description_file.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     return paths
 
 
@@ -82,6 +84,9 @@ def _refuse_existing(paths: list[Path], overwrite: bool) -> None:
     existing = [path for path in paths if path.exists()]
     if existing and not overwrite:
         raise RunError(f"{existing[0]}: exists already; give another --out, or --overwrite")
+    folders = [path for path in existing if path.is_dir()]
+    if folders:
+        raise RunError(f"{folders[0]}: expected a file to write, found a folder")
     if not paths[0].parent.is_dir():
         raise RunError(f"{paths[0].parent}: expected a folder to write the features into, found none")
 
@@ -94,16 +99,14 @@ def _offsets(batches: list[EvaluationBatches]) -> Iterator[tuple[int, Evaluation
 
 
 def _write_rows(path: Path, parts: list[Samples]) -> None:
-    partial = path.with_name(f".{path.name}.part")
     row = 0
-    with open(partial, "w", encoding="utf-8", newline="") as file:
+    with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("row", "split", "id", "path", "label", "class"))
         for part in parts:
             for sample_id, image, label in zip(part.ids, part.paths, part.labels, strict=True):
                 writer.writerow((row, part.split, sample_id, image, label, part.class_names[label]))
                 row += 1
-    os.replace(partial, path)
 
 
 def _description(source, paths, shapes, dataset, parts, bad_rows, loading) -> dict:
