@@ -71,9 +71,9 @@ class RestrictedUnpickler:
             except WeightsError:
                 raise
             except (ValueError, TypeError, KeyError, IndexError, OverflowError, struct.error,
-                    DeprecationWarning) as error:
+                    DeprecationWarning) as error:  # the last is of an unknown escape, where warnings are errors
                 name = _OPCODE_NAMES.get(opcode, f"{opcode:#04x}") if opcode >= 0 else "missing"
-                reason = " ".join(str(error).split())[:300]
+                reason = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(error)[:300])
                 raise WeightsError(f"{self._path}: {self._place}: opcode {name} at byte {start}: {reason}") from None
         raise WeightsError(f"{self._path}: {self._place}: expected at most {OPCODE_LIMIT} opcodes, found more")
 

@@ -86,7 +86,7 @@ OTHERS = {  # these name what no reader allows, or give allowed names what they 
 MALFORMED = {repr(content): content for content in (
     b".", b"0.", b"1.", b"2.", b"t.", b"e.", b"]e.", b"}u.", b"}Ks.", b"s.", b"b.", b"R.", b"Q.", b"NQ.", b")Q.",
     b"h\x00.", b"j\0\0\0\0.", b"g99\n.", b"gx\n.", b"g-1\n.", b"p0\n", b"Np\n.", b"I\n.", b"Iabc\n.", b"F..\n.",
-    b"L9x\n.", b"L" + b"9" * 250 + b"x\n.", b"S'a\n.", b"Sa\n.", b"S\n.", b"S'\\x4'\n.", b"X\x01\0\0\0\xff.",
+    b"L9x\n.", b"L" + b"9" * 99 + b"x\n.", b"S'a\n.", b"Sa\n.", b"S\n.", b"S'\\x4'\n.", b"S'\\\x07'\n.", b"X\x01\0\0\0\xff.",
     b"V\\U99999999\n.", b"(.", b"((((", b"(N2.", b"(2.", b"NNNb.", b"]}a}s.", b"}(NNu.", b"}(]Nu.", b"}(Nu.",
     b"}](Nuu.", b"K\x01K\x01a.", b"c\n\n.", b"d", b"(Nd.", b"cnumpy\n.", b"\x93.", b"NN\x93.", b"\x8c\x05numpyN\x93.",
     b"\x94.", b"\x80.", b"\x80\x09.", b"\x95" + bytes(7), b"G" + bytes(7), b"N\x85\x86\x87.")}
