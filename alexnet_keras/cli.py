@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,19 +13,23 @@ import click
 from alexnet_keras import __version__
 from alexnet_keras.cli_options import (
     DEMONSTRATIONS,
+    INTERRUPTED,
     batch_size_option,
     command,
+    crops_option,
     data_options,
     default_weights,
     open_data,
     output_option,
     overwrite_option,
     partial_option,
+    printable,
     seed_option,
     variant_option,
     weights_option,
 )
 from alexnet_keras.cli_weights import weights_group
+from alexnet_keras.errors import ConfigurationError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,14 +62,14 @@ def scratch(variant, width, epochs, batch_size, lr, seed, output, overwrite, **d
     recipe = _changed(spec.DEMO_RECIPE if demo else spec.RECIPES[variant], epochs, batch_size, lr)
     preprocessing = spec.PREPROCESSING[variant]
     dataset, loading = open_data(**data)
-    run, progress = _start("scratch", output, overwrite, dataset, loading, seed=seed, recipe=asdict(recipe),
-                           architecture=architecture.to_dict(), preprocessing=asdict(preprocessing))
-    if architecture is spec.DEMO_ARCHITECTURE:
-        _say("The demonstration has a thousandth of ImageNet's images and two minutes: the real 227x227 network at a "
-             "quarter of its filters and an eighth of its hidden units.")
-    evaluation = scratch(dataset, run, architecture=architecture, preprocessing=preprocessing, recipe=recipe, seed=seed,
-                         loading=loading, callbacks=[progress])
-    _report(run, evaluation)
+    with _run("scratch", output, overwrite, dataset, loading, seed=seed, recipe=asdict(recipe),
+              architecture=architecture.to_dict(), preprocessing=asdict(preprocessing)) as (run, progress):
+        if architecture is spec.DEMO_ARCHITECTURE:
+            _say("The demonstration has a thousandth of ImageNet's images and two minutes: the real 227x227 network at a "
+                 "quarter of its filters and an eighth of its hidden units.")
+        outcome = scratch(dataset, run, architecture=architecture, preprocessing=preprocessing, recipe=recipe, seed=seed,
+                          loading=loading, callbacks=[progress])
+    _report(run, outcome)
 
 
 @command(main)
@@ -88,13 +94,12 @@ def transfer(weights, variant, partial, train_from, epochs, batch_size, lr, seed
     _check_splits(dataset)
     base = _pretrained(default_weights(weights, data["data"]), variant, partial)
     layers_below(base.model, train_from)
-    run, progress = _start("transfer", output, overwrite, dataset, loading, seed=seed, train_from=train_from,
-                           weights=base.describe(), head_recipe=asdict(spec.HEAD_RECIPE), recipe=asdict(recipe),
-                           architecture=base.model.architecture.to_dict(),
-                           preprocessing=asdict(base.model.preprocessing))
-    evaluation = transfer(dataset, run, base=base, head_recipe=spec.HEAD_RECIPE, recipe=recipe, train_from=train_from,
-                          seed=seed, loading=loading, callbacks=[progress])
-    _report(run, evaluation)
+    with _run("transfer", output, overwrite, dataset, loading, seed=seed, train_from=train_from, weights=base.describe(),
+              head_recipe=asdict(spec.HEAD_RECIPE), recipe=asdict(recipe), architecture=base.model.architecture.to_dict(),
+              preprocessing=asdict(base.model.preprocessing)) as (run, progress):
+        outcome = transfer(dataset, run, base=base, head_recipe=spec.HEAD_RECIPE, recipe=recipe, train_from=train_from,
+                           seed=seed, loading=loading, callbacks=[progress])
+    _report(run, outcome)
 
 
 @command(main)
@@ -115,6 +120,8 @@ def extract(weights, variant, partial, layers, splits, out, batch_size, skip_bad
     from modes.extract import extract_features
     dataset, loading = open_data(**data)
     parts = [dataset.samples(split) for split in splits or dataset.split_names]
+    if probe:
+        _check_probe(dataset, parts)
     source = _pretrained(default_weights(weights, data["data"]), variant, partial)
     with _counting("extract", sum(map(len, parts))) as advance:
         files = extract_features(dataset, out, source=source, layers=layers, splits=splits, batch_size=batch_size,
@@ -133,10 +140,10 @@ def extract(weights, variant, partial, layers, splits, out, batch_size, skip_bad
 @click.argument("source", metavar="RUN|WEIGHTS")
 @data_options(None)
 @variant_option
-@partial_option
 @click.option("--split", default="val", metavar="NAME", help="train, val or the data set's own name.")
+@crops_option
 @batch_size_option(64)
-def evaluate(source, variant, partial, split, batch_size, **data):
+def evaluate(source, variant, split, crops, batch_size, **data):
     """Measure a run or a weight file on a split."""
     from alexnet_keras.data.pipeline import EvaluationBatches
     from alexnet_keras.errors import DataError
@@ -146,12 +153,13 @@ def evaluate(source, variant, partial, split, batch_size, **data):
         data |= {name: value for name, value in data_of(Path(source)).items() if data[name] in (None, ())}
     dataset, loading = open_data(**data)
     samples = dataset.samples(split)
-    model = _pretrained(source, variant, partial).model
+    model = _pretrained(source, variant).model
     if model.class_names != samples.class_names:
         raise DataError(f"{data['data']}: expected the {len(model.class_names)} classes of {source}, found "
                         f"{len(samples.class_names)} others")
     with _counting("evaluate", len(samples)) as advance:
-        evaluation = evaluate(model, EvaluationBatches(samples, model.preprocessing, batch_size, **loading), advance)
+        batches = EvaluationBatches(samples, model.preprocessing, batch_size, views=int(crops), **loading)
+        evaluation = evaluate(model, batches, advance)
     _tell(evaluation, f"{source} on {dataset.name} {samples.split}")
 
 
@@ -160,7 +168,7 @@ def evaluate(source, variant, partial, split, batch_size, **data):
 @click.option("--weights", default="caffe", metavar="NAME|PATH|RUN", help="A name of the catalogue, a weight file or a run.")
 @variant_option
 @partial_option
-@click.option("--crops", type=click.Choice(["1", "10"]), default="1", help="Centre crop, or the mean of ten.")
+@crops_option
 @click.option("--top", type=click.IntRange(1), default=5, metavar="N", help="Classes to print.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def predict(images, weights, variant, partial, crops, top, as_json):
@@ -213,22 +221,33 @@ def _check_splits(dataset) -> None:
         dataset.samples(split)
 
 
-def _start(mode, output, overwrite, dataset, loading, **config):
+def _check_probe(dataset, parts) -> None:
+    """A probe learns from the train rows and is measured on the val rows; found out before anything is computed."""
+    extracted = [part.split for part in parts]
+    for split in ("train", "val"):
+        if dataset.samples(split).split not in extracted:
+            raise ConfigurationError(f"probe: expected the train and val splits among those extracted, found "
+                                     f"{', '.join(extracted)}")
+
+
+@contextmanager
+def _run(mode, output, overwrite, dataset, loading, **config):
     """A run folder with its config and log, and the progress to show."""
     from alexnet_keras.console import log_to
     from alexnet_keras.runs import new_run
     from alexnet_keras.training_progress import TrainingProgress
     _check_splits(dataset)
     run = new_run(output, mode, overwrite)
-    log_to(run.folder / "run.log")
-    run.write_config({"mode": mode, "data": dataset.describe() | {"crops": asdict(loading["crops"])},
-                      "workers": loading["workers"], **config})
-    _say(f"{mode}: {len(dataset.samples('train'))} train and {len(dataset.samples('val'))} val samples of "
-         f"{len(dataset.class_names)} classes from {dataset.name}; writing {run.folder}")
-    return run, TrainingProgress()
+    with log_to(run.folder / "run.log"):
+        crops = loading["crops"] and asdict(loading["crops"])
+        run.write_config({"mode": mode, "data": dataset.describe() | {"crops": crops}, "workers": loading["workers"],
+                          **config})
+        _say(f"{mode}: {len(dataset.samples('train'))} train and {len(dataset.samples('val'))} val samples of "
+             f"{len(dataset.class_names)} classes from {dataset.name}; writing {run.folder}")
+        yield run, TrainingProgress()
 
 
-def _pretrained(name, variant, partial):
+def _pretrained(name, variant, partial=False):
     from alexnet_keras.console import DownloadProgress
     from alexnet_keras.pretrained import pretrained
     source = pretrained(name, variant, partial, progress=DownloadProgress())
@@ -237,13 +256,16 @@ def _pretrained(name, variant, partial):
     return source
 
 
-def _report(run, evaluation) -> None:
-    _tell(evaluation, f"{run.folder}")
+def _report(run, outcome) -> None:
+    _tell(outcome.evaluation, f"{run.folder}")
+    if not outcome.finished:
+        sys.exit(INTERRUPTED)
 
 
 def _tell(evaluation, label: str) -> None:
     _say(f"{label}: top-1 {evaluation.top1:.2%}, top-5 {evaluation.top5:.2%}, mean per class "
-         f"{evaluation.mean_per_class:.2%} on {evaluation.images} images, {evaluation.images / evaluation.seconds:.0f} images/s")
+         f"{evaluation.mean_per_class:.2%} on {evaluation.images} images, "
+         f"{evaluation.images / evaluation.seconds:.0f} images/s")
 
 
 def _counting(label: str, total: int):
@@ -253,4 +275,4 @@ def _counting(label: str, total: int):
 
 def _say(text: str) -> None:
     from alexnet_keras.console import console
-    console.print(text)
+    console.print(printable(text))

@@ -22,7 +22,7 @@ class _WarningLines(logging.Handler):
     """The library's warnings as lines on stderr."""
 
     def emit(self, record):
-        print(f"warning: {record.getMessage()}", file=sys.stderr)
+        print(f"warning: {printable(record.getMessage())}", file=sys.stderr)
 
 
 _WARNING_LINES = _WarningLines(logging.WARNING)
@@ -43,13 +43,27 @@ def command(group: click.Group, tensorflow: bool = True, **settings) -> Callable
                     prepare()
                 function(**options)
             except AlexNetError as error:
-                click.echo(f"error: {error}", err=True)
+                click.echo(f"error: {printable(str(error))}", err=True)
+                sys.exit(BAD_INPUT)
+            except _out_of_memory() as error:
+                click.echo(f"error: more memory was asked for than there is; try a smaller network or batch: "
+                           f"{printable(str(error))[:200]}", err=True)
                 sys.exit(BAD_INPUT)
             except KeyboardInterrupt:
                 click.echo("interrupted", err=True)
                 sys.exit(INTERRUPTED)
         return group.command(context_settings={"show_default": True}, **settings)(run)
     return decorate
+
+
+def printable(text: str) -> str:
+    """``text`` on one line that any terminal can show: names of files may hold line ends, escapes and stray bytes."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+def _out_of_memory() -> tuple[type[Exception], ...]:
+    tensorflow = sys.modules.get("tensorflow")
+    return (MemoryError, tensorflow.errors.ResourceExhaustedError) if tensorflow else (MemoryError,)
 
 
 def prepare() -> None:
@@ -87,7 +101,7 @@ def data_options(default: str | None) -> Callable:
         click.option("--context", type=float, help="COCO: fraction of a box added on each side.  [default: 0.1]"),
         click.option("--square/--no-square", default=None, help="COCO: square regions or the boxes' own shape.  "
                                                                "[default: square]"),
-        click.option("--workers", type=int, default=2, metavar="N", help="Loader threads."))
+        click.option("--workers", type=click.IntRange(1), default=2, metavar="N", help="Loader threads."))
 
 
 weights_option = click.option("--weights", metavar="NAME|PATH|RUN",
@@ -95,6 +109,8 @@ weights_option = click.option("--weights", metavar="NAME|PATH|RUN",
                                    "[default: demo on demonstration data, else caffe]")
 variant_option = click.option("--variant", type=click.Choice(VARIANT_NAMES), help="Which AlexNet.")
 partial_option = click.option("--partial", is_flag=True, help="Accept weights that lack layers.")
+crops_option = click.option("--crops", type=click.Choice(["1", "10"]), default="1",
+                            help="Centre crop, or the mean over the paper's ten.")
 seed_option = click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="Of all randomness.")
 output_option = click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER",
                              help="Run folder.  [default: runs/<mode>-<n>]")
@@ -114,13 +130,12 @@ def open_data(data: str, layout, classes, min_size, context, square, workers) ->
     """
     from alexnet_keras.data.layouts import open_dataset
     from alexnet_keras.data.pipeline import Crops
-    chosen = {"classes": classes or None, "min_size": min_size}
-    dataset = open_dataset(data, layout, **{name: value for name, value in chosen.items() if value is not None})
+    dataset = open_dataset(data, layout, classes=classes or None, min_size=min_size)
     cut = {name: value for name, value in (("context", context), ("square", square)) if value is not None}
     if cut and dataset.layout != "coco":
-        raise ConfigurationError(f"{'/'.join(cut)}: cuts objects out of a coco data set; {data} is {dataset.layout}, where it "
-                                 "would have no effect")
-    return dataset, {"crops": Crops(**cut), "workers": workers}
+        raise ConfigurationError(f"{'/'.join(cut)}: cuts objects out of a coco data set; {data} is {dataset.layout}, "
+                                 "where it would have no effect")
+    return dataset, {"crops": Crops(**cut) if dataset.layout == "coco" else None, "workers": workers}
 
 
 def default_weights(weights: str | None, data: str) -> str:

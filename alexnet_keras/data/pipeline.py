@@ -66,6 +66,7 @@ class Batches:
         self.unreadable = np.zeros(len(samples), bool)
         self._paths = tf.constant(samples.paths.astype(str).tolist(), tf.string)
         self._labels = tf.constant(samples.labels, tf.int32)
+        self._image_shape = (preprocessing.crop, preprocessing.crop, 3)
         self._boxes = None if samples.boxes is None else tf.constant(samples.boxes, tf.float32)
 
     @property
@@ -96,8 +97,7 @@ class Batches:
     def _sample(self, position, readable):
         row, wanted = self._row(position)
         usable = wanted & readable[row]
-        crop = self.preprocessing.crop
-        image = tf.cond(usable, lambda: self._image(position, row), lambda: tf.zeros((crop, crop, 3)))
+        image = tf.cond(usable, lambda: self._image(position, row), lambda: tf.zeros(self._image_shape))
         return image, self._labels[row], tf.cast(usable, tf.float32), row
 
     def _image(self, position, row):
@@ -113,7 +113,7 @@ class Batches:
         raise NotImplementedError
 
     def _window(self, position, image):
-        """(crop, crop, 3) of the resized image."""
+        """What is cut out of the resized image, of shape ``_image_shape``."""
         raise NotImplementedError
 
     def _mark_unreadable(self, step: int, error: tf.errors.OpError) -> None:
@@ -194,7 +194,18 @@ class FeatureBatches:
 
 
 class EvaluationBatches(Batches):
-    """Every sample exactly once, in order, centre crop; the last batch is filled up with weight 0."""
+    """Every sample exactly once, in order; the last batch is filled up with weight 0.
+
+    ``views``: 1 is the centre crop; 10 makes ``images`` (batch, 10, crop, crop, 3), the paper's ten crops of each sample.
+    """
+
+    def __init__(self, samples: Samples, preprocessing: Preprocessing, batch_size: int, *, views: int = 1, **options):
+        super().__init__(samples, preprocessing, batch_size, **options)
+        if views not in (1, 10):
+            raise ConfigurationError(f"crops: expected 1 or 10, found {views}")
+        self.views = views
+        if views == 10:
+            self._image_shape = (10, *self._image_shape)
 
     @property
     def steps(self) -> int:
@@ -210,7 +221,7 @@ class EvaluationBatches(Batches):
         return tf.minimum(position, len(self.samples) - 1), position < len(self.samples)
 
     def _window(self, position, image):
-        return ops.center_crop(image, self.preprocessing)
+        return (ops.ten_crops if self.views == 10 else ops.center_crop)(image, self.preprocessing)
 
 
 def reason_of(error: tf.errors.OpError) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from alexnet_keras import preprocessing as ops
 from alexnet_keras.data.pipeline import Batch, EvaluationBatches
 from alexnet_keras.evaluation import correct_in_top, evaluate
 from tests.alexnet_keras.tiny import picture_files, samples_of, tiny_model
@@ -102,3 +103,28 @@ def test_dropout_does_not_act():
     model = tiny_model()
     data = [Batch(tf.ones((4, 67, 67, 3)) * 50, tf.constant([0, 1, 2, 3]), tf.ones(4), tf.range(4, dtype=tf.int64))]
     assert evaluate(model, data).loss == evaluate(model, data).loss
+
+
+def test_ten_crops_count_as_the_mean_of_their_softmaxes():
+    images = np.random.default_rng(0).normal(size=(3, 10, 4, 4, 3)).astype(np.float32)
+    inputs = keras.Input((4, 4, 3))
+    model = keras.Model(inputs, keras.layers.Dense(CLASSES, name="fc8")(keras.layers.Flatten()(inputs)))
+    labels = np.array([0, 1, 2], np.int32)
+    batch = Batch(*map(tf.constant, (images, labels, np.ones(3, np.float32), np.arange(3))))
+
+    each = np.stack([keras.ops.softmax(model(image)).numpy() for image in images]).astype(np.float64)
+    expected = each.mean(axis=1)
+    found = evaluate(model, [batch])
+
+    assert found.top1 == pytest.approx((expected.argmax(axis=1) == labels).mean())
+    assert found.loss == pytest.approx(-np.log(expected[np.arange(3), labels]).mean(), rel=1e-5)
+
+
+def test_ten_crops_of_a_data_set_are_those_of_its_images(tmp_path):
+    samples, model = samples_of(picture_files(tmp_path, 3)), tiny_model(size=67)
+    rule = model.preprocessing
+    batches = list(EvaluationBatches(samples, rule, 2, views=10))
+
+    image = ops.resize(ops.load_image(tf.io.read_file(samples.paths[1]), rule), rule)
+    np.testing.assert_array_equal(batches[0].images[1], ops.to_network_input(ops.ten_crops(image, rule), rule))
+    assert evaluate(model, batches).images == 3
