@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from alexnet_keras.errors import AlexNetError
+
 PLAIN_LINE_SECONDS = 10.0
-console = Console(highlight=False, soft_wrap=True)
-_errors = Console(highlight=False, soft_wrap=True, stderr=True)
+PLAIN = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}  # names of files are no markup
+console = Console(**PLAIN)
+_errors = Console(**PLAIN, stderr=True)
 
 
 @contextmanager
@@ -55,14 +58,35 @@ class DownloadProgress:
             _errors.print(f"  {name}: {size}", end="\r" if _errors.is_terminal and done != total else "\n")
 
 
-def log_to(path: Path) -> None:
-    """Also write the library's log to ``path``; warnings keep going to the terminal."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+class _LogFile(logging.FileHandler):
+    """A log that cannot be written, on a full disk, stops nothing; what matters fails by itself."""
+
+    def handleError(self, record):  # noqa: N802  logging's own name
+        pass
+
+    def close(self):
+        with suppress(OSError):
+            super().close()
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Also write the library's log to ``path``, and the error that ends the block; warnings keep going to the terminal."""
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    for name in ("alexnet_keras", "weights", "modes"):
-        logger = logging.getLogger(name)
+    loggers = [logging.getLogger(name) for name in ("alexnet_keras", "weights", "modes")]
+    for logger in loggers:
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)
+    try:
+        yield
+    except AlexNetError as error:
+        handler.emit(logging.makeLogRecord({"levelname": "ERROR", "msg": str(error)}))
+        raise
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()
 
 
 def progress_bar(figures: str) -> Progress:

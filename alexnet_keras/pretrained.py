@@ -140,6 +140,9 @@ def pretrained(name_or_path: str, variant: str | None = None, partial: bool = Fa
     path = source.weights.path
     architecture = source.architecture(variant)
     if source.model is not None:
+        useless = "partial" if partial else "variant" if variant is not None else None
+        if useless:
+            raise ConfigurationError(f"{useless}: {source.name} is a whole network, where it would have no effect")
         return Pretrained(source.model, source.name, path, store.digest_of(path))
     layers = source.weights.layers
     classes = layers[FINAL_LAYER][1].size if FINAL_LAYER in layers else 1000

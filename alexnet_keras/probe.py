@@ -42,6 +42,8 @@ def linear_probe(features: Path, layer: str, rows: Path, dataset: Dataset) -> Pr
         if not mask.any():
             raise DataError(f"{features}: probe: expected rows of the {split} split, found none")
     train, val = chosen
+    if len(np.unique(labels[train])) < 2:
+        raise DataError(f"{features}: probe: expected rows of two or more classes in the train split, found one")
     classifier = fit_probe(x[train], labels[train])
     predicted = classifier.predict(x[val])
     return ProbeResult(float((predicted == labels[val]).mean()), float(balanced_accuracy(labels[val], predicted)),
@@ -49,8 +51,8 @@ def linear_probe(features: Path, layer: str, rows: Path, dataset: Dataset) -> Pr
 
 
 def fit_probe(x: np.ndarray, labels: np.ndarray):
-    """Logistic regression on standardized (rows, features) float32, C = 1 / features; a fitted scikit-learn pipeline."""
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=1.0 / x.shape[1], max_iter=1000))
+    """Logistic regression on standardized (rows, features) float32, a fitted scikit-learn pipeline."""
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     return probe.fit(x, labels)
 
 

@@ -81,7 +81,10 @@ class _Loop:
                 if first < last:
                     self.evaluation = None
                     logs = self.epoch(epoch, first, last)
-                    self.calls.on_epoch_end(epoch, logs if self.val_batches is None else logs | self.evaluate())
+                    logs |= {} if self.val_batches is None else self.evaluate()
+                    logger.info("epoch %d of %d: %s", epoch + 1, self.recipe.epochs,
+                                ", ".join(f"{name} {value:.4g}" for name, value in logs.items()))
+                    self.calls.on_epoch_end(epoch, logs)
                 if self.model.stop_training:
                     break
         except KeyboardInterrupt:

@@ -43,7 +43,8 @@ def verify(name_or_path: str, against: str | None = None, progress: Callable | N
     ``against``: another source, whose layers must be the same too. Of a catalogue name the digest is computed again.
     Raises ``WeightsError`` that tells the first differences.
     """
-    loaded = pretrained(name_or_path, partial=True, progress=progress)
+    is_whole = recognise(store.locate(name_or_path, progress=progress)) in WHOLE_MODELS
+    loaded = pretrained(name_or_path, partial=not is_whole, progress=progress)
     in_network = {name: arrays for name, arrays in layers_of(loaded.model).items() if name not in loaded.initial}
     _refuse_differences(loaded.path, "the network differs from the file", _read_anew(loaded.path), in_network)
     if against is not None:

@@ -59,6 +59,7 @@ def _compare(data, weights, partial, epochs, batch_size, seed) -> tuple[float, f
         endless = replace(recipe, epochs=ENDLESS_EPOCHS, drop_epochs=(), **{"batch_size": batch_size} if batch_size else {})
         theirs = scratch(dataset, new_run(Path(folder, "scratch"), "scratch"), architecture=base.model.architecture,
                          preprocessing=base.model.preprocessing, recipe=endless, seed=seed, callbacks=[_time_limit(seconds)])
+    ours, theirs = ours.evaluation, theirs.evaluation
     click.echo(f"seed {seed}: {seconds:.0f} s each, transfer {ours.top1:.1%}, scratch {theirs.top1:.1%} "
                f"on {ours.images} val images")
     return ours.top1, theirs.top1

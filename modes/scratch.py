@@ -15,15 +15,14 @@ import keras
 
 from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.data.pipeline import EvaluationBatches, TrainingBatches
-from alexnet_keras.evaluation import Evaluation
 from alexnet_keras.pretrained import new_network
 from alexnet_keras.runs import Run
 from alexnet_keras.spec import Architecture, Preprocessing, Recipe
-from alexnet_keras.training import train
+from alexnet_keras.training import Outcome, train
 
 
 def scratch(dataset: Dataset, run: Run, *, architecture: Architecture, preprocessing: Preprocessing, recipe: Recipe,
-            seed: int = 0, loading: dict | None = None, callbacks: Iterable[keras.callbacks.Callback] = ()) -> Evaluation:
+            seed: int = 0, loading: dict | None = None, callbacks: Iterable[keras.callbacks.Callback] = ()) -> Outcome:
     """Train a new network on the train split of ``dataset``, measure it on val, and fill the run folder.
 
     ``loading``: ``crops`` and ``workers`` of :class:`~alexnet_keras.data.pipeline.Batches`.
@@ -36,4 +35,4 @@ def scratch(dataset: Dataset, run: Run, *, architecture: Architecture, preproces
 
     outcome = train(model, batches, recipe, callbacks=[run.metrics(), *callbacks], val_batches=val_batches)
     run.finish(model, outcome)
-    return outcome.evaluation
+    return outcome

@@ -18,48 +18,50 @@ from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.data.pipeline import EvaluationBatches, FeatureBatches, TrainingBatches
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.errors import ConfigurationError
-from alexnet_keras.evaluation import Evaluation
+from alexnet_keras.evaluation import evaluate
 from alexnet_keras.features import extract
 from alexnet_keras.model import AlexNetModel
 from alexnet_keras.pretrained import Pretrained, new_network
 from alexnet_keras.runs import Run
 from alexnet_keras.spec import FINAL_LAYER, Recipe
-from alexnet_keras.training import optimizer_for, train
+from alexnet_keras.training import Outcome, optimizer_for, train
 
 
 def transfer(dataset: Dataset, run: Run, *, base: Pretrained, head_recipe: Recipe, recipe: Recipe, train_from: str = "fc6",
              seed: int = 0, loading: dict | None = None,
-             callbacks: Iterable[keras.callbacks.Callback] = ()) -> Evaluation:
+             callbacks: Iterable[keras.callbacks.Callback] = ()) -> Outcome:
     """Give ``base`` a new fc8 for the classes of ``dataset``, train it, fine-tune, measure on val, fill the run folder.
 
     ``train_from``: the lowest layer that fine-tuning changes. ``loading``: ``crops`` and ``workers`` of
-    :class:`~alexnet_keras.data.pipeline.Batches`.
+    :class:`~alexnet_keras.data.pipeline.Batches`. Ctrl-C while the head trains leaves fine-tuning out.
     """
     train_samples, val_samples = dataset.samples("train"), dataset.samples("val")
     keras.utils.set_random_seed(seed)
-    model = with_new_head(base.model, dataset.class_names)
+    model = with_new_head(base, dataset.class_names)
     frozen = layers_below(model, train_from)
     loading = loading or {}
     val_batches = EvaluationBatches(val_samples, model.preprocessing, recipe.batch_size, **loading)
 
-    train_head(model, train_samples, head_recipe, seed, loading)
-    for name in frozen:
-        model.get_layer(name).trainable = False
-    batches = TrainingBatches(train_samples, model.preprocessing, recipe.batch_size, seed=seed, **loading)
-    new_layers = dict.fromkeys((FINAL_LAYER, *base.initial), recipe.head_multiplier)
-    outcome = train(model, batches, recipe, optimizer=optimizer_for(recipe, new_layers),
-                    callbacks=[run.metrics(), *callbacks], val_batches=val_batches)
-    model.trainable = True
+    if train_head(model, train_samples, head_recipe, seed, loading):
+        for name in frozen:
+            model.get_layer(name).trainable = False
+        batches = TrainingBatches(train_samples, model.preprocessing, recipe.batch_size, seed=seed, **loading)
+        new_layers = dict.fromkeys((FINAL_LAYER, *base.initial), recipe.head_multiplier)
+        outcome = train(model, batches, recipe, optimizer=optimizer_for(recipe, new_layers),
+                        callbacks=[run.metrics(), *callbacks], val_batches=val_batches)
+        model.trainable = True
+    else:
+        outcome = Outcome(finished=False, steps=0, evaluation=evaluate(model, val_batches))
     run.finish(model, outcome)
-    return outcome.evaluation
+    return outcome
 
 
-def with_new_head(base: AlexNetModel, class_names: tuple[str, ...]) -> AlexNetModel:
-    """The same network with an fc8 of its own for ``class_names``, all other weights copied."""
-    model = new_network(base.architecture, base.preprocessing, class_names)
+def with_new_head(base: Pretrained, class_names: tuple[str, ...]) -> AlexNetModel:
+    """The same network with an fc8 of its own for ``class_names``, all other loaded weights copied."""
+    model = new_network(base.model.architecture, base.model.preprocessing, class_names)
     for layer in model.layers:
-        if layer.weights and layer.name != FINAL_LAYER:
-            layer.set_weights(base.get_layer(layer.name).get_weights())
+        if layer.weights and layer.name not in (FINAL_LAYER, *base.initial):
+            layer.set_weights(base.model.get_layer(layer.name).get_weights())
     return model
 
 
@@ -71,8 +73,8 @@ def layers_below(model: AlexNetModel, train_from: str) -> list[str]:
     return weighted[:weighted.index(train_from)]
 
 
-def train_head(model: AlexNetModel, samples: Samples, recipe: Recipe, seed: int, loading: dict) -> None:
-    """Train fc8 on what the layers below it give for centre crops, which is computed once."""
+def train_head(model: AlexNetModel, samples: Samples, recipe: Recipe, seed: int, loading: dict) -> bool:
+    """Train fc8 on what the layers below it give for centre crops, which is computed once. False if Ctrl-C ended it."""
     final = model.get_layer(FINAL_LAYER)
     below = keras.Model(model.inputs, {"features": final.input})
     features = []
@@ -80,9 +82,10 @@ def train_head(model: AlexNetModel, samples: Samples, recipe: Recipe, seed: int,
             {"features": features.append})
     features, center, scale = _conditioned(np.concatenate(features))
     head = _head(features.shape[1], final.units)
-    train(head, FeatureBatches(features, samples, recipe.batch_size, seed), recipe)
+    outcome = train(head, FeatureBatches(features, samples, recipe.batch_size, seed), recipe)
     kernel, bias = head.get_layer(FINAL_LAYER).get_weights()
     final.set_weights([kernel / scale, bias - center @ kernel / scale])
+    return outcome.finished
 
 
 def _conditioned(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

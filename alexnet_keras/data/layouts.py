@@ -64,12 +64,12 @@ class Dataset:
 
 
 def open_dataset(data: str | Path, layout: str | None = None, *, classes: Iterable[str] | None = None,
-                 min_size: float = coco.MIN_SIZE) -> Dataset:
+                 min_size: float | None = None) -> Dataset:
     """The data set at a path, or the built-in ``demo`` or ``demo-new``, which are generated at first use.
 
     ``layout`` is coco, imagenet or folder, and recognised where it is None. ``classes`` (names, two or more) and
-    ``min_size`` (pixels of the box's shorter side) choose among the objects of a COCO data set. Raises ``DataError``
-    if there is no data set, and ``ConfigurationError`` for an option that such a data set has no use for.
+    ``min_size`` (pixels of the box's shorter side, 32 unless given) choose among the objects of a COCO data set. Raises
+    ``DataError`` if there is no data set, and ``ConfigurationError`` for an option that such a data set has no use for.
     """
     if layout is not None and layout not in LAYOUTS:
         raise ConfigurationError(f"layout: expected one of {', '.join(LAYOUTS)}, found {layout!r}")
@@ -78,16 +78,26 @@ def open_dataset(data: str | Path, layout: str | None = None, *, classes: Iterab
             raise ConfigurationError(f"layout: {data} is built in and coco, found {layout!r}")
         name, root, layout = data, demo_root(data), "coco"
     else:
-        root = Path(os.path.abspath(data))
+        root = _absolute(data)
         name, layout = root.name, layout or recognise(root)
     split_names, read = LAYOUTS[layout]
     options = {}
     if layout == "coco":
-        options = {"classes": None if classes is None else tuple(classes), "min_size": min_size}
-    elif classes is not None or min_size != coco.MIN_SIZE:
+        options = {"classes": None if classes is None else tuple(classes),
+                   "min_size": coco.MIN_SIZE if min_size is None else min_size}
+    elif classes is not None or min_size is not None:
         raise ConfigurationError(f"{'min_size' if classes is None else 'classes'}: chooses objects of a coco data set; "
                                  f"{root} is {layout}, where it would have no effect")
     return Dataset(name, layout, root, split_names(root), options, lambda split: read(root, split, **options))
+
+
+def _absolute(data: str | Path) -> Path:
+    path = os.path.abspath(data)
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{path}: expected a path in UTF-8, found one that is not") from None
+    return Path(path)
 
 
 def recognise(root: Path) -> str:
