@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from alexnet_keras.errors import WeightsError
-from weights.canonical import Layers, WeightSet
+from weights.canonical import Layers, WeightSet, contiguous
 
 
 def assign(model, weights: WeightSet, skip: Iterable[str] = (), partial: bool = False) -> tuple[str, ...]:
@@ -34,7 +34,7 @@ def assign(model, weights: WeightSet, skip: Iterable[str] = (), partial: bool = 
         raise WeightsError(f"{weights.path}: does not fit {model.name}; {'; '.join(faults)}{_hint(wanted, found)}")
     for name, arrays in found.items():
         for variable, array in zip(wanted[name], arrays, strict=True):
-            variable.assign(np.ascontiguousarray(array, np.float32))
+            variable.assign(contiguous(array))
     return tuple(absent)
 
 
