@@ -140,10 +140,11 @@ def extract(weights, variant, partial, layers, splits, out, batch_size, skip_bad
 @click.argument("source", metavar="RUN|WEIGHTS")
 @data_options(None)
 @variant_option
+@partial_option
 @click.option("--split", default="val", metavar="NAME", help="train, val or the data set's own name.")
 @crops_option
 @batch_size_option(64)
-def evaluate(source, variant, split, crops, batch_size, **data):
+def evaluate(source, variant, partial, split, crops, batch_size, **data):
     """Measure a run or a weight file on a split."""
     from alexnet_keras.data.pipeline import EvaluationBatches
     from alexnet_keras.errors import DataError
@@ -153,7 +154,7 @@ def evaluate(source, variant, split, crops, batch_size, **data):
         data |= {name: value for name, value in data_of(Path(source)).items() if data[name] in (None, ())}
     dataset, loading = open_data(**data)
     samples = dataset.samples(split)
-    model = _pretrained(source, variant).model
+    model = _pretrained(source, variant, partial).model
     if model.class_names != samples.class_names:
         raise DataError(f"{data['data']}: expected the {len(model.class_names)} classes of {source}, found "
                         f"{len(samples.class_names)} others")
@@ -247,7 +248,7 @@ def _run(mode, output, overwrite, dataset, loading, **config):
         yield run, TrainingProgress()
 
 
-def _pretrained(name, variant, partial=False):
+def _pretrained(name, variant, partial):
     from alexnet_keras.console import DownloadProgress
     from alexnet_keras.pretrained import pretrained
     source = pretrained(name, variant, partial, progress=DownloadProgress())

@@ -61,8 +61,9 @@ def convert(name_or_path: str, out: Path, overwrite: bool = False,
             progress: Callable | None = None) -> tuple[str | None, str | None]:
     """Write the weights of any source in the format that the suffix of ``out`` names.
 
-    It is one of ``.caffemodel``, ``.npz``, ``.safetensors``, ``.weights.h5``. The written file is read again and compared bit for bit. Returns the variant that the source tells and the one that
-    the written file tells, each None where it tells none. Raises ``WeightsError``.
+    It is one of ``.caffemodel``, ``.npz``, ``.safetensors``, ``.weights.h5``. The written file is read again and compared
+    bit for bit. Returns the variant that the source tells and the one that the written file tells, each None where it
+    tells none. Raises ``WeightsError``.
     """
     written_suffix(out)
     if out.exists() and not overwrite:
