@@ -46,8 +46,8 @@ def command(group: click.Group, tensorflow: bool = True, **settings) -> Callable
                 click.echo(f"error: {printable(str(error))}", err=True)
                 sys.exit(BAD_INPUT)
             except _out_of_memory() as error:
-                click.echo(f"error: more memory was asked for than there is; try a smaller network or batch: "
-                           f"{printable(str(error))[:200]}", err=True)
+                reason = str(error).split("}} ")[-1].split(" on /job")[0]  # TensorFlow's, without its graph nodes
+                click.echo(f"error: not enough memory for this network or batch: {printable(reason)}", err=True)
                 sys.exit(BAD_INPUT)
             except KeyboardInterrupt:
                 click.echo("interrupted", err=True)
