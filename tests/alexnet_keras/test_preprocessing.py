@@ -203,8 +203,7 @@ def test_random_crops_are_uniform_and_half_of_them_mirrored():
     np.add.at(counts, (tops, lefts, mirrored.astype(int)), 1)
     mean = 2000 / counts.size
     assert ((counts - mean) ** 2 / mean).sum() < 161  # chi-squared with 107 degrees of freedom: 0.1% lie above
-    assert counts[0].any()
-    assert counts[5].any()
+    assert abs(mirrored.mean() - 0.5) < 0.04
 
 
 def test_random_crop_depends_on_its_seed_alone():
