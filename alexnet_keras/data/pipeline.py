@@ -117,7 +117,10 @@ class Batches:
         raise NotImplementedError
 
     def _mark_unreadable(self, step: int, error: tf.errors.OpError) -> None:
-        """Find the files of this step that cannot be read, by reading them one by one, and apply the policy to them."""
+        """Find the samples of this step that cannot be read, by reading them one by one, and apply the policy to them.
+
+        A damaged file can hold boxes that are whole: each sample is tried, so that no batch depends on those before it.
+        """
         positions = tf.range(step * self.batch_size, (step + 1) * self.batch_size, dtype=tf.int64)
         found = {}
         for position in positions:
@@ -127,14 +130,16 @@ class Batches:
             try:
                 self._image(position, row)
             except tf.errors.OpError as reason:
-                found[str(self.samples.paths[int(row)])] = reason_of(reason)
+                found[int(row)] = reason_of(reason)
         if not found:
             raise DataError(f"{self.samples.split}: step {step} could not be read: {reason_of(error)}")
-        for path, reason in found.items():
+        for row, reason in found.items():
+            path = self.samples.paths[row]
             if self.bad == "error":
                 raise DataError(f"{path}: expected a readable image, found: {reason}")
-            logger.warning("%s: skipped, not a readable image: %s", path, reason)
-            self.unreadable |= self.samples.paths == path
+            if path not in self.samples.paths[self.unreadable]:
+                logger.warning("%s: skipped, not a readable image: %s", path, reason)
+            self.unreadable[row] = True
         if self.bad == "skip":
             self._refuse_too_many()
 

@@ -202,12 +202,23 @@ def test_marked_files_are_accepted_in_any_number_and_told(tmp_path, make):
     np.testing.assert_array_equal(weights, ~np.isin(rows, list(bad)))
 
 
-def test_all_samples_of_a_bad_file_are_bad(tmp_path):
+def test_all_samples_of_a_bad_file_are_bad_and_it_is_named_once(tmp_path, caplog):
     paths = picture_files(tmp_path, 2, {1: b""})
-    samples = samples_of([paths[0], paths[1], paths[1]], boxes=[(0, 0, 20, 20)] * 3)
-    batches = evaluation(samples, bad="mark")
-    np.testing.assert_array_equal(arrays(batches)[0][2], [1, 0, 0, 0])
+    batches = evaluation(samples_of([paths[0], paths[1], paths[1]], boxes=[(0, 0, 20, 20)] * 3), 1, bad="mark")
+    assert [batch[2] for batch in arrays(batches)] == [1, 0, 0]
     np.testing.assert_array_equal(batches.bad_rows, [1, 2])
+    assert len(caplog.records) == 1
+
+
+def test_whole_boxes_of_a_damaged_file_are_used_whatever_was_read_before(tmp_path):
+    contents = encoded(picture(0, 200, 200))
+    (tmp_path / "cut.jpg").write_bytes(contents[:len(contents) * 2 // 3])
+    boxes = [(5, 5, 40, 40), (5, 155, 40, 40), (90, 5, 40, 40)]
+    batches = evaluation(samples_of([str(tmp_path / "cut.jpg")] * 3, boxes=boxes), 1, bad="mark")
+    first = arrays(batches)
+    assert [batch[2] for batch in first] == [1, 0, 1]
+    assert_same(first, arrays(batches))
+    np.testing.assert_array_equal(batches.bad_rows, [1])
 
 
 def test_no_bad_rows_among_sound_files(samples):
