@@ -209,8 +209,8 @@ def test_same_seed_same_weights_bit_for_bit_whatever_the_loader_threads(tmp_path
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_one_line():
     record, far = Record(), np.array([[1e20, 1], [-1e20, 1]] * 4)
-    with pytest.raises(RunError, match=r"^step 1: the loss is (nan|inf), expected a finite number; try a lower learning rate "
-                                       r"than 1e\+30$"):
+    with pytest.raises(RunError, match=r"^step 1: the loss is (nan|inf), expected a finite number; try a lower learning "
+                                       r"rate than 1e\+30$"):
         train(linear(), feature_batches(far), replace(PLAIN, epochs=9, learning_rate=1e30), callbacks=[record])
     assert [name for name, _, _ in record.calls].count("train ends") == 1
 
@@ -249,7 +249,8 @@ def test_the_rate_acts():
 def test_epochs_where_a_batch_is_larger_than_the_data_set(count, batch_size, epochs, steps, epochs_with_steps):
     """Every pass is made; an epoch without a step of its own is no epoch of zero loss."""
     record = Record()
-    outcome = train(linear(), feature_batches(np.ones((count, 2)), batch_size), replace(PLAIN, epochs=epochs), callbacks=[record])
+    outcome = train(linear(), feature_batches(np.ones((count, 2)), batch_size), replace(PLAIN, epochs=epochs),
+                    callbacks=[record])
     assert outcome.steps == len(record.named("step ends")) == steps == -(-epochs * count // batch_size)
     assert [number for number, _ in record.named("epoch ends")] == epochs_with_steps
     assert all(logs["loss"] > 0 for _, logs in record.named("epoch ends"))

@@ -22,7 +22,8 @@ def coco_tree(root, images=None, width=96, height=72):
                    "images": [{"id": index, "file_name": f"{index:04d}.jpg", "width": width, "height": height}
                               for index in range(count)],
                    "annotations": [{"id": 2 * index + place, "image_id": index, "bbox": [4 + 44 * place, 10, 40, 45],
-                                    "category_id": numbers[(index + place) % 3]} for index in range(count) for place in (0, 1)]}
+                                    "category_id": numbers[(index + place) % 3]}
+                                   for index in range(count) for place in (0, 1)]}
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(dataset))
         for index in range(count):
             (root / split / f"{index:04d}.jpg").write_bytes(encoded(picture(index, height, width)))
