@@ -43,18 +43,17 @@ def verify(name_or_path: str, against: str | None = None, progress: Callable | N
     ``against``: another source, whose layers must be the same too. Of a catalogue name the digest is computed again.
     Raises ``WeightsError`` that tells the first differences.
     """
-    is_whole = recognise(store.locate(name_or_path, progress=progress)) in WHOLE_MODELS
-    loaded = pretrained(name_or_path, partial=not is_whole, progress=progress)
+    path, entry = store.locate(name_or_path, progress=progress), catalog.catalog().get(name_or_path)
+    algorithm = entry.digest_algorithm if entry and entry.digest else "sha256"
+    digest = store.verify_digest(path, entry) if entry else None
+    loaded = pretrained(name_or_path, partial=recognise(path) not in WHOLE_MODELS, progress=progress)
     in_network = {name: arrays for name, arrays in layers_of(loaded.model).items() if name not in loaded.initial}
     _refuse_differences(loaded.path, "the network differs from the file", _read_anew(loaded.path), in_network)
     if against is not None:
         other = open_source(against, progress).weights
         _refuse_differences(loaded.path, f"differs from {other.path}", other.layers, in_network)
-    entry = catalog.catalog().get(name_or_path)
-    algorithm = entry.digest_algorithm if entry and entry.digest else "sha256"
-    digest = store.verify_digest(loaded.path, entry) if entry else loaded.digest
     return Verified(loaded.path, tuple(in_network), sum(kernel.size + bias.size for kernel, bias in in_network.values()),
-                    f"{algorithm} {digest}", bool(entry and entry.digest), loaded.initial)
+                    f"{algorithm} {digest or loaded.digest}", bool(entry and entry.digest), loaded.initial)
 
 
 def convert(name_or_path: str, out: Path, overwrite: bool = False,
