@@ -43,13 +43,12 @@ def transfer(dataset: Dataset, run: Run, *, base: Pretrained, head_recipe: Recip
     val_batches = EvaluationBatches(val_samples, model.preprocessing, recipe.batch_size, **loading)
 
     if train_head(model, train_samples, head_recipe, seed, loading):
-        for name in frozen:
-            model.get_layer(name).trainable = False
+        _set_trainable(model, frozen, False)
         batches = TrainingBatches(train_samples, model.preprocessing, recipe.batch_size, seed=seed, **loading)
         new_layers = dict.fromkeys((FINAL_LAYER, *base.initial), recipe.head_multiplier)
         outcome = train(model, batches, recipe, optimizer=optimizer_for(recipe, new_layers),
                         callbacks=[run.metrics(), *callbacks], val_batches=val_batches)
-        model.trainable = True
+        _set_trainable(model, frozen, True)
     else:
         outcome = Outcome(finished=False, steps=0, evaluation=evaluate(model, val_batches))
     run.finish(model, outcome)
@@ -71,6 +70,11 @@ def layers_below(model: AlexNetModel, train_from: str) -> list[str]:
     if train_from not in weighted:
         raise ConfigurationError(f"train-from: expected one of {', '.join(weighted)}; found {train_from}")
     return weighted[:weighted.index(train_from)]
+
+
+def _set_trainable(model: AlexNetModel, layers: list[str], trainable: bool) -> None:
+    for name in layers:
+        model.get_layer(name).trainable = trainable
 
 
 def train_head(model: AlexNetModel, samples: Samples, recipe: Recipe, seed: int, loading: dict) -> bool:
