@@ -67,6 +67,7 @@ class Batches:
         self._paths = tf.constant(samples.paths.astype(str).tolist(), tf.string)
         self._labels = tf.constant(samples.labels, tf.int32)
         self._image_shape = (preprocessing.crop, preprocessing.crop, 3)
+        self._traced_sample = tf.function(self._sample, autograph=False)  # traced once, not at every pass
         self._boxes = None if samples.boxes is None else tf.constant(samples.boxes, tf.float32)
 
     @property
@@ -91,7 +92,7 @@ class Batches:
         options.deterministic = True
         options.threading.private_threadpool_size = self.workers
         positions = tf.data.Dataset.range(first_step * self.batch_size, last_step * self.batch_size)
-        return (positions.map(lambda position: self._sample(position, readable), num_parallel_calls=self.workers)
+        return (positions.map(lambda position: self._traced_sample(position, readable), num_parallel_calls=self.workers)
                 .batch(self.batch_size, drop_remainder=True).prefetch(2).with_options(options))
 
     def _sample(self, position, readable):
