@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from alexnet_keras.spec import Preprocessing
 
+LONGEST_SIDE = 16
+
 
 def load_image(contents, preprocessing: Preprocessing):
     """Encoded bytes (JPEG, PNG, GIF, BMP; grey, CMYK and palette too) -> (height, width, 3) float32 RGB, mean-subtracted.
@@ -48,20 +50,25 @@ def load_box(contents, box, preprocessing: Preprocessing, context: float, square
 
 
 def resize(image, preprocessing: Preprocessing):
-    """To ``resize_to`` pixels by the rule of ``preprocessing``: both sides (warp), or the shorter one."""
+    """To ``resize_to`` pixels by the rule of ``preprocessing``: both sides (warp), or the shorter one.
+
+    The longer side then gets at most ``LONGEST_SIDE`` times as many: a picture one pixel high would fill the memory.
+    """
     target = preprocessing.resize_to
     if preprocessing.resize == "warp":
         size = [target, target]
     else:
         height_width = tf.shape(image)[:2]
         size = tf.cast(target * height_width / tf.reduce_min(height_width), tf.int32)
+        size = tf.minimum(size, LONGEST_SIDE * target)
     return tf.image.resize(image, size, antialias=preprocessing.antialias)
 
 
 def center_crop(image, preprocessing: Preprocessing):
-    """The central (crop, crop, 3) window; an odd margin leaves the smaller part above and left, as Caffe does."""
+    """The central (crop, crop, 3) window. Half a pixel is rounded down, as Caffe does, or to even, as torchvision does."""
     crop = preprocessing.crop
-    top_left = (tf.shape(image)[:2] - crop) // 2
+    margin = tf.shape(image)[:2] - crop
+    top_left = margin // 2 if preprocessing.resize == "warp" else tf.cast(tf.round(margin / 2), tf.int32)
     return tf.ensure_shape(image[top_left[0]:top_left[0] + crop, top_left[1]:top_left[1] + crop], (crop, crop, 3))
 
 
@@ -100,6 +107,9 @@ def _subtract_mean(image, preprocessing: Preprocessing):
 
 
 def _decode_other(contents):
+    header = tf.io.decode_raw(tf.strings.substr(contents, 0, 29), tf.uint8, fixed_length=29)
+    palette_bmp = tf.reduce_all(header[:2] == list(b"BM")) & (header[28] <= 8)
+    tf.debugging.Assert(~palette_bmp, ["a BMP with a palette, which would decode to wrong colours"])
     image = tf.io.decode_image(contents, channels=3, expand_animations=False)
     return tf.ensure_shape(image, (None, None, 3))
 

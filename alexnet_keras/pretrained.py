@@ -173,12 +173,14 @@ def _same_graph(variant: str | None, other: str | None) -> bool:
 
 
 def _as_wide_as(layers: Layers, architecture: Architecture) -> Architecture:
-    """The architecture with the filters and units of the file, which may be a narrower network of ours."""
+    """The architecture with the filters and units of the file, which may be a narrower network of ours.
+
+    What is more than twice as wide as the variant is left to be refused: no file makes us build a network of any size.
+    """
     def sized(spec):
-        if spec.name not in layers:
+        field = {Convolution: "filters", Dense: "units"}.get(type(spec))
+        if field is None or spec.name not in layers:
             return spec
         size = layers[spec.name][1].size
-        if isinstance(spec, Convolution):
-            return replace(spec, filters=size)
-        return replace(spec, units=size) if isinstance(spec, Dense) else spec
+        return replace(spec, **{field: size}) if size <= 2 * getattr(spec, field) else spec
     return replace(architecture, layers=tuple(map(sized, architecture.layers)))

@@ -80,7 +80,7 @@ def _set_trainable(model: AlexNetModel, layers: list[str], trainable: bool) -> N
 def train_head(model: AlexNetModel, samples: Samples, recipe: Recipe, seed: int, loading: dict) -> bool:
     """Train fc8 on what the layers below it give for centre crops, which is computed once. False if Ctrl-C ended it."""
     final = model.get_layer(FINAL_LAYER)
-    below = keras.Model(model.inputs, {"features": final.input})
+    below = keras.Model(model.input, {"features": final.input})
     features = []
     extract(below, EvaluationBatches(samples, model.preprocessing, recipe.batch_size, **loading),
             {"features": features.append})

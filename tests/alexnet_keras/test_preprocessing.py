@@ -230,3 +230,13 @@ def test_network_input_by_hand_and_back(rule):
     expected = (grey_levels - np.float64(rule.mean)) / np.float64(rule.std)
     np.testing.assert_allclose(found, expected[..., ::-1] if rule.channel_order == "BGR" else expected, rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(ops.from_network_input(found[None], rule)[0], grey_levels, atol=1e-3)
+
+
+def test_a_palette_bmp_is_refused_since_tensorflow_gets_its_colours_wrong():
+    with pytest.raises(tf.errors.InvalidArgumentError, match="palette"):
+        ops.load_image(tf.constant(encoded(palette(), file_format="BMP")), CAFFE_PREPROCESSING)
+
+
+def test_a_line_of_pixels_does_not_grow_with_its_aspect_ratio():
+    line = tf.zeros((1, 10_000, 3))
+    assert ops.resize(line, TORCHVISION_PREPROCESSING).shape == (256, 16 * 256, 3)
