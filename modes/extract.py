@@ -42,6 +42,9 @@ def extract_features(dataset: Dataset, out: Path, *, source: Pretrained, layers:
     about = (out.with_suffix(".csv"), out.with_suffix(".json"))
     _refuse_existing([*paths.values(), *about], overwrite)
     parts = [dataset.samples(split) for split in splits or dataset.split_names]
+    for option, values in (("layer", layers), ("split", [part.split for part in parts])):
+        if len(set(values)) < len(values):
+            raise ConfigurationError(f"{option}: expected each once, found {', '.join(values)}")
     rows = sum(map(len, parts))
     batches = [EvaluationBatches(part, source.model.preprocessing, batch_size, **(loading or {})) for part in parts]
     shapes = {name: (rows, *extractor.output[name].shape[1:]) for name in paths}

@@ -98,12 +98,12 @@ def test_ctrl_c_keeps_what_was_learned(dataset, tmp_path):
 
 
 def test_an_unreadable_file_is_skipped_counted_and_named(tmp_path, caplog):
-    root = class_folders(tmp_path / "tree", ("a", "b"), count=51)
+    root = class_folders(class_folders(tmp_path / "tree", ("a", "b"), 51, ("train",)), ("a", "b"), 2, ("val",))
     bad = root / "train" / "b" / "7.jpg"
     bad.write_bytes(b"not an image")
     folder, outcome = learn(open_dataset(root), tmp_path / "run", replace(RECIPE, batch_size=51, epochs=1))
     assert f"{bad}: skipped, not a readable image" in caplog.text
-    assert outcome.evaluation.images == 102
+    assert outcome.evaluation.images == 4
     (root / "train" / "a" / "0.jpg").write_bytes(b"")
     (root / "train" / "a" / "1.jpg").write_bytes(encoded(picture())[:-200])
     with pytest.raises(DataError, match=r"^train: [23] of 102 image files cannot be read, expected at most 1%; the first "):

@@ -106,6 +106,7 @@ def test_the_head_reads_centre_crops_off_the_frozen_features(dataset, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_the_head_learns_alike_at_any_scale_of_features(dataset, tmp_path):
     losses = []
     for factor in (1e-3, 1, 1e3):
@@ -141,8 +142,9 @@ def test_ctrl_c_while_the_head_trains_leaves_fine_tuning_out(base, dataset, tmp_
     assert moved(base.model, model) == ["fc8"]
 
 
+@pytest.mark.slow
 def test_an_unreadable_file_is_left_out_of_both_steps(base, tmp_path, caplog):
-    root = class_folders(tmp_path / "tree", ("a", "b"), count=51)
+    root = class_folders(class_folders(tmp_path / "tree", ("a", "b"), 51, ("train",)), ("a", "b"), 2, ("val",))
     (root / "train" / "b" / "7.jpg").write_bytes(encoded(np.zeros((9, 9, 3), np.uint8))[:50])
     _, outcome = learn(open_dataset(root), base, tmp_path / "run", replace(FINETUNE, batch_size=51),
                        replace(HEAD, epochs=1, batch_size=51))

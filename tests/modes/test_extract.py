@@ -1,0 +1,201 @@
+"""Feature extraction, from a network of 67 pixels: row i is sample i, and nothing half-written is left."""
+
+import csv
+import json
+from dataclasses import asdict, replace
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from alexnet_keras import preprocessing as ops
+from alexnet_keras.data.layouts import open_dataset
+from alexnet_keras.data.pipeline import Crops
+from alexnet_keras.errors import ConfigurationError, DataError, RunError, WeightsError
+from alexnet_keras.pretrained import Pretrained
+from alexnet_keras.spec import ALEXNET, InitialValues
+from modes.extract import extract_features, output_files
+from tests.alexnet_keras.tiny import tiny_model
+from tests.alexnet_keras.trees import CATEGORIES, class_folders, coco_tree
+
+PUBLIC = "conv1 norm1 pool1 conv2 norm2 pool2 conv3 conv4 conv5 pool5 flatten fc6 drop6 fc7 drop7 fc8 prob".split()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    keras.utils.set_random_seed(0)
+    model = tiny_model(replace(ALEXNET.widened(0.05), initial_values=InitialValues(kernels="he")))
+    return Pretrained(model, "tiny", tmp_path_factory.mktemp("source") / "tiny.keras", "f" * 64)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return open_dataset(coco_tree(tmp_path / "coco"))
+
+
+def by_hand(source, samples, row, layer="fc7"):
+    """One sample through the network, without the pipeline."""
+    rule = source.model.preprocessing
+    image = ops.load_box(tf.io.read_file(str(samples.paths[row])), tf.constant(samples.boxes[row]), rule, 0.1, True)
+    crop = ops.to_network_input(ops.center_crop(ops.resize(image, rule), rule), rule)
+    return keras.Model(source.model.input, source.model.get_layer(layer).output)(crop[None], training=False).numpy()[0]
+
+
+def table(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_row_i_is_sample_i_of_every_split_in_turn(source, dataset, tmp_path):
+    told, out = [], tmp_path / "feats.npy"
+    assert extract_features(dataset, out, source=source, batch_size=3, on_batch=told.append) == {"fc7": out}
+    features, rows = np.load(out), table(tmp_path / "feats.csv")
+    train, val = dataset.samples("train"), dataset.samples("val")
+    assert features.shape == (len(train) + len(val), source.model.get_layer("fc7").units) == (24, len(features[0]))
+    assert features.dtype == np.float32
+    assert sum(told) == 24
+    for row, samples, index in ((0, train, 0), (15, train, 15), (16, val, 0), (23, val, 7)):
+        np.testing.assert_allclose(features[row], by_hand(source, samples, index), rtol=1e-4, atol=1e-4)
+    assert len({row.tobytes() for row in features}) == 16  # the pictures of val are four of train
+
+    assert [int(row["row"]) for row in rows] == list(range(24))
+    assert [row["split"] for row in rows] == ["train2017"] * 16 + ["val2017"] * 8
+    assert [row["id"] for row in rows] == [*train.ids, *val.ids]
+    assert [row["path"] for row in rows] == [*train.paths, *val.paths]
+    assert [int(row["label"]) for row in rows] == [*train.labels, *val.labels]
+    assert {(row["label"], row["class"]) for row in rows} == {(str(i), name) for i, name in enumerate(CATEGORIES.values())}
+
+
+def test_what_made_the_features(source, dataset, tmp_path):
+    crops = Crops(0.25, square=False)
+    extract_features(dataset, tmp_path / "a.h5", source=source, layers=("conv5", "fc8"), splits=("val",), batch_size=8,
+                     loading={"crops": crops, "workers": 1})
+    made = json.loads((tmp_path / "a.json").read_text())
+    units = source.model.get_layer("conv5").filters
+    assert made["layers"] == {"conv5": {"file": "a.h5", "shape": [8, 3, 3, units], "dtype": "float32"},
+                              "fc8": {"file": "a.h5", "shape": [8, 5], "dtype": "float32"}}
+    assert made["variant"] == "alexnet"
+    assert made["weights"] == {"source": "tiny", "file": "tiny.keras", "sha256": "f" * 64, "initial": []}
+    assert made["preprocessing"] == json.loads(json.dumps(asdict(source.model.preprocessing)))
+    assert made["crops"] == {"context": 0.25, "square": False}
+    assert made["data"] == {"name": "coco", "layout": "coco", "splits": {"val2017": 8}}
+    assert made["bad_rows"] == []
+    assert made["environment"]["tensorflow"] == tf.__version__
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert {name: data.shape for name, data in file.items()} == {"conv5": (8, 3, 3, units), "fc8": (8, 5)}
+
+
+def test_every_layer_by_its_public_name_alike_in_npy_and_h5(source, dataset, tmp_path):
+    layers = ("conv1", "pool5", "fc6", "fc8", "prob")
+    paths = extract_features(dataset, tmp_path / "f.npy", source=source, layers=layers, splits=("val",), batch_size=8)
+    assert paths == {name: tmp_path / f"f-{name}.npy" for name in layers}
+    extract_features(dataset, tmp_path / "f.h5", source=source, layers=layers, splits=("val2017",), batch_size=5,
+                     overwrite=True)
+    with h5py.File(tmp_path / "f.h5") as file:
+        for name in layers:
+            np.testing.assert_allclose(np.load(paths[name]), file[name][...], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(np.load(paths["prob"]).sum(1), 1, rtol=1e-5)
+    assert np.load(paths["fc6"]).min() == 0
+    assert np.load(paths["fc8"]).min() < 0
+    assert not (tmp_path / "f.npy").exists()
+
+
+def test_splits_in_the_order_asked_for(source, dataset, tmp_path):
+    extract_features(dataset, tmp_path / "f.npy", source=source, splits=("val", "train"), batch_size=8)
+    assert [row["split"] for row in table(tmp_path / "f.csv")] == ["val2017"] * 8 + ["train2017"] * 16
+
+
+@pytest.mark.parametrize("kind", ["missing", "truncated"])
+def test_an_unreadable_file_is_an_error_or_a_marked_row(source, tmp_path, kind):
+    root = class_folders(tmp_path / "tree", ("a", "b"), count=2)
+    dataset, bad = open_dataset(root), root / "val" / "a" / "1.jpg"
+    dataset.samples("val")
+    content = bad.read_bytes()
+    bad.unlink()
+    if kind == "truncated":
+        bad.write_bytes(content[:int(0.7 * len(content))])
+    out = tmp_path / "out" / "f.npy"
+    out.parent.mkdir()
+    with pytest.raises(DataError, match=f"^{bad}: expected a readable image, found: "):
+        extract_features(dataset, out, source=source, batch_size=3, loading={"bad": "error"})
+    assert list(out.parent.iterdir()) == []
+    extract_features(dataset, out, source=source, batch_size=3, loading={"bad": "mark"})
+    features = np.load(out)
+    assert np.isnan(features).all(1).nonzero()[0].tolist() == [5]
+    assert np.isfinite(np.delete(features, 5, axis=0)).all()
+    assert json.loads(out.with_suffix(".json").read_text())["bad_rows"] == [5]
+    assert table(out.with_suffix(".csv"))[5]["path"] == str(bad)
+
+
+def test_nothing_is_overwritten_unasked(source, dataset, tmp_path):
+    out = tmp_path / "f.npy"
+    for existing in (out, tmp_path / "f.csv", tmp_path / "f.json"):
+        existing.write_bytes(b"mine")
+        with pytest.raises(RunError, match=f"^{existing}: exists already; give another --out, or --overwrite$"):
+            extract_features(dataset, out, source=source)
+        assert existing.read_bytes() == b"mine"
+        existing.unlink()
+    out.write_bytes(b"mine")
+    extract_features(dataset, out, source=source, splits=("val",), batch_size=8, overwrite=True)
+    assert np.load(out).shape[0] == 8
+    out.unlink()
+    out.mkdir()
+    with pytest.raises(RunError, match=f"^{out}: expected a file to write, found a folder$"):
+        extract_features(dataset, out, source=source, overwrite=True)
+
+
+def test_after_a_failure_what_was_there_is_there(source, dataset, tmp_path):
+    """Also the tables: they are of the features that lie beside them."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    for name in ("f.npy", "f.csv", "f.json"):
+        (folder / name).write_bytes(b"before")
+
+    def interrupt(rows):
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(dataset, folder / "f.npy", source=source, overwrite=True, on_batch=interrupt)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == dict.fromkeys(("f.npy", "f.csv", "f.json"), b"before")
+
+
+@pytest.mark.parametrize("name", ["f.txt", "f", "f.npz", "f.NPY", ".npy"])
+def test_a_suffix_that_no_format_has(source, dataset, tmp_path, name):
+    with pytest.raises(ConfigurationError, match=rf"^out: expected a name that ends in \.npy or \.h5, found {tmp_path / name}$"):
+        extract_features(dataset, tmp_path / name, source=source)
+
+
+def test_a_file_for_each_layer(tmp_path):
+    assert output_files(tmp_path / "a.b.npy", ("fc6",)) == {"fc6": tmp_path / "a.b.npy"}
+    assert output_files(tmp_path / "a.b.npy", ("fc6", "fc7")) == {
+        "fc6": tmp_path / "a.b-fc6.npy", "fc7": tmp_path / "a.b-fc7.npy"}
+
+
+@pytest.mark.parametrize(("layers", "found"), [(("fc9",), "fc9"), (("fc7", "FC6"), "FC6"), ((), "none")])
+def test_an_unknown_layer_lists_the_valid_ones(source, dataset, tmp_path, layers, found):
+    with pytest.raises(ConfigurationError, match=rf"^layer: expected one of {', '.join(PUBLIC)}; found {found}$"):
+        extract_features(dataset, tmp_path / "f.npy", source=source, layers=layers)
+    assert not (tmp_path / "f.npy").exists()
+
+
+def test_the_same_layer_twice(source, dataset, tmp_path):
+    with pytest.raises(ConfigurationError, match=r"^layer: expected each once, found fc7, fc7$"):
+        extract_features(dataset, tmp_path / "f.npy", source=source, layers=("fc7", "fc7"))
+
+
+def test_the_same_split_twice(source, dataset, tmp_path):
+    with pytest.raises(ConfigurationError, match=r"^split: expected each once, found val2017, val2017$"):
+        extract_features(dataset, tmp_path / "f.npy", source=source, splits=("val", "val2017"))
+
+
+def test_a_layer_on_weights_that_were_not_loaded(source, dataset, tmp_path):
+    partial = replace(source, initial=("conv4", "fc8"))
+    with pytest.raises(WeightsError, match=rf"^{source.path}: layer fc7 rests on conv4, which the file does not hold$"):
+        extract_features(dataset, tmp_path / "f.npy", source=partial)
+    extract_features(dataset, tmp_path / "f.npy", source=partial, layers=("conv3",), splits=("val",), batch_size=8)
+
+
+def test_no_folder_to_write_into(source, dataset, tmp_path):
+    with pytest.raises(RunError, match=f"^{tmp_path / 'none'}: expected a folder to write the features into, found none$"):
+        extract_features(dataset, tmp_path / "none" / "f.npy", source=source)
