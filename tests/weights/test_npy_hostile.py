@@ -165,9 +165,9 @@ def test_message_names_the_place(tmp_path, content, expected):
 
 
 def one_array_many_times(count=100):
-    array = plain_array(np.ones((1, 1 << 20), "f2"), code=b"f2") + b"q\x01"
-    twice = (byte_string(b"fc%d" % index) + b"](h\x01h\x01e" for index in range(count))
-    return npy_around(array + b"0}(" + b"".join(twice) + b"u")
+    arrays = shaped(1, 1 << 20, code=b"f2") + b"q\x010" + shaped(1, code=b"f2") + b"q\x020"
+    pairs = (byte_string(b"dense%d" % index) + b"](h\x01h\x02e" for index in range(count))
+    return npy_around(arrays + b"}(" + b"".join(pairs) + b"u")
 
 
 BOMBS = {

@@ -20,7 +20,6 @@ from tests.weights.torch_files import (
     persistent_id,
     tensor,
     text,
-    write_zip,
     zip_around,
     zip_of,
 )
@@ -67,7 +66,20 @@ def without(name):
     return zip_of({other: content for other, content in MEMBERS.items() if other != name})
 
 
+def overlapping(names=("archive/data.pkl", "archive/data/0")):
+    """Members that each hold all that follows, the next members too."""
+    local = [GOOD[:26] + struct.pack("<HH", len(name), 0) + name.encode() for name in names]
+    sizes = [len(b"".join(local[index + 1:])) + len(PICKLE) for index in range(len(names))]
+    starts = [len(b"".join(local[:index])) for index in range(len(names))]
+    fields = [struct.pack("<LLLHHHHHLL", 0, size, size, len(name), 0, 0, 0, 0, 0, start) + name.encode()
+              for name, size, start in zip(names, sizes, starts, strict=True)]
+    entries = b"".join(GOOD[DIRECTORY:DIRECTORY + 16] + rest for rest in fields)
+    content = b"".join(local) + PICKLE
+    return content + entries + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 2, 2, len(entries), len(content), 0)
+
+
 ARCHIVES = {
+    "overlapping members": overlapping(),
     "data.pkl twice": twice("data.pkl"), "a storage twice": twice("data/0"), "byteorder twice": twice("byteorder"),
     "two data.pkl": zip_of(MEMBERS | {"other/data.pkl": PICKLE}), "no data.pkl": without("data.pkl"),
     "no storage": without("data/0"), "byteorder middle": with_members(byteorder=b"middle"),
@@ -93,7 +105,7 @@ ARCHIVES = {
 SHARED = {  # persistent ids and tensors, the same in both encodings
     "float32 as float64": tensor("DoubleStorage"), "as float16": tensor("HalfStorage"), "one too many": tensor(numel=5),
     "one too few": tensor(numel=3, shape=(1, 3)), "none": tensor(numel=0), "2**40 numbers": tensor(numel=1 << 40),
-    "2**70 numbers": tensor(numel=1 << 70), "-1 numbers": tensor(numel=-1), "another key": tensor(key="1"),
+    "2**70 numbers": tensor(numel=1 << 70), "-1 numbers": tensor(numel=-1), "another key": tensor(key="2"),
     "a key of a path": tensor(key="../data/0"), "an empty key": tensor(key=""), "a key of a line feed": tensor(key="0\n"),
     "offset 1": tensor(offset=1), "offset 4": tensor(offset=4, shape=(1, 1)), "offset -1": tensor(offset=-1),
     "offset 2**62": tensor(offset=1 << 62, shape=(1, 1)), "stride 3": tensor(strides=(3, 1)),
@@ -149,9 +161,11 @@ def value(number, dtype="float32", legacy=False):
 
 
 def both(opcodes):
-    """One tensor in either encoding."""
-    return {"zip": zip_around(ordered_dict({"fc8.weight": opcodes})),
-            "legacy": legacy_around(ordered_dict({"fc8.weight": opcodes}, legacy=True))}
+    """One tensor in either encoding, beside a good bias in a storage of its own."""
+    tensors = {"fc8.weight": opcodes, "fc8.bias": tensor(key="1", numel=2, shape=(2,))}
+    legacy = legacy_file(ordered_dict(tensors, legacy=True), ["0", "1"])
+    return {"zip": zip_of({"data.pkl": ordered_dict(tensors), "data/0": FOUR, "data/1": FOUR[:8]}),
+            "legacy": legacy + struct.pack("<q", 4) + FOUR + struct.pack("<q", 2) + FOUR[:8]}
 
 
 def calling(arguments):
@@ -198,6 +212,17 @@ def test_the_good_files_that_the_hostile_ones_vary(tmp_path, content):
     np.testing.assert_array_equal(found[1], [0, 1])
 
 
+@pytest.mark.parametrize(("name", "expected"), [
+    ("archive: overlapping members", "member 'archive/data/0': expected members that fit into the file, found more bytes"),
+    ("archive: directory of 4 GB", "directory: expected at most 1048576 bytes, found 4294967295"),
+    ("archive: a storage twice", "member 'archive/data/0': expected once, found twice"),
+    ("tensor: 5 of 4, repeated, zip", "expected it to lie within 4 stored numbers, found shape (5, 1), strides (0, 0)"),
+    ("tensor: 3 dimensions, legacy", "fc8 kernel: expected 4 dimensions (convolution) or 2 (dense), none 0, found (1,"),
+    ("legacy: a byte more", "byte 532: expected the end of the file, found 1 more bytes")])
+def test_message_names_the_place(tmp_path, name, expected):
+    assert expected in assert_refused(read_pth, save(tmp_path / "w.pth", CORPUS[name]))
+
+
 @pytest.mark.parametrize("content", CORPUS.values(), ids=CORPUS)
 def test_hostile_file_is_refused_in_one_line(tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
@@ -212,24 +237,14 @@ def many_members(count=300_000):
     return b"PK\x03\x04" + directory + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, len(directory), 4, 0)
 
 
-def overlapping(count=400):
-    """Many members that are all the same 20 MB."""
-    file = io.BytesIO()
-    write_zip(file, {"data/0": bytes(20_000_000)})
-    content = file.getvalue()
-    start, end = content.index(b"PK\x01\x02"), content.index(b"PK\x05\x06")
-    directory = content[start:end] * count
-    return content[:start] + directory + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, count, count, len(directory), start, 0)
-
-
 def one_storage_many_times(kind, dtype, count):
-    views = {f"fc{index}.{role}": tensor(kind, numel=10_000_000, shape=shape) for index in range(count)
+    views = {f"dense{index}.{role}": tensor(kind, numel=10_000_000, shape=shape) for index in range(count)
              for role, shape in (("weight", (1, 10_000_000)), ("bias", (10_000_000,)))}
     return zip_around(ordered_dict(views), np.ones(10_000_000, dtype).tobytes())
 
 
 BOMBS = {
-    "members": many_members, "overlapping members": overlapping,
+    "members": many_members,
     "float16 many times": lambda: one_storage_many_times("HalfStorage", "f2", 16),
     "bfloat16 many times": lambda: one_storage_many_times("BFloat16Storage", "u2", 16),
     "float64 many times": lambda: one_storage_many_times("DoubleStorage", "f8", 16)}
