@@ -51,6 +51,6 @@ def assert_refused(*arguments, says):
     assert result.exit_code == 2, result.output
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1, result.stderr
-    for text in (says,) if isinstance(says, str) else says:
+    for text in says if isinstance(says, tuple) else (says,):
         assert str(text) in result.stderr
     return result.stderr
