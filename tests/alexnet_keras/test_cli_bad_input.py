@@ -230,7 +230,8 @@ def test_a_batch_of_nothing(files):
 
 @pytest.mark.parametrize("arguments", [
     ("scratch", "--seed", "-1"), ("scratch", "--workers", "0"), ("scratch", "--lr", "much"),
-    ("scratch", "--weights", "demo"), ("transfer", "--width", "1"), ("extract", "--epochs", "1"), ("extract", "--output", "runs"), ("evaluate",),
+    ("scratch", "--weights", "demo"), ("transfer", "--width", "1"),
+    ("extract", "--epochs", "1"), ("extract", "--output", "runs"), ("evaluate",),
     ("evaluate", "demo", "--out", "f.npy"), ("extract", "--resume"), ("scratch", "--variant", "vgg"),
     ("summary", "--num-classes", "0"),
     ("extract", "--format", "voc"), ("unheard-of",), ("scratch", "runs")])
