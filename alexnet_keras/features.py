@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -62,8 +63,10 @@ def feature_files(paths: Mapping[str, Path], shapes: Mapping[str, tuple[int, ...
     files = tuple(dict.fromkeys(paths.values()))
     with whole_files(*files) as partial, ExitStack() as stack:
         if files[0].suffix == ".h5":
-            file = stack.enter_context(h5py.File(partial[0], "w"))
-            writers = {name: _H5Rows(file.create_dataset(name, shape, np.float32)) for name, shape in shapes.items()}
+            target = stack.enter_context(_Hdf5Target(partial[0], "w+"))
+            file = stack.enter_context(h5py.File(target, "w"))
+            writers = {name: _H5Rows(file.create_dataset(name, shape, np.float32), target)
+                       for name, shape in shapes.items()}
         else:
             opened = {path: stack.enter_context(open(name, "wb")) for path, name in zip(files, partial, strict=True)}
             writers = {name: _NpyRows(opened[path], shapes[name]) for name, path in paths.items()}
@@ -86,9 +89,34 @@ class _NpyRows:
 
 
 class _H5Rows:
-    def __init__(self, dataset):
-        self.dataset, self.rows = dataset, 0
+    def __init__(self, dataset, target: _Hdf5Target):
+        self.dataset, self.target, self.rows = dataset, target, 0
 
     def append(self, block: np.ndarray) -> None:
         self.dataset[self.rows:self.rows + len(block)] = block
+        self.target.raise_failure()
         self.rows += len(block)
+
+
+class _Hdf5Target(io.FileIO):
+    """The file that HDF5 writes: a write that fails, on a full disk, would crash it, so it never hears of that."""
+
+    failure: OSError | None = None
+
+    def write(self, data) -> int:
+        left = memoryview(data).cast("B")
+        size = len(left)
+        while left and self.failure is None:
+            try:
+                left = left[super().write(left):]
+            except OSError as error:
+                self.failure = error
+        return size
+
+    def raise_failure(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    def close(self) -> None:
+        super().close()
+        self.raise_failure()
