@@ -162,6 +162,23 @@ def test_after_a_failure_what_was_there_is_there(source, dataset, tmp_path):
     assert {path.read_bytes() for path in folder.iterdir()} == {b"before"}
 
 
+@pytest.mark.parametrize("bytes_left", [100, 3000, 7000])
+@pytest.mark.parametrize("suffix", [".npy", ".h5"])
+def test_no_room_to_write(source, dataset, tmp_path, suffix, bytes_left):
+    """The limit of a file's size fails as a full disk does: a write that is cut short, and then an error."""
+    resource = pytest.importorskip("resource")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_left, limits[1]))
+    try:
+        with pytest.raises(RunError, match=rf"^{folder}/f[^:]*{suffix}: cannot be written: File too large$"):
+            extract_features(dataset, folder / f"f{suffix}", source=source, layers=("fc7", "pool2"), batch_size=8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(folder.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["f.txt", "f", "f.npz", "f.NPY", ".npy"])
 def test_a_suffix_that_no_format_has(source, dataset, tmp_path, name):
     out = tmp_path / name
