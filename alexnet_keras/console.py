@@ -11,7 +11,7 @@ from time import perf_counter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from alexnet_keras.errors import AlexNetError
+from alexnet_keras.errors import AlexNetError, RunError
 
 PLAIN_LINE_SECONDS = 10.0
 PLAIN = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}  # names of files are no markup
@@ -72,7 +72,10 @@ class _LogFile(logging.FileHandler):
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
     """Also write the library's log to ``path``, and the error that ends the block; warnings keep going to the terminal."""
-    handler = _LogFile(path, encoding="utf-8")
+    try:
+        handler = _LogFile(path, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror}") from None
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     loggers = [logging.getLogger(name) for name in ("alexnet_keras", "weights", "modes")]
     for logger in loggers:
