@@ -136,16 +136,21 @@ def test_truncated_everywhere(tmp_path):
         assert_refused(read_onnx, save(tmp_path / "w.onnx", GOOD[:end]))
 
 
-def one_array_for_all():
-    """A kernel of 20 MB in half precision, named by every node."""
-    def change(graph):
-        del graph.initializer[:]
-        graph.initializer.append(tensor_of(np.ones((1, 9_000_000), "f2"), "kernel"))
-        graph.initializer.append(tensor_of(np.ones(1, "f2"), "bias"))
-        for node in graph.node:
-            if len(node.input) == 3:
-                node.input[1:] = ["kernel", "bias"]
-    return changed(change)
+def one_array_for_all(kernel=None):
+    """A kernel, by default of 18 MB in half precision, that every node names."""
+    model = onnx.ModelProto.FromString(GOOD)
+    kernel = kernel or tensor_of(np.ones((1, 9_000_000), "f2"), "kernel").SerializeToString()
+    del model.graph.initializer[:]
+    model.graph.initializer.append(tensor_of(np.ones(1, "f2"), "bias"))
+    for node in model.graph.node:
+        if len(node.input) == 3:
+            node.input[1:] = ["kernel", "bias"]
+    return delimited(7, model.graph.SerializeToString() + delimited(5, kernel))
+
+
+def unpacked(count=4_000_000):
+    """A tensor whose numbers each have a tag, so that they cannot stay where they lie."""
+    return b"\x08\x01\x08" + varint(count) + b"\x10\x01" + delimited(8, b"kernel") + b"\x25\x00\x00\x80\x3f" * count
 
 
 BOMBS = {
@@ -153,7 +158,8 @@ BOMBS = {
     "empty nodes": lambda: b"\x08\x08" + delimited(7, b"\x0a\x00" * 5_000_000),
     "empty attributes": lambda: b"\x08\x08" + delimited(7, delimited(1, b"\x2a\x00" * 5_000_000)),
     "unknown fields": lambda: b"\x78\x01" * 5_000_000,
-    "one array for all": one_array_for_all}
+    "one array for all": one_array_for_all,
+    "one copied array for all": lambda: one_array_for_all(unpacked())}
 
 
 @pytest.mark.parametrize("make", BOMBS.values(), ids=BOMBS)

@@ -111,7 +111,8 @@ SHARED = {  # persistent ids and tensors, the same in both encodings
     "offset 2**62": tensor(offset=1 << 62, shape=(1, 1)), "stride 3": tensor(strides=(3, 1)),
     "stride -1": tensor(strides=(-1, 1)), "stride 2**62": tensor(strides=(1 << 62, 1)), "scalar": tensor(shape=()),
     "strides of 0": tensor(shape=(1 << 20, 1 << 20), strides=(0, 0)), "shape (2, 3)": tensor(shape=(2, 3)),
-    "shape of 0": tensor(shape=(0, 2)), "shape -1": tensor(shape=(-1, 2)), "3 dimensions": tensor(shape=(1, 2, 2)),
+    "shape of 0": tensor(shape=(0, 2)), "nothing, far away": tensor(offset=1 << 40, shape=(0, 2), strides=(1 << 40, 1)),
+    "shape -1": tensor(shape=(-1, 2)), "3 dimensions": tensor(shape=(1, 2, 2)),
     "9 dimensions": tensor(shape=(1,) * 9), "2**40 x 2**40": tensor(shape=(1 << 40, 1 << 40)),
     "one stride": tensor(strides=(1,)), "three strides": tensor(strides=(1, 1, 1)),
     "5 of 4, repeated": tensor(shape=(5, 1), strides=(0, 0))}
