@@ -93,8 +93,8 @@ def test_offline_without_a_cache_says_what_to_fetch_and_where_to_put_it(publish,
     url = publish(content=b"whatever")
     monkeypatch.setenv("ALEXNET_KERAS_OFFLINE", "1")
     for arguments in (("weights", "fetch", "caffe"), ("weights", "verify", "caffe"), ("predict", "cat.jpg")):
-        assert_refused(*arguments, says=[url, hashlib.sha1(b"whatever").hexdigest(), "and this is offline",
-                                         cache_folder() / "bvlc_alexnet.caffemodel"])
+        assert_refused(*arguments, says=(url, hashlib.sha1(b"whatever").hexdigest(), "and this is offline",
+                                         cache_folder() / "bvlc_alexnet.caffemodel"))
     assert publish.mirror.asked == []
 
 
@@ -146,7 +146,7 @@ def test_convert_a_run_and_verify_the_file_against_it(run_folder, tmp_path):
     assert invoke("weights", "convert", run_folder, out).stdout.splitlines() == [
         f"{run_folder} -> {out}",
         "These are weights of alexnet, which the file does not tell: open it with --variant alexnet."]
-    assert_refused("weights", "convert", run_folder, out, says=[out, "exists already", "--overwrite"])
+    assert_refused("weights", "convert", run_folder, out, says=(out, "exists already", "--overwrite"))
     assert invoke("weights", "convert", run_folder, out, "--overwrite").exit_code == 0
     result = invoke("weights", "verify", run_folder, "--against", out)
     assert result.exit_code == 0
@@ -247,7 +247,7 @@ def test_gaps_are_refused_or_told(tmp_path, command):
                              tmp_path / "feats.npy"),
                  "transfer": ("transfer", "--weights", weights, "--data", data, "--epochs", 1, "--batch-size", 2, "--output",
                               tmp_path / "run")}[command]
-    assert_refused(*arguments, says=[weights, "missing: fc6, fc7"])
+    assert_refused(*arguments, says=(weights, "missing: fc6, fc7"))
     result = invoke(*arguments, "--partial")
     assert result.exit_code == 0, result.output
     assert result.stderr == f"warning: {weights} lacks fc6, fc7, fc8: they stay at their initial values\n"

@@ -141,8 +141,8 @@ def test_offline_without_a_cache_is_one_line_and_leaves_nothing(publish, mirror,
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.iterdir())
     digest = hashlib.sha1((tmp_path / "v1").read_bytes()).hexdigest()
-    assert_refused(*command, "--weights", "caffe", "--data", data, says=[
-        "and this is offline", mirror.url(f"/{FILES['caffe']}"), digest, cache_folder() / FILES["caffe"]])
+    assert_refused(*command, "--weights", "caffe", "--data", data, says=(
+        "and this is offline", mirror.url(f"/{FILES['caffe']}"), digest, cache_folder() / FILES["caffe"]))
     assert sorted(tmp_path.iterdir()) == before
     assert mirror.asked == []
 
