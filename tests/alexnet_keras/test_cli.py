@@ -1,0 +1,277 @@
+"""The commands from end to end, on narrow networks and a COCO data set of eight pictures."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from alexnet_keras.data.layouts import open_dataset
+from alexnet_keras.pretrained import load_model
+from alexnet_keras.spec import ALEXNET, CAFFE_PREPROCESSING, CAFFE_RECIPE, Architecture, InitialValues, Preprocessing
+from tests.alexnet_keras.tiny import tiny_model
+from tests.alexnet_keras.trees import CATEGORIES, class_folders, coco_tree, invoke
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ("--width", "0.05", "--epochs", "1", "--batch-size", "8")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    coco_tree(folder / "coco")
+    keras.utils.set_random_seed(0)
+    tiny_model(replace(ALEXNET.widened(0.05), initial_values=InitialValues(kernels="he"))).save(folder / "tiny.keras")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(files):
+    """A run of scratch, with data options that are not the defaults."""
+    result = invoke("scratch", "--data", files / "coco", *SMALL, "--context", "0.3", "--no-square", "--classes", "star",
+                    "--classes", "circle", "--seed", "3", "--workers", "1", "--lr", "0.005", "--output", files / "run")
+    assert (result.exit_code, result.stderr) == (0, "")
+    return files / "run", result.stdout
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def process(*arguments):
+    """The command line in a process of its own, which hears Ctrl-C also where these tests run in the background."""
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen([sys.executable, "-m", "alexnet_keras", *map(str, arguments)], stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    finally:
+        signal.signal(signal.SIGINT, heard)
+
+
+# A run.
+
+def test_what_a_run_prints_and_writes(run, files):
+    folder, printed = run
+    first, epoch, last = printed.splitlines()
+    assert first == f"scratch: 10 train and 5 val samples of 2 classes from coco; writing {folder}"
+    assert epoch.startswith("epoch 1/1  loss ")
+    assert last.startswith(f"{folder}: top-1 ")
+    assert last.endswith(" images/s")
+    assert " on 5 images, " in last
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json", "metrics.jsonl", "model.keras", "result.json", "run.log"}
+    assert "INFO epoch 1 of 1: loss " in (folder / "run.log").read_text()
+
+
+def test_the_config_says_everything_needed_to_repeat_it(run, files):
+    config = read(run[0] / "config.json")
+    assert (config["mode"], config["seed"], config["workers"]) == ("scratch", 3, 1)
+    assert Architecture.from_dict(config["architecture"]) == ALEXNET.widened(0.05)
+    assert Preprocessing.from_dict(config["preprocessing"]) == CAFFE_PREPROCESSING
+    assert config["recipe"] == json.loads(json.dumps(
+        {**vars(CAFFE_RECIPE), "epochs": 1, "batch_size": 8, "learning_rate": 0.005,
+         "drop_epochs": [drop / 90 for drop in CAFFE_RECIPE.drop_epochs]}))
+    assert config["environment"]["threads"] >= 1
+    data = config["data"]
+    assert {name: data[name] for name in ("name", "root", "layout", "min_size", "crops", "samples", "skipped")} == {
+        "name": "coco", "root": str(files / "coco"), "layout": "coco", "min_size": 32, "skipped": {},
+        "crops": {"context": 0.3, "square": False}, "samples": {"train2017": 10, "val2017": 5}}
+    assert sorted(data["classes"]) == ["circle", "star"]
+    assert data["classes_by_label"] == [{"label": 0, "id": "3", "name": "circle"}, {"label": 1, "id": "90", "name": "star"}]
+
+
+def test_the_result_is_what_evaluate_finds_with_the_runs_own_data(run):
+    folder, result = run[0], read(run[0] / "result.json")
+    found = invoke("evaluate", folder)
+    assert (found.exit_code, found.stderr) == (0, "")
+    assert found.stdout.startswith(
+        f"{folder} on coco val2017: top-1 {result['top1']:.2%}, top-5 {result['top5']:.2%}, mean per class "
+        f"{result['mean_per_class']:.2%} on 6 images, ")
+    assert " train2017: " in invoke("evaluate", folder, "--split", "train").stdout
+
+
+def test_a_run_opens_in_a_fresh_process_with_its_preprocessing_and_classes(run):
+    code = ("import sys, alexnet_keras\nmodel = alexnet_keras.load_model(sys.argv[1])\n"
+            "print(model.preprocessing.channel_order, model.preprocessing.crop, model.class_names, model.output.shape)")
+    done = subprocess.run([sys.executable, "-c", code, str(run[0])], check=True, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.stdout == "BGR 227 ('circle', 'star') (None, 2)\n"
+
+
+def test_runs_are_numbered_and_never_overwritten_unasked(run, files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in (1, 2):
+        result = invoke("transfer", "--data", files / "coco", "--weights", files / "tiny.keras", "--epochs", "1")
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert Path(f"runs/transfer-{number}/result.json").is_file()
+    config = read(Path("runs/transfer-1/config.json"))
+    assert (config["mode"], config["train_from"]) == ("transfer", "fc6")
+    assert config["weights"]["source"] == str(files / "tiny.keras")
+    assert len(config["weights"]["sha256"]) == 64
+    assert config["head_recipe"]["name"] == "head"
+
+    again = ("scratch", "--data", files / "coco", *SMALL, "--output", "runs/transfer-1")
+    refused = invoke(*again)
+    assert (refused.exit_code, refused.stderr) == (
+        2, "error: runs/transfer-1: already holds config.json; give another --output, or --overwrite\n")
+    assert read(Path("runs/transfer-1/config.json")) == config
+    assert invoke(*again, "--overwrite").exit_code == 0
+    assert read(Path("runs/transfer-1/config.json"))["mode"] == "scratch"
+
+
+def test_a_run_is_weights_for_what_follows(run, files, tmp_path):
+    out = tmp_path / "f.h5"
+    result = invoke("extract", "--data", files / "coco", "--weights", run[0], "--layer", "fc6", "--layer", "fc7",
+                    "--out", out, "--probe")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert [line for line in lines if "->" in line] == [f"fc6 -> {out}", f"fc7 -> {out}"]
+    assert [line.split(":")[0] for line in lines if "accuracy" in line] == ["linear probe on fc6", "linear probe on fc7"]
+    assert all(line.endswith(" on 8 val images") for line in lines if "accuracy" in line)
+    assert read(tmp_path / "f.json")["weights"]["file"] == "model.keras"
+
+
+@pytest.mark.slow
+def test_a_folder_called_demo_is_not_the_demonstration(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    class_folders(tmp_path / "demo", count=2)
+    assert invoke("scratch", "--data", "./demo", *SMALL, "--output", "run").exit_code == 0
+    assert "run on demo val: " in invoke("evaluate", "run").stdout
+    assert not (tmp_path / "keras").exists()
+
+
+def test_demonstration_weights_say_what_they_know(files, tmp_path):
+    result = invoke("extract", "--data", files / "coco", "--weights", "demo", "--out", tmp_path / "f.npy", "--split", "val")
+    assert result.exit_code == 0
+    assert result.stderr == "These weights know only the demonstration's shapes; for real images use --weights caffe.\n"
+
+
+# What a run leaves when it ends before its time.
+
+def wait_for(path, running, seconds=60):
+    end = time.monotonic() + seconds
+    while not (path.is_file() and path.stat().st_size):
+        assert running.poll() is None, running.communicate()
+        assert time.monotonic() < end, f"no {path}"
+        time.sleep(0.05)
+
+
+LONG = ("--width", "0.05", "--epochs", "1000", "--batch-size", "4")
+
+
+def test_ctrl_c_keeps_what_was_done(files, tmp_path):
+    running = process("scratch", "--data", files / "coco", *LONG, "--output", tmp_path / "run")
+    wait_for(tmp_path / "run" / "metrics.jsonl", running)
+    running.send_signal(signal.SIGINT)
+    printed, errors = running.communicate(timeout=60)
+    result = read(tmp_path / "run" / "result.json")
+    assert running.returncode == 130
+    assert errors == f"warning: interrupted after {result['steps']} steps; what was learned so far is kept\n"
+    assert printed.splitlines()[-1].startswith(f"{tmp_path / 'run'}: top-1 {result['top1']:.2%}, ")
+    assert (result["finished"], result["images"]) == (False, 8)
+    assert result["steps"] > 0
+    assert load_model(tmp_path / "run").class_names == tuple(CATEGORIES.values())
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_features_are_extracted(files, tmp_path):
+    many = coco_tree(tmp_path / "many", {"train2017": 300, "val2017": 2})
+    running = process("extract", "--data", many, "--weights", "demo", "--out", tmp_path / "f.npy", "--batch-size", "1")
+    deadline = time.monotonic() + 60
+    while not (parts := list(tmp_path.glob(".part-*f.npy"))) or parts[0].stat().st_size < 5000:
+        assert time.monotonic() < deadline
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert errors.splitlines()[-1] == "interrupted"
+    assert [path.name for path in tmp_path.iterdir()] == ["many"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_nothing_that_could_be_taken_for_whole(files, tmp_path):
+    running = process("scratch", "--data", files / "coco", *LONG, "--output", tmp_path / "run")
+    wait_for(tmp_path / "run" / "metrics.jsonl", running)
+    running.kill()
+    running.communicate()
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "metrics.jsonl", "run.log"}
+    refused = invoke("evaluate", tmp_path / "run")
+    assert (refused.exit_code, refused.stderr) == (
+        2, f"error: {tmp_path / 'run' / 'model.keras'}: expected a model saved by this project, found nothing\n")
+    assert invoke("scratch", "--data", files / "coco", *SMALL, "--output", tmp_path / "run", "--overwrite").exit_code == 0
+
+
+@pytest.mark.slow
+def test_a_run_on_a_full_disk(files, tmp_path):
+    """A limit of 200,000 bytes a file is a disk too full for the model."""
+    running = process("scratch", "--data", files / "coco", *SMALL, "--output", tmp_path / "run")
+    resource = pytest.importorskip("resource")
+    resource.prlimit(running.pid, resource.RLIMIT_FSIZE, (200_000, 200_000))
+    _, errors = running.communicate(timeout=120)
+    assert running.returncode == 2
+    assert errors == f"error: {tmp_path / 'run' / 'model.keras'}: cannot be written: File too large\n"
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "metrics.jsonl", "run.log"}
+    assert "ERROR" in (tmp_path / "run" / "run.log").read_text()
+
+
+def weights_of(run):
+    with zipfile.ZipFile(run / "model.keras") as archive:
+        return archive.read("model.weights.h5")
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_the_same_weights_bit_for_bit(files, tmp_path, monkeypatch):
+    """At equal threads of TensorFlow, whatever the number of loader threads; another seed ends elsewhere."""
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "2")
+    for name, seed, workers in (("one", 1, 1), ("again", 1, 3), ("other", 2, 1)):
+        running = process("scratch", "--data", files / "coco", "--width", "0.1", "--epochs", "4", "--batch-size", "4",
+                          "--seed", seed, "--workers", workers, "--output", tmp_path / name)
+        _, errors = running.communicate(timeout=120)
+        assert (running.returncode, errors) == (0, "")
+        assert read(tmp_path / name / "config.json")["environment"]["threads"] == 2
+    assert weights_of(tmp_path / "one") == weights_of(tmp_path / "again") != weights_of(tmp_path / "other")
+    metrics = [[{**json.loads(line), "images_per_second": 0, "val_seconds": 0, "val_images_per_second": 0}
+                for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()] for name in ("one", "again")]
+    assert metrics[0] == metrics[1]
+
+
+@pytest.mark.slow
+def test_transfer_is_the_same_twice_also_where_layers_start_anew(files, tmp_path):
+    """Layers that the weights lack start from the seed too."""
+    weights = files / "trunk.npz"
+    layers = {name: layer for name, layer in (
+        (layer.name, layer.get_weights()) for layer in load_model(files / "tiny.keras").layers if layer.weights)
+        if not name.startswith("fc")}
+    np.savez(weights, **{f"{name}/{kind}": array for name, arrays in layers.items()
+                         for kind, array in zip(("kernel", "bias"), arrays, strict=True)})
+    for name in ("one", "again"):
+        result = invoke("transfer", "--data", files / "coco", "--weights", weights, "--partial", "--epochs", "1",
+                        "--lr", "1e-5", "--output", tmp_path / name)
+        assert result.exit_code == 0, result.output
+    for one, again in zip(*(load_model(tmp_path / name).get_weights() for name in ("one", "again")), strict=True):
+        np.testing.assert_array_equal(one, again)
+
+
+@pytest.mark.slow
+def test_a_run_is_repeated_from_its_config_alone(run, tmp_path):
+    from alexnet_keras.data.pipeline import Crops
+    from alexnet_keras.runs import data_of, new_run
+    from alexnet_keras.spec import Recipe
+    from modes.scratch import scratch
+    config, data = read(run[0] / "config.json"), data_of(run[0])
+    loading = {"crops": Crops(data.pop("context"), data.pop("square")), "workers": config["workers"]}
+    again = new_run(tmp_path / "again", "scratch")
+    scratch(open_dataset(**data), again, architecture=Architecture.from_dict(config["architecture"]),
+            preprocessing=Preprocessing.from_dict(config["preprocessing"]), recipe=Recipe(**config["recipe"]),
+            seed=config["seed"], loading=loading)
+    for one, other in zip(load_model(run[0]).get_weights(), load_model(again.folder).get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
