@@ -157,6 +157,7 @@ def test_hostile_file_is_refused_in_one_line(tmp_path, monkeypatch, content):
     (VALUES["inf in bias 1"], "fc8 bias[1]: expected a finite float32, found inf"),
     (CONTENTS["one array"], "'fc8': expected [kernel, bias]"),
     (STATES["too few bytes"], "opcode BUILD at byte 380: expected 16 bytes for shape (2, 2) of <f4, found 12"),
+    (STATES["33 dimensions"], "opcode BUILD at byte 435: expected an array's shape, dtype and order, found something else"),
     (GOOD[:-1], f"pickle: opcode missing at byte {len(GOOD) - 1}: expected 1 more bytes, found 0"),
     (GOOD.replace(b"numpy\ndtype", b"posix\nsystem"), "pickle: opcode GLOBAL at byte 193: expected a global of the "
      "array types, found 'posix system', which is not allowed")])

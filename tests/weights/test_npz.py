@@ -95,6 +95,15 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert (tmp_path / "w.npz").read_bytes() == before
 
 
+def test_layers_read_before_stay_as_they_were_when_their_file_is_written_anew(tmp_path):
+    write_npz(tmp_path / "w.npz", LAYERS)
+    with open(tmp_path / "w.npz", "rb") as old:
+        found = read_npz(tmp_path / "w.npz").layers
+        write_npz(tmp_path / "w.npz", {name: (kernel * 2, bias) for name, (kernel, bias) in found.items()})
+        assert old.read() != (tmp_path / "w.npz").read_bytes()
+    assert_same(found, LAYERS)
+
+
 def test_a_folder_that_is_absent_is_named(tmp_path):
     with pytest.raises(WeightsError, match="absent/w.npz: expected to write"):
         write_npz(tmp_path / "absent" / "w.npz", LAYERS)
