@@ -65,7 +65,7 @@ def test_it_learns_red_from_blue_and_the_result_is_that_of_the_saved_weights(tmp
         tint = np.array([0, 0, 180] if "blue" in path.parts else [180, 0, 0], np.uint8)
         path.write_bytes(encoded(picture(int(path.stem)) // 4 + tint))
     dataset = open_dataset(root)
-    recipe = replace(RECIPE, batch_size=8, epochs=12, drop_epochs=(), learning_rate=0.01, clip_norm=1.0)
+    recipe = replace(RECIPE, batch_size=8, epochs=6, drop_epochs=(), learning_rate=0.02, clip_norm=1.0)
     wide_start = replace(ARCHITECTURE, initial_values=InitialValues(stddev=0.06, hidden_stddev=0.12))
     folder, outcome = learn(dataset, tmp_path / "run", recipe, architecture=wide_start)
     assert outcome.evaluation.top1 == 1
@@ -86,6 +86,7 @@ def test_one_seed_is_one_run_and_another_is_another(dataset, tmp_path):
     assert (weights[0] != weights[3]).any()
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_learned(dataset, tmp_path):
     def interrupt(step, logs):
         if step == 4:
@@ -101,13 +102,13 @@ def test_an_unreadable_file_is_skipped_counted_and_named(tmp_path, caplog):
     root = class_folders(class_folders(tmp_path / "tree", ("a", "b"), 51, ("train",)), ("a", "b"), 2, ("val",))
     bad = root / "train" / "b" / "7.jpg"
     bad.write_bytes(b"not an image")
-    folder, outcome = learn(open_dataset(root), tmp_path / "run", replace(RECIPE, batch_size=51, epochs=1))
+    folder, outcome = learn(open_dataset(root), tmp_path / "run", replace(RECIPE, batch_size=17, epochs=1))
     assert f"{bad}: skipped, not a readable image" in caplog.text
     assert outcome.evaluation.images == 4
     (root / "train" / "a" / "0.jpg").write_bytes(b"")
     (root / "train" / "a" / "1.jpg").write_bytes(encoded(picture())[:-200])
     with pytest.raises(DataError, match=r"^train: [23] of 102 image files cannot be read, expected at most 1%; the first "):
-        learn(open_dataset(root), tmp_path / "again", replace(RECIPE, batch_size=51, epochs=1))
+        learn(open_dataset(root), tmp_path / "again", replace(RECIPE, batch_size=17, epochs=1))
     assert not (tmp_path / "again" / "model.keras").exists()
     assert not (tmp_path / "again" / "result.json").exists()
 

@@ -76,17 +76,10 @@ def test_fine_tuning_changes_nothing_below_where_it_starts(base, dataset, tmp_pa
         np.testing.assert_array_equal(one, other)
     assert model.class_names == tuple(CATEGORIES.values())
     assert all(layer.trainable for layer in model.layers)
-    assert outcome.evaluation.images == 8
-    assert evaluate(model, EvaluationBatches(dataset.samples("val"), model.preprocessing, 8)).loss == pytest.approx(
-        outcome.evaluation.loss, rel=1e-5)
-
-
-def test_the_run_tells_of_fine_tuning(base, dataset, tmp_path):
-    _, outcome = learn(dataset, base, tmp_path / "run", replace(FINETUNE, epochs=3))
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [(line["event"], line["step"]) for line in lines] == [("epoch", 2), ("epoch", 4), ("epoch", 6)]
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert result == {**outcome.evaluation.figures(), "steps": 6, "finished": True}
+    assert result == {**outcome.evaluation.figures(), "steps": 2, "finished": True}
+    (line,) = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert (line["event"], line["step"], line["val_loss"]) == ("epoch", 2, result["loss"])
 
 
 def test_the_head_reads_centre_crops_off_the_frozen_features(dataset, tmp_path):
@@ -98,7 +91,7 @@ def test_the_head_reads_centre_crops_off_the_frozen_features(dataset, tmp_path):
     samples = dataset.samples("train")
     batches = EvaluationBatches(samples, model.preprocessing, 8)
     chance = evaluate(model, batches)
-    assert train_head(model, samples, replace(HEAD, epochs=200, learning_rate=0.3), 0, {})
+    assert train_head(model, samples, replace(HEAD, epochs=60, learning_rate=1.0), 0, {})
     learned = evaluate(model, batches)
     assert learned.top1 == 1 > chance.top1
     assert learned.loss < 0.3 * chance.loss
