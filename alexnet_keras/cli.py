@@ -44,7 +44,8 @@ def main():
 @command(main)
 @data_options("demo")
 @variant_option
-@click.option("--width", type=float, help="Multiplies filters and units.  [default: 0.25 on demonstration data, else 1]")
+@click.option("--width", type=float,
+              help="Multiplies filters and units.  [default: 0.25 and 0.125 on demonstration data, else 1]")
 @click.option("--epochs", type=int, metavar="N", show_default="the recipe's", help="Passes over the train split.")
 @batch_size_option()
 @click.option("--lr", type=float, show_default="the recipe's", help="Initial learning rate.")
@@ -57,16 +58,17 @@ def scratch(variant, width, epochs, batch_size, lr, seed, output, overwrite, **d
     from modes.scratch import scratch
     demo = data["data"] in DEMONSTRATIONS
     variant = variant or "alexnet"
-    architecture = (spec.DEMO_ARCHITECTURE if demo and variant == "alexnet" and width is None
-                    else spec.VARIANTS[variant].widened(1.0 if width is None else width))
+    widths = () if width is None else (width, width)
+    architecture = spec.demo_architecture(variant, *widths) if demo else spec.VARIANTS[variant].widened(*widths or (1.0,))
     recipe = _changed(spec.DEMO_RECIPE if demo else spec.RECIPES[variant], epochs, batch_size, lr)
     preprocessing = spec.PREPROCESSING[variant]
     dataset, loading = open_data(**data)
     with _run("scratch", output, overwrite, dataset, loading, seed=seed, recipe=asdict(recipe),
               architecture=architecture.to_dict(), preprocessing=asdict(preprocessing)) as (run, progress):
-        if architecture is spec.DEMO_ARCHITECTURE:
-            _say("The demonstration has a thousandth of ImageNet's images and two minutes: the real 227x227 network at a "
-                 "quarter of its filters and an eighth of its hidden units.")
+        if demo and width is None:
+            _say("The demonstration has a thousandth of ImageNet's images and two minutes: the real "
+                 f"{preprocessing.crop}x{preprocessing.crop} network at a quarter of its filters and an eighth of its "
+                 "hidden units.")
         outcome = scratch(dataset, run, architecture=architecture, preprocessing=preprocessing, recipe=recipe, seed=seed,
                           loading=loading, callbacks=[progress])
     _report(run, outcome)

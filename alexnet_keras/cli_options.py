@@ -68,6 +68,7 @@ def _out_of_memory() -> tuple[type[Exception], ...]:
 
 def prepare() -> None:
     """Import TensorFlow without its chatter, and with its oneDNN kernels, which are faster on every CPU that has AVX2."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever keras.json says: the layers of this network are TensorFlow's
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     stderr = os.dup(2)

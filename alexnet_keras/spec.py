@@ -277,7 +277,11 @@ FINETUNE_RECIPE = Recipe("finetune", batch_size=50, epochs=30, drop_epochs=(20,)
 
 # The demonstration has a thousandth of ImageNet's images and two minutes. A narrow layer sums fewer inputs, so that from
 # N(0, 0.01) it would sit at chance for most of them: it starts wider, and the gradient's norm is held at 1.
-DEMO_ARCHITECTURE = replace(ALEXNET.widened(0.25, units=0.125),
-                            initial_values=InitialValues(stddev=0.03, hidden_stddev=0.03))
+def demo_architecture(variant: str = "alexnet", filters: float = 0.25, units: float = 0.125) -> Architecture:
+    """A variant as narrow, and with the start, that the demonstration asks for."""
+    network = VARIANTS[variant].widened(filters, units)
+    return replace(network, initial_values=replace(network.initial_values, stddev=0.03, hidden_stddev=0.03))
+
+
 DEMO_RECIPE = Recipe("demo", batch_size=16, epochs=5, drop_epochs=(4,), clip_norm=1.0)
 DEMO_FINETUNE_RECIPE = replace(FINETUNE_RECIPE, epochs=6, drop_epochs=(4,))
