@@ -273,3 +273,22 @@ def test_a_run_is_repeated_from_its_config_alone(run, tmp_path):
             seed=config["seed"], loading=loading)
     for one, other in zip(load_model(run[0]).get_weights(), load_model(again.folder).get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["owt", "paper"])
+def test_every_variant_is_narrow_on_the_demonstration(tmp_path, variant, monkeypatch):
+    monkeypatch.setattr("alexnet_keras.data.demo.OBJECTS_PER_CLASS", {"demo": {"train": 4, "val": 4}})
+    result = invoke("scratch", "--variant", variant, "--epochs", "1", "--output", tmp_path / "run")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert load_model(tmp_path / "run").count_params() < 2_000_000
+    assert "at a quarter of its filters" in result.stdout
+
+
+@pytest.mark.slow
+def test_commands_run_whatever_backend_keras_is_told_to_use(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    running = process("summary", "--width", "0.1")
+    printed, errors = running.communicate(timeout=60)
+    assert (running.returncode, errors) == (0, "")
+    assert printed.splitlines()[-1].endswith(" GMAC an image")
