@@ -29,7 +29,7 @@ from alexnet_keras.cli_options import (
     weights_option,
 )
 from alexnet_keras.cli_weights import weights_group
-from alexnet_keras.errors import ConfigurationError
+from alexnet_keras.errors import ConfigurationError, DataError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -149,7 +149,6 @@ def extract(weights, variant, partial, layers, splits, out, batch_size, skip_bad
 def evaluate(source, variant, partial, split, crops, batch_size, **data):
     """Measure a run or a weight file on a split."""
     from alexnet_keras.data.pipeline import EvaluationBatches
-    from alexnet_keras.errors import DataError
     from alexnet_keras.evaluation import evaluate
     from alexnet_keras.runs import data_of
     if data["data"] is None:
@@ -221,6 +220,9 @@ def _changed(recipe, epochs, batch_size, lr):
 def _check_splits(dataset) -> None:
     """A mode that learns needs both splits; found out before anything is loaded or written."""
     for split in ("train", "val"):
+        if not any(name.startswith(split) for name in dataset.split_names):
+            raise DataError(f"{dataset.root}: expected a train split to learn from and a val split to measure on, found only "
+                            f"{', '.join(dataset.split_names)}")
         dataset.samples(split)
 
 

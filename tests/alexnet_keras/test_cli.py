@@ -292,3 +292,33 @@ def test_commands_run_whatever_backend_keras_is_told_to_use(monkeypatch):
     printed, errors = running.communicate(timeout=60)
     assert (running.returncode, errors) == (0, "")
     assert printed.splitlines()[-1].endswith(" GMAC an image")
+
+
+@pytest.mark.slow
+def test_the_three_modes_on_real_photographs(shared_data, tmp_path):
+    """To their ends, on COCO's own files; what comes out is counted, not judged: 442 crops teach nobody 80 classes."""
+    coco = ("--data", shared_data / "coco128")
+    run, moved, out = tmp_path / "run", tmp_path / "moved", tmp_path / "f.npy"
+    for arguments in (
+            ("scratch", *coco, "--width", "0.1", "--epochs", "1", "--batch-size", "64", "--output", run),
+            ("transfer", *coco, "--weights", run, "--epochs", "1", "--output", moved),
+            ("extract", *coco, "--weights", moved, "--layer", "pool5", "--out", out)):
+        result = invoke(*arguments)
+        assert (result.exit_code, result.stderr) == (0, ""), result.stderr
+    assert [read(folder / "result.json")["images"] for folder in (run, moved)] == [71, 71]
+    assert load_model(moved).class_names[:3] == ("person", "bicycle", "car")
+    assert np.load(out).shape[0] == 442 + 71
+    assert len((tmp_path / "f.csv").read_text().splitlines()) == 1 + 442 + 71
+
+
+@pytest.mark.slow
+def test_one_image_a_class_and_no_train_split(shared_data, tmp_path):
+    imagenet = ("--data", shared_data / "imagenet_sample")
+    for mode in ("scratch", "transfer"):
+        refused = invoke(mode, *imagenet, "--output", tmp_path / "run")
+        assert (refused.exit_code, refused.stderr) == (
+            2, f"error: {shared_data / 'imagenet_sample'}: expected a train split to learn from and a val "
+               "split to measure on, found only val\n")
+    result = invoke("extract", *imagenet, "--weights", "demo", "--out", tmp_path / "f.npy")
+    assert (result.exit_code, np.load(tmp_path / "f.npy").shape[0]) == (0, 100)
+    assert not (tmp_path / "run").exists()

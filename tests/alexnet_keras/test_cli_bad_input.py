@@ -149,7 +149,8 @@ def test_boxes_that_are_no_boxes_are_left_out_and_counted(tmp_path, kind):
 
 
 @pytest.mark.parametrize(("command", "split", "says"), [
-    (("scratch",), "imagenet", "split 'train'"), (("transfer",), "imagenet", "split 'train'"),
+    (("scratch",), "imagenet", "expected a train split to learn from and a val split to measure on, found only val"),
+    (("transfer",), "imagenet", "expected a train split to learn from and a val split to measure on, found only val"),
     (("extract", "--split", "train"), "imagenet", "split 'train'"), (("extract", "--split", "test"), "coco", "split 'test'"),
     (("extract", "--split", "val2018"), "coco", "split 'val2018': expected one of train2017, val2017"),
     (("evaluate", "demo", "--split", "test"), "tree", "split 'test': expected one of train, val"),
