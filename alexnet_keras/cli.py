@@ -221,8 +221,8 @@ def _check_splits(dataset) -> None:
     """A mode that learns needs both splits; found out before anything is loaded or written."""
     for split in ("train", "val"):
         if not any(name.startswith(split) for name in dataset.split_names):
-            raise DataError(f"{dataset.root}: expected a train split to learn from and a val split to measure on, found only "
-                            f"{', '.join(dataset.split_names)}")
+            raise DataError(f"{dataset.root}: expected a train split to learn from and a val split to measure on, "
+                            f"found only {', '.join(dataset.split_names)}")
         dataset.samples(split)
 
 
