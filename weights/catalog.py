@@ -94,7 +94,7 @@ PUBLISHED = (
               "57.1 / 80.2 are the figures to expect"),
     WeightSource(
         "demo", "demo.keras", licence="that of this package", variant="alexnet", preprocessing=CAFFE_PREPROCESSING,
-        classes=9, notes="comes with the package: a narrow network trained on the demonstration's shapes, and on nothing else"),
+        classes=9, notes="comes with the package: a narrow network that knows the demonstration's shapes alone"),
     WeightSource(
         "imagenet_mean", "imagenet_mean.binaryproto",
         (f"{_MXNET}/imagenet_mean.binaryproto",
