@@ -317,7 +317,8 @@ def test_an_unreadable_file_in_extraction_and_in_evaluation(tmp_path, files):
     result = invoke(*arguments, "--skip-bad")
     assert (result.exit_code, result.stderr.count("\n")) == (0, 1)
     assert result.stderr.startswith(f"warning: {bad}: skipped, not a readable image: ")
-    assert json.loads((tmp_path / "f.json").read_text())["bad_rows"] == [4]
+    made = json.loads((tmp_path / "f.json").read_text())
+    assert (made["bad_rows"], made["crops"]) == ([4], None)
     assert np.isnan(np.load(tmp_path / "f.npy")[4]).all()
 
 

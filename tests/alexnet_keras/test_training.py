@@ -232,13 +232,17 @@ def test_the_rate_follows_the_recipe_step_by_step():
 
 
 def test_the_rate_acts():
-    """Twice the rate, twice the first step; the optimizer's own rate is the recipe's."""
+    """Twice the rate, twice the first step; a rate that drops at once, a tenth of it."""
     kernels = []
-    for rate in (0.1, 0.2):
+    for changes in ({}, {"learning_rate": 0.2}, {"drop_epochs": (0,)}):
         model = linear()
-        train(model, Fixed((IMAGES, LABELS, [1] * 4)), replace(PLAIN, learning_rate=rate))
+        train(model, Fixed((IMAGES, LABELS, [1] * 4)), replace(PLAIN, **changes))
         kernels.append(model.get_layer("fc8").kernel.numpy())
     np.testing.assert_allclose(kernels[1], 2 * kernels[0], rtol=1e-6)
+    np.testing.assert_allclose(kernels[2], 0.1 * kernels[0], rtol=1e-6)
+
+
+def test_the_optimizer_is_the_recipes():
     optimizer = optimizer_for(replace(PLAIN, momentum=0.5, weight_decay=0.25, bias_multiplier=3, clip_norm=2), {"fc8": 10})
     assert (optimizer.momentum, optimizer.decay, optimizer.bias_multiplier, optimizer.multipliers,
             optimizer.global_clipnorm) == (0.5, 0.25, 3, {"fc8": 10}, 2)

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from alexnet_keras import features as features_module
 from alexnet_keras import preprocessing as ops
 from alexnet_keras.data.layouts import open_dataset
 from alexnet_keras.data.pipeline import Crops
 from alexnet_keras.errors import ConfigurationError, DataError, RunError, WeightsError
 from alexnet_keras.pretrained import Pretrained
 from alexnet_keras.spec import ALEXNET, InitialValues
+from modes import extract as mode
 from modes.extract import extract_features, output_files
 from tests.alexnet_keras.tiny import tiny_model
 from tests.alexnet_keras.trees import CATEGORIES, class_folders, coco_tree
@@ -160,6 +162,32 @@ def test_after_a_failure_what_was_there_is_there(source, dataset, tmp_path):
         extract_features(dataset, folder / "f.npy", source=source, overwrite=True, on_batch=interrupt)
     assert sorted(path.name for path in folder.iterdir()) == ["f.csv", "f.json", "f.npy"]
     assert {path.read_bytes() for path in folder.iterdir()} == {b"before"}
+
+
+def test_tables_that_cannot_be_written(source, dataset, tmp_path, monkeypatch):
+    """No table without its features, and no features without their tables."""
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    monkeypatch.setattr(mode, "_description", full)
+    with pytest.raises(RunError, match="cannot be written: No space left on device$"):
+        extract_features(dataset, folder / "f.npy", source=source, splits=("val",), batch_size=8)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_write_to_hdf5_that_is_cut_short(tmp_path):
+    """Also where it is the last one, that no other follows."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    target = features_module._Hdf5Target(tmp_path / "f.h5", "w+")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60, limits[1]))
+    try:
+        assert target.write(bytes(100)) == 100
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with pytest.raises(OSError, match="File too large"):
+        target.close()
 
 
 @pytest.mark.parametrize("bytes_left", [100, 3000, 7000])
