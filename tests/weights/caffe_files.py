@@ -217,7 +217,7 @@ def other_files(network):
     yield from (b'name: "AlexNet"\nlayer {', b"layers {\n  name", b"input: 'data'", b'{"error": "404 Not Found"}')
     yield from (b"404: Not Found", b"Not Found\n", b"%PDF-1.4\n", b"\x00" * 512, b"\xff" * 512, b"\xff\xd8\xff\xe0JFIF")
     yield from (b"\x89HDF\r\n\x1a\n" + bytes(600), b"\x89PNG\r\n\x1a\n" + bytes(60))
-    yield from (gzip.compress(network), pickle.dumps({"conv1": [1, 2]}), pickle.dumps([1], 0))
+    yield from (gzip.compress(network, mtime=0), pickle.dumps({"conv1": [1, 2]}), pickle.dumps([1], 0))
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as members:
         members.writestr("w.caffemodel", network)
