@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +16,7 @@ from alexnet_keras.data.layouts import open_dataset
 from alexnet_keras.pretrained import load_model
 from alexnet_keras.spec import ALEXNET, CAFFE_PREPROCESSING, CAFFE_RECIPE, Architecture, InitialValues, Preprocessing
 from tests.alexnet_keras.tiny import tiny_model
-from tests.alexnet_keras.trees import CATEGORIES, class_folders, coco_tree, invoke
-
-ROOT = Path(__file__).resolve().parents[2]
-SMALL = ("--width", "0.05", "--epochs", "1", "--batch-size", "8")
+from tests.alexnet_keras.trees import ROOT, SMALL, class_folders, coco_tree, invoke, process, read
 
 
 @pytest.fixture(scope="module")
@@ -40,20 +35,6 @@ def run(files):
                     "--classes", "circle", "--seed", "3", "--workers", "1", "--lr", "0.005", "--output", files / "run")
     assert (result.exit_code, result.stderr) == (0, "")
     return files / "run", result.stdout
-
-
-def read(path):
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def process(*arguments):
-    """The command line in a process of its own, which hears Ctrl-C also where these tests run in the background."""
-    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return subprocess.Popen([sys.executable, "-m", "alexnet_keras", *map(str, arguments)], stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    finally:
-        signal.signal(signal.SIGINT, heard)
 
 
 # A run.
@@ -149,76 +130,6 @@ def test_demonstration_weights_say_what_they_know(files, tmp_path):
     result = invoke("extract", "--data", files / "coco", "--weights", "demo", "--out", tmp_path / "f.npy", "--split", "val")
     assert result.exit_code == 0
     assert result.stderr == "These weights know only the demonstration's shapes; for real images use --weights caffe.\n"
-
-
-# What a run leaves when it ends before its time.
-
-def wait_for(path, running, seconds=60):
-    end = time.monotonic() + seconds
-    while not (path.is_file() and path.stat().st_size):
-        assert running.poll() is None, running.communicate()
-        assert time.monotonic() < end, f"no {path}"
-        time.sleep(0.05)
-
-
-LONG = ("--width", "0.05", "--epochs", "1000", "--batch-size", "4")
-
-
-@pytest.mark.slow
-def test_ctrl_c_keeps_what_was_done(files, tmp_path):
-    running = process("scratch", "--data", files / "coco", *LONG, "--output", tmp_path / "run")
-    wait_for(tmp_path / "run" / "metrics.jsonl", running)
-    running.send_signal(signal.SIGINT)
-    printed, errors = running.communicate(timeout=60)
-    result = read(tmp_path / "run" / "result.json")
-    assert running.returncode == 130
-    assert errors == f"warning: interrupted after {result['steps']} steps; what was learned so far is kept\n"
-    assert printed.splitlines()[-1].startswith(f"{tmp_path / 'run'}: top-1 {result['top1']:.2%}, ")
-    assert (result["finished"], result["images"]) == (False, 8)
-    assert result["steps"] > 0
-    assert load_model(tmp_path / "run").class_names == tuple(CATEGORIES.values())
-
-
-@pytest.mark.slow
-def test_ctrl_c_while_features_are_extracted(files, tmp_path):
-    many = coco_tree(tmp_path / "many", {"train2017": 300, "val2017": 2})
-    running = process("extract", "--data", many, "--weights", "demo", "--out", tmp_path / "f.npy", "--batch-size", "1")
-    deadline = time.monotonic() + 60
-    while not (parts := list(tmp_path.glob(".part-*f.npy"))) or parts[0].stat().st_size < 5000:
-        assert time.monotonic() < deadline
-        assert running.poll() is None, running.communicate()
-        time.sleep(0.05)
-    running.send_signal(signal.SIGINT)
-    _, errors = running.communicate(timeout=60)
-    assert running.returncode == 130
-    assert errors.splitlines()[-1] == "interrupted"
-    assert [path.name for path in tmp_path.iterdir()] == ["many"]
-
-
-@pytest.mark.slow
-def test_a_killed_run_leaves_nothing_that_could_be_taken_for_whole(files, tmp_path):
-    running = process("scratch", "--data", files / "coco", *LONG, "--output", tmp_path / "run")
-    wait_for(tmp_path / "run" / "metrics.jsonl", running)
-    running.kill()
-    running.communicate()
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "metrics.jsonl", "run.log"}
-    refused = invoke("evaluate", tmp_path / "run")
-    assert (refused.exit_code, refused.stderr) == (
-        2, f"error: {tmp_path / 'run' / 'model.keras'}: expected a model saved by this project, found nothing\n")
-    assert invoke("scratch", "--data", files / "coco", *SMALL, "--output", tmp_path / "run", "--overwrite").exit_code == 0
-
-
-@pytest.mark.slow
-def test_a_run_on_a_full_disk(files, tmp_path):
-    """A limit of 200,000 bytes a file is a disk too full for the model."""
-    running = process("scratch", "--data", files / "coco", *SMALL, "--output", tmp_path / "run")
-    resource = pytest.importorskip("resource")
-    resource.prlimit(running.pid, resource.RLIMIT_FSIZE, (200_000, 200_000))
-    _, errors = running.communicate(timeout=120)
-    assert running.returncode == 2
-    assert errors == f"error: {tmp_path / 'run' / 'model.keras'}: cannot be written: File too large\n"
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "metrics.jsonl", "run.log"}
-    assert "ERROR" in (tmp_path / "run" / "run.log").read_text()
 
 
 def weights_of(run):

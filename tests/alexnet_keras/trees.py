@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 from click.testing import CliRunner
 
 from alexnet_keras.cli import main
 from tests.alexnet_keras.tiny import encoded, picture
 
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ("--width", "0.05", "--epochs", "1", "--batch-size", "8")
 CATEGORIES = {3: "circle", 5: "square", 90: "star"}
 
 
@@ -43,6 +50,21 @@ def class_folders(root, classes=("cat", "dog", "owl"), count=4, splits=("train",
 def invoke(*arguments):
     """The command line in this process: a click ``Result``; errors that it should have caught are raised."""
     return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def process(*arguments):
+    """The command line in a process of its own, which hears Ctrl-C also where these tests run in the background."""
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen([sys.executable, "-m", "alexnet_keras", *map(str, arguments)], stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    finally:
+        signal.signal(signal.SIGINT, heard)
+
+
+def read(path):
+    """The content of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def assert_refused(*arguments, says):
