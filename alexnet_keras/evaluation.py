@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import perf_counter
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -19,6 +20,8 @@ class Evaluation:
     """Fractions 0-1 over ``images`` readable samples; ``confusion[i, j]`` counts samples of class i told to be j.
 
     ``mean_per_class`` is the mean, over the classes that occur, of each class's top-1 fraction (balanced accuracy).
+    ``confusion`` is (classes, classes) int64; ``top5_per_class``, (classes,) int64, counts the samples of each class
+    that are right by :func:`correct_in_top` 5.
     """
 
     top1: float
@@ -28,11 +31,24 @@ class Evaluation:
     images: int
     seconds: float
     confusion: np.ndarray
+    top5_per_class: np.ndarray | None = None
 
     def figures(self) -> dict[str, float]:
         """The scalar figures, JSON-ready."""
         return {"top1": self.top1, "top5": self.top5, "mean_per_class": self.mean_per_class, "loss": self.loss,
                 "images": self.images, "seconds": self.seconds, "images_per_second": self.images / self.seconds}
+
+
+class Counts(NamedTuple):
+    """What a batch adds to an evaluation: those of any number of batches, or workers, are the sums of theirs.
+
+    ``sums`` (4,) float64: loss, top-1 hits, top-5 hits and images; ``confusion`` (classes, classes) int64;
+    ``top5_per_class`` (classes,) int64.
+    """
+
+    sums: tf.Tensor
+    confusion: tf.Tensor
+    top5_per_class: tf.Tensor
 
 
 def evaluate(model: keras.Model, batches: Iterable[Batch],
@@ -41,20 +57,26 @@ def evaluate(model: keras.Model, batches: Iterable[Batch],
 
     ``step``: an :func:`evaluation_step` of the same model, where it is evaluated often.
     """
-    classes = model.get_layer(FINAL_LAYER).units
-    step = step or evaluation_step(model)
-    sums, confusion, began = np.zeros(4), np.zeros((classes, classes), np.int64), perf_counter()
+    step, counts, began = step or evaluation_step(model), no_counts(model), perf_counter()
     for batch in batches:
-        batch_sums, batch_confusion = step(batch)
-        sums += batch_sums.numpy()
-        confusion += batch_confusion.numpy()
-        on_batch(int(batch_sums[3]))
-    loss, top1, top5, images = sums
-    occurring = confusion.sum(axis=1) > 0
-    per_class = confusion.diagonal()[occurring] / confusion.sum(axis=1)[occurring]
-    total = max(images, 1)
-    return Evaluation(top1 / total, top5 / total, float(per_class.mean()) if occurring.any() else 0.0, loss / total,
-                      int(images), perf_counter() - began, confusion)
+        of_batch = step(batch)
+        counts = Counts(*map(tf.add, counts, of_batch))
+        on_batch(int(of_batch.sums[3]))
+    return _figures(counts, perf_counter() - began)
+
+
+def no_counts(model: keras.Model) -> Counts:
+    """The counts of no batch at all."""
+    classes = model.get_layer(FINAL_LAYER).units
+    return Counts(tf.zeros(4, tf.float64), tf.zeros((classes, classes), tf.int64), tf.zeros(classes, tf.int64))
+
+
+def _figures(counts: Counts, seconds: float) -> Evaluation:
+    (loss, top1, top5, images), confusion, top5_per_class = (count.numpy() for count in counts)
+    of_class, total = confusion.sum(axis=1), max(images, 1)
+    per_class = confusion.diagonal()[of_class > 0] / of_class[of_class > 0]
+    return Evaluation(float(top1 / total), float(top5 / total), float(per_class.mean()) if images else 0.0,
+                      float(loss / total), int(images), seconds, confusion, top5_per_class)
 
 
 def correct_in_top(k: int, logits, labels):
@@ -65,20 +87,20 @@ def correct_in_top(k: int, logits, labels):
 
 
 def evaluation_step(model: keras.Model) -> Callable:
-    """The compiled function over one batch: sums of loss, top-1 hits, top-5 hits and weights, and the confusion counts."""
+    """The compiled function from one ``Batch`` to its :class:`Counts`."""
     classes = model.get_layer(FINAL_LAYER).units
     network = keras.Model(model.input, model.get_layer(FINAL_LAYER).output)
 
     @tf.function
-    def step(batch: Batch):
+    def step(batch: Batch) -> Counts:
         logits = _logits(network, batch.images)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch.labels, logits)
-        values = (losses, correct_in_top(1, logits, batch.labels), correct_in_top(5, logits, batch.labels),
-                  tf.ones_like(losses))
-        sums = tf.stack([tf.reduce_sum(batch.weights * value) for value in values])
+        in_top5 = batch.weights * correct_in_top(5, logits, batch.labels)
+        values = (batch.weights * losses, batch.weights * correct_in_top(1, logits, batch.labels), in_top5, batch.weights)
         confusion = tf.math.confusion_matrix(batch.labels, tf.argmax(logits, axis=1), classes,
                                              weights=tf.cast(batch.weights, tf.int64), dtype=tf.int64)
-        return sums, confusion
+        top5_per_class = tf.math.unsorted_segment_sum(tf.cast(in_top5, tf.int64), batch.labels, classes)
+        return Counts(tf.stack([tf.reduce_sum(tf.cast(value, tf.float64)) for value in values]), confusion, top5_per_class)
     return step
 
 

@@ -6,10 +6,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, top_k_accuracy_score
 
 from alexnet_keras import preprocessing as ops
 from alexnet_keras.data.pipeline import Batch, EvaluationBatches
-from alexnet_keras.evaluation import correct_in_top, evaluate
+from alexnet_keras.evaluation import Counts, correct_in_top, evaluate, evaluation_step, no_counts
 from tests.alexnet_keras.tiny import picture_files, samples_of, tiny_model
 
 CLASSES = 7
@@ -49,6 +50,33 @@ def test_figures_by_hand():
     assert found.mean_per_class == pytest.approx(np.mean(per_class))
     assert found.loss == pytest.approx((log_sums - logits[own, labels])[kept].mean(), rel=1e-5)
     np.testing.assert_array_equal(found.confusion, confusion)
+    np.testing.assert_array_equal(found.top5_per_class, np.bincount(labels[kept][rank < 5], minlength=CLASSES))
+
+
+def test_figures_of_scikit_learn():
+    generator = np.random.default_rng(1)
+    logits, labels = generator.standard_normal((60, CLASSES), np.float32), generator.integers(0, CLASSES, 60)
+    found, classes = evaluate(passing_on(), batches(logits, labels, np.ones(60), size=7)), range(CLASSES)
+    np.testing.assert_array_equal(found.confusion, confusion_matrix(labels, logits.argmax(1), labels=classes))
+    assert found.mean_per_class == pytest.approx(balanced_accuracy_score(labels, logits.argmax(1)))
+    assert found.top5 == pytest.approx(top_k_accuracy_score(labels, logits, k=5, labels=classes))
+    for label in classes:
+        own = labels == label
+        assert found.top5_per_class[label] == top_k_accuracy_score(labels[own], logits[own], k=5, labels=classes,
+                                                                   normalize=False)
+
+
+def test_counts_of_batches_add_up_to_those_of_the_whole():
+    generator, model = np.random.default_rng(2), passing_on()
+    data = (generator.standard_normal((12, CLASSES), np.float32), generator.integers(0, CLASSES, 12), np.ones(12))
+    step, counts = evaluation_step(model), no_counts(model)
+    for batch in batches(*data, size=4):
+        counts = Counts(*map(tf.add, counts, step(batch)))
+    whole = step(next(batches(*data, size=12)))
+    np.testing.assert_allclose(counts.sums, whole.sums, rtol=1e-6)
+    for name, dtype in (("confusion", tf.int64), ("top5_per_class", tf.int64)):
+        assert getattr(counts, name).dtype == getattr(whole, name).dtype == dtype
+        np.testing.assert_array_equal(getattr(counts, name), getattr(whole, name))
 
 
 def test_unbalanced_classes_count_alike_in_the_mean_per_class():
@@ -72,6 +100,7 @@ def test_a_network_of_nan_is_not_right():
     logits = np.full((4, CLASSES), np.nan, np.float32)
     found = evaluate(passing_on(), batches(logits, np.arange(4), np.ones(4)))
     assert (found.top1, found.top5) == (0, 0)
+    assert not found.top5_per_class.any()
 
 
 def test_no_readable_image_at_all():
@@ -93,6 +122,7 @@ def test_every_image_counts_once_whatever_the_batch_size(tmp_path, batch_size):
     rule = model.preprocessing
     found = evaluate(model, EvaluationBatches(samples, rule, batch_size))
     assert found.images == found.confusion.sum() == 7
+    assert found.top5_per_class.sum() == round(found.top5 * 7)
     np.testing.assert_array_equal(found.confusion.sum(1), np.bincount(samples.labels, minlength=5))
     whole = evaluate(model, EvaluationBatches(samples, rule, 7))
     np.testing.assert_array_equal(found.confusion, whole.confusion)
