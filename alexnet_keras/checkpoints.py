@@ -1,7 +1,7 @@
 """Checkpoints of one run: generations that are whole or not there, each verified before it is trusted. No TensorFlow here.
 
-A generation is a folder ``000012-step-340``: ``variables.npz``, ``state.json`` and ``SHA256SUMS`` over both, so that
-``sha256sum -c SHA256SUMS`` checks it by hand. It gets its name only when all of it is on the disk.
+A generation is a folder ``000012-step-340`` that gets its name only when all of it is on the disk: ``variables.npz``,
+``state.json`` and ``SHA256SUMS`` over both, so that ``sha256sum -c SHA256SUMS`` checks it by hand.
 """
 
 from __future__ import annotations
@@ -178,10 +178,7 @@ class _Found:
 
 def _generations(folder: Path) -> list[_Found]:
     """Oldest first."""
-    try:
-        matches = _folders(folder, GENERATION_NAME)
-    except FileNotFoundError:
-        return []
+    matches = _folders(folder, GENERATION_NAME) if folder.exists() else []
     return sorted((_Found(int(match[1]), int(match[2]), folder / match[0]) for match in matches),
                   key=lambda found: (found.number, found.step))
 
