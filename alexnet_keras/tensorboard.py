@@ -27,7 +27,8 @@ class TensorBoardLog(keras.callbacks.Callback):
     histogram ``<layer>/<variable>`` of its finite values. All of it is in the file when the method returns.
 
     A run that goes on at step s (``{"step": s}`` in the logs of ``on_train_begin``) has TensorBoard drop what the killed
-    run had told of step s and later ones. Steps count from 0. Raises ``RunError`` if the file cannot be written.
+    run had told of step s and later ones; its fast loader drops it of each tag as the tag's next value comes. Steps count
+    from 0. Raises ``RunError`` if the file cannot be written.
     """
 
     def __init__(self, folder: Path, every_steps: int = 10, histograms: bool = True):

@@ -118,6 +118,20 @@ def test_steps_that_a_killed_run_told_after_its_checkpoint_are_dropped(tmp_path)
     assert [step for step, _ in scalars(events, "epoch/loss")] == [9, 19, 29, 39]
 
 
+def test_the_step_it_goes_on_with_is_dropped_and_the_one_before_is_kept(tmp_path):
+    run(tmp_path, 0, 6, every_steps=1, killed=True)
+    run(tmp_path, 4, 4)
+    assert scalars(read(tmp_path), "train/loss") == [(step, step) for step in range(4)]
+
+
+def test_an_epoch_whose_last_step_was_before_the_kill_ends_at_that_step(tmp_path):
+    log = TensorBoardLog(tmp_path, histograms=False)
+    log.on_train_begin({"step": 20})
+    log.on_epoch_end(1, {"val_loss": 3.0})
+    log.on_train_end()
+    assert scalars(read(tmp_path), "val/loss") == [(19, 3.0)]
+
+
 def test_the_server_s_reader_agrees(tmp_path):
     run(tmp_path, 0, 38, every_steps=2, killed=True)
     run(tmp_path, 20, 26, every_steps=2, tell=lambda step: {"loss": -float(step)})
