@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_keras.data.files import SPLITS, find_split, is_held_out, list_folder, resolves, sort_splits
+from alexnet_keras.data.index import Columns, indexed, pack_strings, unpack_strings
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.errors import ConfigurationError, DataError
 
@@ -56,22 +57,26 @@ def read_coco(root: Path, split: str, *, classes: Iterable[str] | None = None, m
         raise ConfigurationError(f"min_size: expected 0 pixels or more, found {min_size}")
     own, side = _find_source(root, split)
     file = Path(root, "annotations", f"instances_{own}.json")
-    coco = _load(file)
-    labels, class_names = _number_classes(file, coco.cats, classes)
-    rows = [row for _, row in sorted(coco.anns.items(), key=lambda item: (item[1]["image_id"], item[0]))
-            if row["category_id"] in labels
-            and (side is None or is_held_out(coco.imgs[row["image_id"]]["file_name"]) == (side == "val"))]
-    boxes, skipped = _clip(rows, coco.imgs, min_size)
-    kept = [row for row, reason in zip(rows, skipped, strict=True) if not reason]
-    counts = {reason: skipped.count(reason) for reason in sorted(set(skipped)) if reason}
-    if not kept:
-        raise DataError(f"{file}: no object for split {split!r}; left out: {counts or 'none'}")
-    paths = _find_images(file, Path(root, own), {row["image_id"]: coco.imgs[row["image_id"]] for row in kept})
-    return Samples(
-        ids=np.array([f"{row['image_id']}:{row['id']}" for row in kept]),
-        paths=np.array([paths[row["image_id"]] for row in kept]),
-        labels=np.array([labels[row["category_id"]] for row in kept], np.int32),
-        boxes=boxes, class_names=class_names, split=side or own, skipped=counts, class_ids=tuple(map(str, labels)))
+    table = indexed([file], lambda: _read_columns(file))
+    file_names, images = unpack_strings(table["file_names"]), table["image_rows"]
+    labels, class_names, class_ids = _number_classes(file, table, classes)
+    kept = labels >= 0
+    if side is not None:
+        kept &= np.array([is_held_out(name) == (side == "val") for name in file_names], bool)[images]
+    boxes = _clip(table["boxes"], table["sizes"][images])
+    skipped = {}
+    for reason, mask in _flaws(table, boxes, min_size).items():
+        skipped[reason] = int(np.sum(kept & mask))
+        kept &= ~mask
+    skipped = {reason: count for reason, count in sorted(skipped.items()) if count}
+    if not kept.any():
+        raise DataError(f"{file}: no object for split {split!r}; left out: {skipped or 'none'}")
+    used, images = np.unique(images[kept], return_inverse=True)
+    numbers = table["images"][used].tolist()
+    paths = _find_images(file, Path(root, own), {number: file_names[row] for number, row in zip(numbers, used, strict=True)})
+    ids = [f"{numbers[image]}:{number}" for image, number in zip(images, table["ids"][kept], strict=True)]
+    return Samples(np.array(ids, object), np.array(paths, object)[images], labels[kept], boxes[kept], class_names,
+                   side or own, skipped, class_ids)
 
 
 def _own_splits(root: Path) -> tuple[str, ...]:
@@ -89,6 +94,26 @@ def _find_source(root: Path, split: str) -> tuple[str, str | None]:
     if names != own and split in SPLITS:
         return own[0], split
     return find_split(split, dict.fromkeys((*names, *own)), root), None
+
+
+def _read_columns(file: Path) -> Columns:
+    """The file as arrays: its images and categories by their ids, its annotations by the ids of image and annotation."""
+    coco = _load(file)
+    images, categories = sorted(coco.imgs), sorted(coco.cats)
+    image_rows, category_rows = ({number: row for row, number in enumerate(ids)} for ids in (images, categories))
+    rows = sorted(coco.anns.values(), key=lambda row: (row["image_id"], row["id"]))
+    return {
+        "images": np.array(images, np.int64),
+        "file_names": pack_strings(coco.imgs[number]["file_name"] for number in images),
+        "sizes": np.array([(coco.imgs[number]["width"], coco.imgs[number]["height"]) for number in images],
+                          np.int32).reshape(-1, 2),
+        "categories": np.array(categories, np.int64),
+        "category_names": pack_strings(coco.cats[number]["name"] for number in categories),
+        "ids": np.array([row["id"] for row in rows], np.int64),
+        "image_rows": np.array([image_rows[row["image_id"]] for row in rows], np.int64),
+        "category_rows": np.array([category_rows[row["category_id"]] for row in rows], np.int64),
+        "boxes": np.array([_numbers(row["bbox"]) for row in rows], np.float64).reshape(-1, 4),
+        "crowds": np.array([bool(row.get("iscrowd")) for row in rows], bool)}
 
 
 def _load(file: Path):
@@ -111,9 +136,15 @@ def _load(file: Path):
 def _parse(file: Path):
     try:
         with open(file, encoding="utf-8") as stream:
-            return json.load(stream)
+            return json.load(stream, object_hook=_drop_polygons)
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise DataError(f"{file}: expected a JSON file, found: {str(error) or type(error).__name__}") from None
+
+
+def _drop_polygons(row: dict) -> dict:
+    """Of a large file they are most of the memory, and half of the time is spent on finding more of it."""
+    row.pop("segmentation", None)
+    return row
 
 
 def _check_table(file: Path, dataset: object, table: str, fields: dict[str, type]) -> None:
@@ -124,6 +155,8 @@ def _check_table(file: Path, dataset: object, table: str, fields: dict[str, type
             value = _field(file, row, field, f"{table}[{index}].{field}", kind)
             if field in ("width", "height") and not 0 < value < LARGEST_SIDE:
                 raise DataError(f"{file}: {table}[{index}].{field}: expected pixels, found {reprlib.repr(value)}")
+        if not -2**63 <= row["id"] < 2**63:
+            raise DataError(f"{file}: {table}[{index}].id: expected 64 bits, found {reprlib.repr(row['id'])}")
         if row["id"] in seen:
             raise DataError(f"{file}: {table}[{index}].id: expected each id once, found {row['id']} again")
         seen.add(row["id"])
@@ -140,35 +173,34 @@ def _field(file: Path, holder: object, field: str, place: str, kind: type) -> ob
     return value
 
 
-def _number_classes(file: Path, categories: dict[int, dict], classes: Iterable[str] | None):
-    """Dense labels by category id, and the names by label."""
-    names = {number: categories[number]["name"] for number in sorted(categories)}
-    if classes is not None:
-        chosen = set(classes)
-        unknown = sorted(chosen - set(names.values()))
-        if unknown or len(chosen) < 2:
-            raise ConfigurationError(f"classes: expected two or more of {', '.join(names.values())}; "
-                                     f"found {', '.join(unknown or chosen) or 'none'}")
-        names = {number: name for number, name in names.items() if name in chosen}
-    if len(names) < 2:
-        raise DataError(f"{file}: categories: expected two or more, found {len(names)}")
-    return {number: label for label, number in enumerate(names)}, tuple(names.values())
+def _number_classes(file: Path, table: Columns, classes: Iterable[str] | None):
+    """The label of each annotation (N,) int32, -1 where its class is not wanted; names and ids of the classes by label."""
+    names = unpack_strings(table["category_names"])
+    chosen = set(names if classes is None else classes)
+    if classes is not None and (len(chosen) < 2 or not chosen <= set(names)):
+        raise ConfigurationError(f"classes: expected two or more of {', '.join(names)}; "
+                                 f"found {', '.join(sorted(chosen - set(names)) or chosen) or 'none'}")
+    rows = [row for row, name in enumerate(names) if name in chosen]
+    if len(rows) < 2:
+        raise DataError(f"{file}: categories: expected two or more, found {len(rows)}")
+    labels = np.full(len(names), -1, np.int32)
+    labels[rows] = np.arange(len(rows))
+    return labels[table["category_rows"]], tuple(names[row] for row in rows), tuple(map(str, table["categories"][rows]))
 
 
-def _clip(rows: list[dict], images: dict[int, dict], min_size: float) -> tuple[np.ndarray, list[str]]:
-    """The usable boxes (K, 4) float32 clipped to their images, and for each row why it is left out, or ''."""
-    boxes = np.array([_numbers(row["bbox"]) for row in rows], np.float64).reshape(-1, 4)
-    sizes = np.array([[images[row["image_id"]][side] for side in ("width", "height")] for row in rows]).reshape(-1, 2)
+def _clip(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Boxes (N, 4) float32, clipped to their images of ``sizes`` (N, 2) ``width, height``."""
     with np.errstate(over="ignore"):
         corners = [np.clip(corner, 0, sizes) for corner in (boxes[:, :2], boxes[:, :2] + boxes[:, 2:])]
-    clipped = np.concatenate([corners[0], corners[1] - corners[0]], axis=1).astype(np.float32)
-    shorter = clipped[:, 2:].min(axis=1, initial=math.inf)
-    reasons = np.select(
-        [np.array([bool(row.get("iscrowd")) for row in rows], bool), ~np.isfinite(boxes).all(axis=1),
-         (boxes[:, 2:] <= 0).any(axis=1), shorter <= 0, shorter < min_size],
-        ["crowd", "box not four finite numbers", "box without area", "box outside its image",
-         f"box under {min_size:g} px"], "")
-    return clipped[reasons == ""], reasons.tolist()
+    return np.concatenate([corners[0], corners[1] - corners[0]], axis=1).astype(np.float32)
+
+
+def _flaws(table: Columns, clipped: np.ndarray, min_size: float) -> dict[str, np.ndarray]:
+    """Why annotations are left out: for each reason the mask (N,) bool of those that it concerns."""
+    boxes, shorter = table["boxes"], clipped[:, 2:].min(axis=1)
+    return {"crowd": table["crowds"], "box not four finite numbers": ~np.isfinite(boxes).all(axis=1),
+            "box without area": (boxes[:, 2:] <= 0).any(axis=1), "box outside its image": shorter <= 0,
+            f"box under {min_size:g} px": shorter < min_size}
 
 
 def _numbers(box: list) -> list[float]:
@@ -178,14 +210,14 @@ def _numbers(box: list) -> list[float]:
     return [math.nan] * 4
 
 
-def _find_images(file: Path, folder: Path, images: dict[int, dict]) -> dict[int, str]:
+def _find_images(file: Path, folder: Path, file_names: dict[int, str]) -> list[str]:
     """Absolute paths by image id, each a file under the data set's root; folders are listed once, no file is opened."""
     folder = Path(os.path.abspath(folder))
-    listings, paths = {}, {}
-    for number, image in images.items():
-        parent, _, name = image["file_name"].rpartition("/")
-        place = f"{file}: image {number}: file_name {image['file_name']!r}"
-        if os.path.isabs(image["file_name"]) or ".." in (*parent.split("/"), name):
+    listings, paths = {}, []
+    for number, file_name in file_names.items():
+        parent, _, name = file_name.rpartition("/")
+        place = f"{file}: image {number}: file_name {file_name!r}"
+        if os.path.isabs(file_name) or ".." in (*parent.split("/"), name):
             raise DataError(f"{place}: expected a path within {folder}")
         if parent not in listings:
             listings[parent] = _list_files(folder, folder / parent)
@@ -193,7 +225,7 @@ def _find_images(file: Path, folder: Path, images: dict[int, dict]) -> dict[int,
             raise DataError(f"{place}: expected a file in {folder}, found none")
         if not listings[parent][name]:
             raise DataError(f"{place}: expected a file within {folder.parent}, found a link out of it")
-        paths[number] = os.path.join(folder, parent, name)
+        paths.append(os.path.join(folder, parent, name))
     return paths
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from alexnet_keras.data.index import Columns, indexed, pack_strings, unpack_strings
 from alexnet_keras.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -56,19 +57,27 @@ def resolves(question: Callable[[], bool]) -> bool:
 
 
 def read_class_folders(folder: Path, labels: dict[str, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ids ``<class>/<file>`` (N,) str, absolute paths (N,) str and labels (N,) int32 of every image of every class."""
-    columns, ignored = [], 0
-    for name in subfolders(folder):
+    """Ids ``<class>/<file>``, absolute paths, both (N,) object, and labels (N,) int32 of every image of every class."""
+    classes = subfolders(folder)
+    listing = indexed([folder, *(folder / name for name in classes)], lambda: _list_images(folder, classes))
+    if listing["ignored"]:
+        logger.info("%s: %d entries that are not images ignored", folder, listing["ignored"])
+    ids, home = unpack_strings(listing["ids"]), os.path.abspath(folder)
+    return (np.array(ids, object), np.array([f"{home}/{name}" for name in ids], object),
+            np.repeat(np.array([labels[name] for name in classes], np.int32), listing["counts"]))
+
+
+def _list_images(folder: Path, classes: list[str]) -> Columns:
+    ids, counts, ignored = [], [], 0
+    for name in classes:
         entries = list_folder(folder / name)
         files = image_names(entries)
         if not files:
             raise DataError(f"{folder / name}: expected images ({' '.join(IMAGE_SUFFIXES)}), found none")
+        ids += [f"{name}/{file}" for file in files]
+        counts.append(len(files))
         ignored += len(entries) - len(files)
-        columns.append((np.array([f"{name}/{file}" for file in files]), np.full(len(files), labels[name], np.int32)))
-    if ignored:
-        logger.info("%s: %d entries that are not images ignored", folder, ignored)
-    ids, numbers = (np.concatenate(column) for column in zip(*columns, strict=True))
-    return ids, np.char.add(f"{os.path.abspath(folder)}/", ids), numbers
+    return {"ids": pack_strings(ids), "counts": np.array(counts), "ignored": np.array(ignored)}
 
 
 def is_held_out(name: str) -> bool:
