@@ -7,13 +7,12 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 
-from alexnet_keras.errors import AlexNetError, ConfigurationError
+from alexnet_keras.errors import AlexNetError, ConfigurationError, TerminatedError, WorkerLostError
 
-BAD_INPUT, INTERRUPTED = 2, 130
+BAD_INPUT, WORKER_LOST, INTERRUPTED, TERMINATED = 2, 75, 130, 143
 DEMONSTRATIONS = ("demo", "demo-new")
 VARIANT_NAMES = ("alexnet", "caffenet", "paper", "owt")
 
@@ -44,7 +43,7 @@ def command(group: click.Group, tensorflow: bool = True, **settings) -> Callable
                 function(**options)
             except AlexNetError as error:
                 click.echo(f"error: {printable(str(error))}", err=True)
-                sys.exit(BAD_INPUT)
+                sys.exit(exit_code_of(error))
             except _out_of_memory() as error:
                 reason = str(error).split("}} ")[-1].split(" on /job")[0]  # TensorFlow's, without its graph nodes
                 click.echo(f"error: not enough memory for this network or batch: {printable(reason)}", err=True)
@@ -54,6 +53,12 @@ def command(group: click.Group, tensorflow: bool = True, **settings) -> Callable
                 sys.exit(INTERRUPTED)
         return group.command(context_settings={"show_default": True}, **settings)(run)
     return decorate
+
+
+def exit_code_of(error: AlexNetError) -> int:
+    """Bad input; or a run that can be resumed, because a worker was lost or a signal came."""
+    codes = {WorkerLostError: WORKER_LOST, TerminatedError: TERMINATED}
+    return codes.get(type(error), BAD_INPUT)
 
 
 def printable(text: str) -> str:
@@ -113,8 +118,6 @@ partial_option = click.option("--partial", is_flag=True, help="Accept weights th
 crops_option = click.option("--crops", type=click.Choice(["1", "10"]), default="1",
                             help="Centre crop, or the mean over the paper's ten.")
 seed_option = click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="Of all randomness.")
-output_option = click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER",
-                             help="Run folder.  [default: runs/<mode>-<n>]")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 
 
@@ -142,3 +145,13 @@ def open_data(data: str, layout, classes, min_size, context, square, workers) ->
 def default_weights(weights: str | None, data: str) -> str:
     """``demo`` knows nothing but the demonstration; everything else starts from Caffe's weights."""
     return weights or ("demo" if data in DEMONSTRATIONS else "caffe")
+
+
+def open_pretrained(name: str, variant, partial):
+    """The network of a catalogue name, a weight file or a run, its download shown."""
+    from alexnet_keras.console import DownloadProgress
+    from alexnet_keras.pretrained import pretrained
+    source = pretrained(name, variant, partial, progress=DownloadProgress())
+    if name == "demo":
+        click.echo("These weights know only the demonstration's shapes; for real images use --weights caffe.", err=True)
+    return source

@@ -19,3 +19,11 @@ class ConfigurationError(AlexNetError, ValueError):
 
 class RunError(AlexNetError):
     """A run folder that cannot be written, read or continued."""
+
+
+class TerminatedError(RunError):
+    """SIGTERM ended a run, which was saved and can be resumed."""
+
+
+class WorkerLostError(RunError):
+    """Another worker of this run went away; the run can be resumed."""

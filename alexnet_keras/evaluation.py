@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from alexnet_keras.data.pipeline import Batch
 from alexnet_keras.spec import FINAL_LAYER
+from alexnet_keras.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Evaluation:
     images: int
     seconds: float
     confusion: np.ndarray
-    top5_per_class: np.ndarray | None = None
+    top5_per_class: np.ndarray
 
     def figures(self) -> dict[str, float]:
         """The scalar figures, JSON-ready."""
@@ -51,17 +52,20 @@ class Counts(NamedTuple):
     top5_per_class: tf.Tensor
 
 
-def evaluate(model: keras.Model, batches: Iterable[Batch],
-             on_batch: Callable[[int], None] = lambda images: None, step: Callable | None = None) -> Evaluation:
+def evaluate(model: keras.Model, batches: Iterable[Batch], on_batch: Callable[[int], None] = lambda images: None,
+             step: Callable | None = None, workers: Workers | None = None) -> Evaluation:
     """Run ``model`` (ending in fc8 or prob) over ``batches``; ``on_batch`` is told the images of each batch.
 
-    ``step``: an :func:`evaluation_step` of the same model, where it is evaluated often.
+    ``step``: an :func:`evaluation_step` of the same model, where it is evaluated often. ``workers``: those who each have a
+    share of the batches; all get the figures of the whole.
     """
     step, counts, began = step or evaluation_step(model), no_counts(model), perf_counter()
     for batch in batches:
         of_batch = step(batch)
         counts = Counts(*map(tf.add, counts, of_batch))
         on_batch(int(of_batch.sums[3]))
+    if workers is not None:
+        counts = Counts(*workers.total(list(counts)))
     return _figures(counts, perf_counter() - began)
 
 
@@ -72,7 +76,7 @@ def no_counts(model: keras.Model) -> Counts:
 
 
 def _figures(counts: Counts, seconds: float) -> Evaluation:
-    (loss, top1, top5, images), confusion, top5_per_class = (count.numpy() for count in counts)
+    (loss, top1, top5, images), confusion, top5_per_class = map(np.asarray, counts)
     of_class, total = confusion.sum(axis=1), max(images, 1)
     per_class = confusion.diagonal()[of_class > 0] / of_class[of_class > 0]
     return Evaluation(float(top1 / total), float(top5 / total), float(per_class.mean()) if images else 0.0,

@@ -1,6 +1,12 @@
-"""The two layers that AlexNet needs and Keras lacks: local response normalization and a trainable grouped convolution."""
+"""The layers that AlexNet needs and Keras lacks: local response normalization, a trainable grouped convolution, and
+dropout whose masks belong to the samples, so that a run can be resumed and shared among workers."""
 
 from __future__ import annotations
+
+import contextlib
+import zlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 import keras
 import numpy as np
@@ -82,3 +88,42 @@ class GroupedConv2D(keras.layers.Conv2D):
 
     def get_config(self):
         return {**super().get_config(), "padding": self.padding_pixels}
+
+
+_stream: ContextVar[tuple] = ContextVar("stream")
+
+
+@contextlib.contextmanager
+def masks_of(seed: int, position) -> Iterator[None]:
+    """Inside, each row of a batch is a sample of the training stream, the first one at ``position`` (an int64 scalar).
+
+    :class:`SampleDropout` then draws its masks as a function of (seed, place in the stream, layer).
+    """
+    token = _stream.set((seed, position))
+    try:
+        yield
+    finally:
+        _stream.reset(token)
+
+
+@keras.saving.register_keras_serializable("alexnet_keras")
+class SampleDropout(keras.layers.Dropout):
+    """``keras.layers.Dropout`` whose mask, inside :func:`masks_of`, belongs to the sample and not to the batch.
+
+    One batch of 256, two workers with 128 each, or sixteen accumulated batches of 16 then drop the same units. The masks
+    are consecutive pieces of one Philox stream for each layer, so a row costs what plain dropout costs. Elsewhere (in
+    ``model.fit``) this is Keras's own dropout. Source of the rate: Krizhevsky et al. 2012, section 4.2.
+    """
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0 or _stream.get(None) is None:
+            return super().call(inputs, training)
+        seed, position = _stream.get()
+        size = int(np.prod(inputs.shape[1:]))
+        blocks = -(-size // 4)  # the generator counts in blocks of four values
+        counter = tf.stack([tf.cast(position, tf.uint64) * blocks, tf.constant(0, tf.uint64)])
+        key = tf.constant([seed << 32 | zlib.crc32(self.name.encode())], tf.uint64)
+        draws = tf.raw_ops.StatelessRandomUniformV2(shape=[tf.shape(inputs)[0], 4 * blocks], key=key, counter=counter,
+                                                    alg=tf.random.Algorithm.PHILOX.value)
+        kept = tf.reshape(draws[:, :size] >= self.rate, tf.shape(inputs))
+        return tf.where(kept, inputs / (1 - self.rate), tf.zeros((), inputs.dtype))

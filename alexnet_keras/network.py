@@ -7,7 +7,7 @@ import math
 import keras
 
 from alexnet_keras.errors import ConfigurationError
-from alexnet_keras.layers import GroupedConv2D, LocalResponseNormalization
+from alexnet_keras.layers import GroupedConv2D, LocalResponseNormalization, SampleDropout
 from alexnet_keras.model import AlexNetModel
 from alexnet_keras.spec import (
     FINAL_LAYER,
@@ -66,7 +66,7 @@ def _layer(spec, architecture: Architecture, x) -> keras.layers.Layer:
             return keras.layers.Dense(units, activation=architecture.activation, name=name,
                                       **_initializers(initial, name, fan_in=x.shape[-1]))
         case Dropout(name, rate):
-            return keras.layers.Dropout(rate, name=name)
+            return SampleDropout(rate, name=name)
 
 
 def _flatten(x):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import tensorflow as tf
 
 
 @keras.saving.register_keras_serializable("alexnet_keras")
@@ -31,8 +32,18 @@ class MomentumSGD(keras.optimizers.Optimizer):
         self._decays = [0.0 if kind == "bias" else self.decay for _, kind in names]
 
     def update_step(self, gradient, variable, learning_rate):
+        """Keras's hook, for ``apply`` and ``model.fit``."""
         index = self._get_variable_index(variable)
-        velocity = self.velocities[index]
+        self._update(index, variable, self.velocities[index], gradient, learning_rate)
+
+    def apply_summed(self, variable, gradient, learning_rate):
+        """Update one variable on all its replicas by a gradient that was summed over them, outside ``strategy.run``."""
+        index = self._get_variable_index(variable)
+        tf.distribute.get_strategy().extended.update(
+            variable.value, lambda *arguments: self._update(index, *arguments),
+            args=(self.velocities[index].value, gradient, learning_rate))
+
+    def _update(self, index, variable, velocity, gradient, learning_rate):
         gradient = gradient + self._decays[index] * variable
         self.assign(velocity, self.momentum * velocity - self._rates[index] * learning_rate * gradient)
         self.assign_add(variable, velocity)

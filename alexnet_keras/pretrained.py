@@ -84,6 +84,20 @@ def new_network(architecture: Architecture, preprocessing: Preprocessing, class_
     return model
 
 
+def float32_copy(model: AlexNetModel) -> AlexNetModel:
+    """The same network computing in float32; ``model`` itself if it does."""
+    if model.get_layer(FINAL_LAYER).compute_dtype == "float32":
+        return model
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        copy = new_network(model.architecture, model.preprocessing, model.class_names)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def load_model(path: str | os.PathLike) -> AlexNetModel:
     """Open a ``.keras`` file of this project, or the ``model.keras`` of a run folder.
 

@@ -1,4 +1,4 @@
-"""What an AlexNet is, as data: frozen descriptions of the network, its preprocessing and its training. No TensorFlow here.
+"""What an AlexNet is, as data: frozen descriptions of the network and its preprocessing. No TensorFlow here.
 
 An :class:`Architecture` is the flat list of layers in the order in which an image meets them, so every published
 variant and every ablation of the paper is the same list with a field replaced or a line left out.
@@ -231,57 +231,10 @@ PREPROCESSING = {"alexnet": CAFFE_PREPROCESSING, "caffenet": CAFFE_PREPROCESSING
                  "paper": PAPER_PREPROCESSING, "owt": TORCHVISION_PREPROCESSING}
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained. ``drop_epochs``: where the learning rate is divided by ten.
-
-    ``head_multiplier`` is the factor of a new fc8's learning rate in fine-tuning; biases learn at ``bias_multiplier``
-    times their layer's rate and do not decay. ``clip_norm`` bounds the norm of the whole gradient; None leaves it alone.
-    """
-
-    name: str
-    batch_size: int
-    epochs: int
-    drop_epochs: tuple[float, ...]
-    learning_rate: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    bias_multiplier: float = 2.0
-    head_multiplier: float = 1.0
-    clip_norm: float | None = None
-
-    def __post_init__(self):
-        for name, low, value in (("batch size", 1, self.batch_size), ("epochs", 1, self.epochs)):
-            if not value >= low:
-                raise ConfigurationError(f"{name}: expected at least {low}, found {value}")
-        if not 0 < self.learning_rate < float("inf"):
-            raise ConfigurationError(f"lr: expected a positive number, found {self.learning_rate}")
-
-    def rate_at(self, epoch: float) -> float:
-        """The learning rate at a fractional epoch."""
-        return self.learning_rate * 0.1 ** sum(epoch >= drop for drop in self.drop_epochs)
-
-
-# Caffe's solver counts steps of 256: 100,000 of them are 20 epochs of ImageNet, 450,000 are 90.
-CAFFE_RECIPE = Recipe("caffe", batch_size=256, epochs=90, drop_epochs=(20, 40, 60, 80))
-PAPER_RECIPE = Recipe("paper", batch_size=128, epochs=90, drop_epochs=(30, 60, 80), bias_multiplier=1.0)
-TORCHVISION_RECIPE = Recipe("torchvision", batch_size=256, epochs=90, drop_epochs=(30, 60), weight_decay=1e-4,
-                            bias_multiplier=1.0)
-RECIPES = {"alexnet": CAFFE_RECIPE, "caffenet": CAFFE_RECIPE, "paper": PAPER_RECIPE, "owt": TORCHVISION_RECIPE}
-
-# The new head alone, on features computed once and brought to unit norm, where a linear classifier takes a rate of 1; then
-# Caffe's fine-tuning example, a tenth of the rate of training, the gradient's norm held so that no new layer runs away.
-HEAD_RECIPE = Recipe("head", batch_size=50, epochs=60, drop_epochs=(45,), learning_rate=1.0)
-FINETUNE_RECIPE = Recipe("finetune", batch_size=50, epochs=30, drop_epochs=(20,), learning_rate=0.001,
-                         head_multiplier=10.0, clip_norm=1.0)
-
-# The demonstration has a thousandth of ImageNet's images and two minutes. A narrow layer sums fewer inputs, so that from
-# N(0, 0.01) it would sit at chance for most of them: it starts wider, and the gradient's norm is held at 1.
 def demo_architecture(variant: str = "alexnet", filters: float = 0.25, units: float = 0.125) -> Architecture:
-    """A variant as narrow, and with the start, that the demonstration asks for."""
+    """A variant as narrow, and with the start, that the demonstration asks for.
+
+    A narrow layer sums fewer inputs, so that from N(0, 0.01) it would sit at chance for most of two minutes.
+    """
     network = VARIANTS[variant].widened(filters, units)
     return replace(network, initial_values=replace(network.initial_values, stddev=0.03, hidden_stddev=0.03))
-
-
-DEMO_RECIPE = Recipe("demo", batch_size=16, epochs=5, drop_epochs=(4,), clip_norm=1.0)
-DEMO_FINETUNE_RECIPE = replace(FINETUNE_RECIPE, epochs=6, drop_epochs=(4,))

@@ -1,29 +1,46 @@
-"""The one training loop: steps of a compiled function over batches, driving ordinary Keras callbacks."""
+"""The one training loop: for one device, several, or the workers of many machines, driving ordinary Keras callbacks."""
 
 from __future__ import annotations
 
 import logging
 import math
+import signal
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 
 import keras
-import tensorflow as tf
 
-from alexnet_keras.data.pipeline import Batch, EvaluationBatches, FeatureBatches, TrainingBatches
-from alexnet_keras.errors import RunError
-from alexnet_keras.evaluation import Evaluation, correct_in_top, evaluate, evaluation_step
-from alexnet_keras.optimizer import MomentumSGD
-from alexnet_keras.spec import FINAL_LAYER, Recipe
+from alexnet_keras.checkpoints import Checkpoints, Generation
+from alexnet_keras.data.pipeline import EvaluationBatches, FeatureBatches, TrainingBatches
+from alexnet_keras.errors import RunError, TerminatedError, WorkerLostError
+from alexnet_keras.evaluation import Evaluation, evaluate, evaluation_step
+from alexnet_keras.progress import Progress, means
+from alexnet_keras.recipes import Recipe
+from alexnet_keras.snapshots import Snapshots
+from alexnet_keras.stopping import StopRequest, stop_request
+from alexnet_keras.updates import Updates
+from alexnet_keras.workers import Workers, open_workers
 
 logger = logging.getLogger(__name__)
 
 
-def optimizer_for(recipe: Recipe, multipliers: dict[str, float] | None = None) -> MomentumSGD:
-    """The recipe's optimizer; ``multipliers`` maps layer names to factors of the learning rate."""
-    return MomentumSGD(recipe.learning_rate, recipe.momentum, recipe.weight_decay, recipe.bias_multiplier, multipliers,
-                       global_clipnorm=recipe.clip_norm)
+@dataclass(frozen=True)
+class Execution:
+    """On what a run is carried out, and how often it is saved: nothing here changes what is learned.
+
+    ``accumulate``: each batch is computed in so many parts. ``save_seconds``: at least so long from one generation to the
+    next. ``continue_run``: go on from a saved ``generation``, which the chief alone has. ``about``: facts that a generation
+    records, and that must be the same when it is continued.
+    """
+
+    workers: Workers = field(default_factory=lambda: open_workers("one"))
+    accumulate: int = 1
+    checkpoints: Checkpoints | None = None
+    save_seconds: float = 60.0
+    continue_run: bool = False
+    generation: Generation | None = None
+    about: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -36,26 +53,33 @@ class Outcome:
 
 
 def train(model: keras.Model, batches: TrainingBatches | FeatureBatches, recipe: Recipe, *,
-          optimizer: MomentumSGD | None = None, callbacks: Iterable[keras.callbacks.Callback] = (),
-          val_batches: EvaluationBatches | None = None) -> Outcome:
-    """Train ``model`` (ending in fc8 or prob) for ``recipe.epochs`` passes over the samples of ``batches``.
+          callbacks: Iterable[keras.callbacks.Callback] = (), val_batches: EvaluationBatches | None = None,
+          execution: Execution | None = None) -> Outcome:
+    """Train ``model`` (ending in fc8 or prob, built under the strategy of ``execution``) as long as ``recipe`` says.
 
-    Callbacks get ``loss``, ``top1``, ``top5`` (fractions of the batch), ``learning_rate`` and ``images_per_second`` at the
-    end of each step, and the epoch's means, with ``val_...`` figures, at the end of each epoch; an epoch without a step of
-    its own, where a batch is larger than the data set, is passed over. A callback ends the run by setting
-    ``model.stop_training``; Ctrl-C ends it after the step under way. Raises ``RunError`` as soon as a loss is not finite.
+    Callbacks get the ``loss``, ``top1``, ``top5`` (fractions of the batch), ``learning_rate``, ``images_per_second`` and
+    ``..._seconds`` of each step, and the epoch's means, with ``val_...`` figures, at the end of each epoch; an epoch without
+    a step of its own, where a batch is larger than the data set, is passed over. A callback ends the run by setting
+    ``model.stop_training``; Ctrl-C ends it after the step under way. Raises ``RunError`` as soon as a loss is not finite,
+    ``TerminatedError`` after SIGTERM and ``WorkerLostError``, both when everything has been saved.
     """
-    optimizer = optimizer or optimizer_for(recipe)
-    loop = _Loop(model, batches, recipe, optimizer, keras.callbacks.CallbackList(list(callbacks), model=model), val_batches)
-    model.stop_training = False
-    loop.calls.on_train_begin({"epochs": recipe.epochs, "steps": batches.first_step_of(recipe.epochs)})
-    try:
-        finished = loop.run()
-    finally:
-        loop.calls.on_train_end()
-    if val_batches is not None and loop.evaluation is None:
-        loop.evaluate()
-    return Outcome(finished, loop.steps, loop.evaluation)
+    with stop_request() as request:
+        loop = _Loop(model, batches, recipe, keras.callbacks.CallbackList(list(callbacks), model=model), val_batches,
+                     execution or Execution(), request)
+        model.stop_training = False
+        loop.calls.on_train_begin({"epochs": loop.epochs, "steps": loop.last_step, "step": loop.progress.step,
+                                   "epoch": loop.progress.epoch})
+        try:
+            finished = loop.run()
+        finally:
+            loop.calls.on_train_end()
+        if val_batches is not None and loop.evaluation is None:
+            loop.evaluate()
+    return Outcome(finished, loop.progress.step, loop.evaluation)
+
+
+class _InterruptedError(Exception):
+    """A signal asked to stop, and all steps begun are complete."""
 
 
 @dataclass
@@ -63,90 +87,109 @@ class _Loop:
     model: keras.Model
     batches: TrainingBatches | FeatureBatches
     recipe: Recipe
-    optimizer: MomentumSGD
     calls: keras.callbacks.CallbackList
     val_batches: EvaluationBatches | None
-    steps: int = 0
+    execution: Execution
+    request: StopRequest
     evaluation: Evaluation | None = None
 
     def __post_init__(self):
-        self.step_function = _compiled_step(self.model, self.optimizer)
+        samples, size, execution = len(self.batches.samples), self.batches.batch_size, self.execution
+        self.last_step = self.recipe.last_step(samples)
+        self.epochs = self.recipe.epochs or -(-self.last_step * size // samples)
+        self.updates = Updates(self.model, self.recipe, size, seed=self.batches.seed, workers=execution.workers,
+                               accumulate=execution.accumulate)
         self.evaluation_step = evaluation_step(self.model)
+        self.snapshots = Snapshots(execution.checkpoints, self.model, self.updates, execution.workers, execution.about,
+                                   execution.save_seconds)
+        self.progress = self.snapshots.restore(execution.generation) if execution.continue_run else Progress()
 
     def run(self) -> bool:
         """All epochs; whether they were not interrupted. ``evaluation`` is then of the present weights, or None."""
         try:
-            for epoch in range(self.recipe.epochs):
-                first, last = self.batches.first_step_of(epoch), self.batches.first_step_of(epoch + 1)
-                if first < last:
-                    self.evaluation = None
-                    logs = self.epoch(epoch, first, last)
-                    logs |= {} if self.val_batches is None else self.evaluate()
-                    logger.info("epoch %d of %d: %s", epoch + 1, self.recipe.epochs,
-                                ", ".join(f"{name} {value:.4g}" for name, value in logs.items()))
-                    self.calls.on_epoch_end(epoch, logs)
-                if self.model.stop_training:
-                    break
-        except KeyboardInterrupt:
-            logger.warning("interrupted after %d steps; what was learned so far is kept", self.steps)
+            while self.progress.epoch < self.epochs and not self.model.stop_training:
+                self.epoch(self.progress.epoch)
+        except _InterruptedError as interrupted:
+            self._interrupted(interrupted.args[0])
             return False
+        except KeyboardInterrupt:
+            if self.request.signal is not None:  # a second Ctrl-C, which may come in the middle of anything
+                raise
+            self._interrupted(signal.SIGINT)
+            return False
+        except WorkerLostError as error:
+            raise WorkerLostError(f"{error}; {self._saved()}") from None
+        self.snapshots.save_now(self.progress)
         return True
 
-    def evaluate(self) -> dict:
+    def epoch(self, epoch: int) -> None:
+        """The rest of an epoch's steps, and its figures on val."""
+        first, end = (min(self.batches.first_step_of(each), self.last_step) for each in (epoch, epoch + 1))
+        if first == end:
+            self.progress.end_epoch(None, self.recipe)
+            return
+        self.calls.on_epoch_begin(epoch)
+        self._steps(self.progress.step, end)
+        logs = self.progress.means() | {"learning_rate": self._rate(self.progress.step - 1)}
+        logs |= {} if self.val_batches is None else self.evaluate(self._after_val_batch)
+        logger.info("epoch %d of %d: %s", epoch + 1, self.epochs,
+                    ", ".join(f"{name} {value:.4g}" for name, value in logs.items()))
+        self.calls.on_epoch_end(epoch, logs)
+        figures = self.evaluation and self.evaluation.figures()
+        if self.progress.end_epoch(figures, self.recipe):
+            logger.warning("top-1 on val stopped improving, and the rate has dropped as often as it may: training ends")
+            self.model.stop_training = True
+        if self.progress.is_best:
+            self.snapshots.save_now(self.progress)
+
+    def evaluate(self, on_batch=lambda images: None) -> dict:
         """Measure the present weights on val; returns ``val_...`` figures."""
-        evaluation = evaluate(self.model, self.val_batches, step=self.evaluation_step)
-        _refuse_not_finite(f"after step {self.steps}: the loss on val", evaluation.loss, self.recipe.learning_rate)
+        evaluation = evaluate(self.model, self.val_batches, on_batch, self.evaluation_step, self.execution.workers)
+        _refuse_not_finite(f"after step {self.progress.step}: the loss on val", evaluation.loss, self.recipe.learning_rate)
         self.evaluation = evaluation
         return {f"val_{name}": value for name, value in evaluation.figures().items()}
 
-    def epoch(self, epoch: int, first: int, last: int) -> dict:
-        """The steps ``first <= step < last``; returns their means."""
-        self.calls.on_epoch_begin(epoch)
-        sums, began = [0.0] * 4, perf_counter()
-        for step, batch in enumerate(self.batches.between(first, last), first):
+    def _steps(self, first: int, end: int) -> None:
+        began = perf_counter()
+        for step, batch in enumerate(self.batches.between(first, end), first):
             self.calls.on_train_batch_begin(step)
-            rate = self.recipe.rate_at(step * self.batches.batch_size / len(self.batches.samples))
-            values = self._update(step, batch, rate)
-            sums = [total + value for total, value in zip(sums, values, strict=True)]
-            speed = {"images_per_second": sums[3] / (perf_counter() - began), "learning_rate": rate}
-            self.calls.on_train_batch_end(step, _means(values) | speed)
+            rate, ready = self._rate(step), perf_counter()
+            result = self.updates(step, batch, rate, self.request.signal)
+            _refuse_not_finite(f"step {step}: the loss", result.loss, rate)
+            self.evaluation, now = None, perf_counter()
+            self.progress.add(result[:4], now - began)
+            logs = means(result) | self.progress.rate() | {
+                "learning_rate": rate, "input_seconds": ready - began, "step_seconds": now - ready}
+            if result.all_reduce_seconds is not None:
+                logs["all_reduce_seconds"] = result.all_reduce_seconds
+            began = now
+            self.calls.on_train_batch_end(step, logs)
+            if result.signal is not None:
+                raise _InterruptedError(result.signal)
+            self.snapshots.save_if_due(self.progress)
             if self.model.stop_training:
                 break
-        return _means(sums) | {"images_per_second": sums[3] / (perf_counter() - began)}
 
-    def _update(self, step: int, batch: Batch, rate: float) -> list[float]:
-        self.optimizer.learning_rate.assign(rate)
-        values = [float(value) for value in self.step_function(batch)]
-        _refuse_not_finite(f"step {step}: the loss", values[0], rate)
-        self.steps = step + 1
-        return values
+    def _rate(self, step: int) -> float:
+        return self.recipe.rate_at(step, step * self.batches.batch_size / len(self.batches.samples), self.progress.plateaus)
+
+    def _after_val_batch(self, images: int) -> None:
+        """One worker alone need not finish the evaluation first."""
+        if self.request.signal is not None and self.execution.workers.count == 1:
+            raise _InterruptedError(self.request.signal)
+
+    def _interrupted(self, number: int) -> None:
+        saved = self._saved()
+        if number == signal.SIGTERM:
+            raise TerminatedError(f"terminated after {self.progress.step} steps; {saved}")
+        logger.warning("interrupted after %d steps; what was learned so far is kept", self.progress.step)
+
+    def _saved(self) -> str:
+        """Save, and say in how far."""
+        whole = self.snapshots.save_now(self.progress)
+        return f"saved after step {self.progress.step}" if whole else "the last steps could not be saved"
 
 
 def _refuse_not_finite(what: str, loss: float, rate: float) -> None:
     if not math.isfinite(loss):
         raise RunError(f"{what} is {loss}, expected a finite number; try a lower learning rate than {rate:g}")
-
-
-def _means(sums: list[float]) -> dict:
-    loss, top1, top5, images = sums
-    return {name: value / max(images, 1) for name, value in (("loss", loss), ("top1", top1), ("top5", top5))}
-
-
-def _compiled_step(model: keras.Model, optimizer: MomentumSGD):
-    """One update: returns the sums over the batch of loss, top-1 hits, top-5 hits and weights.
-
-    The loss is divided by the batch size, not by the weights, so a skipped file takes its part of the step with it.
-    """
-    network = keras.Model(model.input, model.get_layer(FINAL_LAYER).output)
-    optimizer.build(model.trainable_variables)
-
-    @tf.function
-    def step(batch: Batch):
-        with tf.GradientTape() as tape:
-            logits = tf.cast(network(batch.images, training=True), tf.float32)
-            losses = batch.weights * tf.nn.sparse_softmax_cross_entropy_with_logits(batch.labels, logits)
-            loss = tf.reduce_sum(losses) / tf.cast(tf.shape(losses)[0], tf.float32)
-        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
-        top1, top5 = (tf.reduce_sum(batch.weights * correct_in_top(k, logits, batch.labels)) for k in (1, 5))
-        return tf.reduce_sum(losses), top1, top5, tf.reduce_sum(batch.weights)
-    return step

@@ -17,12 +17,12 @@ class TrainingProgress(keras.callbacks.Callback):
         self.progress = self.task = None
 
     def on_train_begin(self, logs=None):
-        self.epochs, self.steps = int(logs["epochs"]), int(logs["steps"])
+        self.epochs, self.steps, self.first = (int(logs[name]) for name in ("epochs", "steps", "step"))
         self.began = self.told = perf_counter()
         if console.is_terminal:
             self.progress = progress_bar("{task.fields[figures]}")
             self.progress.start()
-            self.task = self.progress.add_task("training", total=self.steps, figures="")
+            self.task = self.progress.add_task("training", total=self.steps, completed=self.first, figures="")
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
@@ -33,7 +33,7 @@ class TrainingProgress(keras.callbacks.Callback):
             self.progress.update(self.task, completed=step + 1, figures=figures)
         elif perf_counter() - self.told > PLAIN_LINE_SECONDS:
             self.told = perf_counter()
-            left = (self.told - self.began) / (step + 1) * (self.steps - step - 1)
+            left = (self.told - self.began) / (step + 1 - self.first) * (self.steps - step - 1)
             console.print(f"  step {step + 1}/{self.steps}  {figures}  {left:.0f} s left")
 
     def on_epoch_end(self, epoch, logs=None):

@@ -16,23 +16,30 @@ import keras
 from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.data.pipeline import EvaluationBatches, TrainingBatches
 from alexnet_keras.pretrained import new_network
+from alexnet_keras.recipes import Recipe
 from alexnet_keras.runs import Run
-from alexnet_keras.spec import Architecture, Preprocessing, Recipe
-from alexnet_keras.training import Outcome, train
+from alexnet_keras.spec import Architecture, Preprocessing
+from alexnet_keras.training import Execution, Outcome, train
 
 
 def scratch(dataset: Dataset, run: Run, *, architecture: Architecture, preprocessing: Preprocessing, recipe: Recipe,
-            seed: int = 0, loading: dict | None = None, callbacks: Iterable[keras.callbacks.Callback] = ()) -> Outcome:
+            seed: int = 0, loading: dict | None = None, callbacks: Iterable[keras.callbacks.Callback] = (),
+            execution: Execution | None = None) -> Outcome:
     """Train a new network on the train split of ``dataset``, measure it on val, and fill the run folder.
 
-    ``loading``: ``crops`` and ``workers`` of :class:`~alexnet_keras.data.pipeline.Batches`.
+    ``loading``: ``crops``, ``workers`` and ``share`` of :class:`~alexnet_keras.data.pipeline.Batches`; ``execution``: on
+    what, and where to save.
     """
     train_samples, val_samples = dataset.samples("train"), dataset.samples("val")
+    loading, execution = loading or {}, execution or Execution()
     keras.utils.set_random_seed(seed)
-    model = new_network(architecture, preprocessing, dataset.class_names)
-    batches = TrainingBatches(train_samples, preprocessing, recipe.batch_size, seed=seed, **(loading or {}))
-    val_batches = EvaluationBatches(val_samples, preprocessing, recipe.batch_size, **(loading or {}))
+    with execution.workers.strategy.scope():
+        model = new_network(architecture, preprocessing, dataset.class_names)
+    batches = TrainingBatches(train_samples, preprocessing, recipe.batch_size, seed=seed, augmentation=recipe.augmentation,
+                              **loading)
+    val_batches = EvaluationBatches(val_samples, preprocessing, recipe.batch_size, **loading)
 
-    outcome = train(model, batches, recipe, callbacks=[run.metrics(), *callbacks], val_batches=val_batches)
-    run.finish(model, outcome)
+    outcome = train(model, batches, recipe, callbacks=[run.metrics(), *callbacks], val_batches=val_batches,
+                    execution=execution)
+    run.finish(model, outcome, val_batches)
     return outcome

@@ -10,54 +10,60 @@ instead of days, and far more than scratch can reach on the same images.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import keras
 import numpy as np
+from alexnet_keras.workers import Workers
 
 from alexnet_keras.data.layouts import Dataset
-from alexnet_keras.data.pipeline import EvaluationBatches, FeatureBatches, TrainingBatches
+from alexnet_keras.data.pipeline import EvaluationBatches, FeatureBatches, Share, TrainingBatches
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.evaluation import evaluate
 from alexnet_keras.features import extract
 from alexnet_keras.model import AlexNetModel
 from alexnet_keras.pretrained import Pretrained, new_network
+from alexnet_keras.recipes import Recipe
 from alexnet_keras.runs import Run
-from alexnet_keras.spec import FINAL_LAYER, Recipe
-from alexnet_keras.training import Outcome, optimizer_for, train
+from alexnet_keras.spec import FINAL_LAYER
+from alexnet_keras.training import Execution, Outcome, train
 
 
 def transfer(dataset: Dataset, run: Run, *, base: Pretrained, head_recipe: Recipe, recipe: Recipe, train_from: str = "fc6",
-             seed: int = 0, loading: dict | None = None,
-             callbacks: Iterable[keras.callbacks.Callback] = ()) -> Outcome:
+             seed: int = 0, loading: dict | None = None, callbacks: Iterable[keras.callbacks.Callback] = (),
+             execution: Execution | None = None) -> Outcome:
     """Give ``base`` a new fc8 for the classes of ``dataset``, train it, fine-tune, measure on val, fill the run folder.
 
-    ``train_from``: the lowest layer that fine-tuning changes. ``loading``: ``crops`` and ``workers`` of
-    :class:`~alexnet_keras.data.pipeline.Batches`. Ctrl-C while the head trains leaves fine-tuning out.
+    ``train_from``: the lowest layer that fine-tuning changes. ``loading``: ``crops``, ``workers`` and ``share`` of
+    :class:`~alexnet_keras.data.pipeline.Batches`; ``execution``: on what. Ctrl-C while the head trains leaves
+    fine-tuning out.
     """
     train_samples, val_samples = dataset.samples("train"), dataset.samples("val")
+    loading, execution = loading or {}, execution or Execution()
     keras.utils.set_random_seed(seed)
-    model = with_new_head(base, dataset.class_names)
+    with execution.workers.strategy.scope():
+        model = with_new_head(base, recipe, dataset.class_names)
     frozen = layers_below(model, train_from)
-    loading = loading or {}
     val_batches = EvaluationBatches(val_samples, model.preprocessing, recipe.batch_size, **loading)
 
-    if train_head(model, train_samples, head_recipe, seed, loading):
+    if execution.continue_run or train_head(model, train_samples, head_recipe, seed, loading, execution.workers):
         _set_trainable(model, frozen, False)
-        batches = TrainingBatches(train_samples, model.preprocessing, recipe.batch_size, seed=seed, **loading)
+        batches = TrainingBatches(train_samples, model.preprocessing, recipe.batch_size, seed=seed,
+                                  augmentation=recipe.augmentation, **loading)
         new_layers = dict.fromkeys((FINAL_LAYER, *base.initial), recipe.head_multiplier)
-        outcome = train(model, batches, recipe, optimizer=optimizer_for(recipe, new_layers),
-                        callbacks=[run.metrics(), *callbacks], val_batches=val_batches)
+        outcome = train(model, batches, replace(recipe, multipliers=new_layers | recipe.multipliers),
+                        callbacks=[run.metrics(), *callbacks], val_batches=val_batches, execution=execution)
         _set_trainable(model, frozen, True)
     else:
-        outcome = Outcome(finished=False, steps=0, evaluation=evaluate(model, val_batches))
-    run.finish(model, outcome)
+        outcome = Outcome(finished=False, steps=0, evaluation=evaluate(model, val_batches, workers=execution.workers))
+    run.finish(model, outcome, val_batches)
     return outcome
 
 
-def with_new_head(base: Pretrained, class_names: tuple[str, ...]) -> AlexNetModel:
-    """The same network with an fc8 of its own for ``class_names``, all other loaded weights copied."""
-    model = new_network(base.model.architecture, base.model.preprocessing, class_names)
+def with_new_head(base: Pretrained, recipe: Recipe, class_names: tuple[str, ...]) -> AlexNetModel:
+    """The same network with the recipe's dropout and an fc8 of its own for ``class_names``, other loaded weights copied."""
+    model = new_network(recipe.applied_to(base.model.architecture), base.model.preprocessing, class_names)
     for layer in model.layers:
         if layer.weights and layer.name not in (FINAL_LAYER, *base.initial):
             layer.set_weights(base.model.get_layer(layer.name).get_weights())
@@ -77,19 +83,24 @@ def _set_trainable(model: AlexNetModel, layers: list[str], trainable: bool) -> N
         model.get_layer(name).trainable = trainable
 
 
-def train_head(model: AlexNetModel, samples: Samples, recipe: Recipe, seed: int, loading: dict) -> bool:
-    """Train fc8 on what the layers below it give for centre crops, which is computed once. False if Ctrl-C ended it."""
+def train_head(model: AlexNetModel, samples: Samples, recipe: Recipe, seed: int, loading: dict, workers: Workers) -> bool:
+    """Train fc8 on what the layers below it give for centre crops, which is computed once. False if Ctrl-C ended it.
+
+    It takes seconds, so every worker does all of it, and takes the chief's for the sake of the last bits.
+    """
     final = model.get_layer(FINAL_LAYER)
     below = keras.Model(model.input, {"features": final.input})
     features = []
-    extract(below, EvaluationBatches(samples, model.preprocessing, recipe.batch_size, **loading),
+    everything = {**loading, "share": Share()}
+    extract(below, EvaluationBatches(samples, model.preprocessing, recipe.batch_size, **everything),
             {"features": features.append})
-    features, center, scale = _conditioned(np.concatenate(features))
+    features, center, scale = _conditioned(np.concatenate(features).astype(np.float32))
     head = _head(features.shape[1], final.units)
     outcome = train(head, FeatureBatches(features, samples, recipe.batch_size, seed), recipe)
     kernel, bias = head.get_layer(FINAL_LAYER).get_weights()
-    final.set_weights([kernel / scale, bias - center @ kernel / scale])
-    return outcome.finished
+    agreed, _ = workers.broadcast({"kernel": kernel / scale, "bias": bias - center @ kernel / scale}, {})
+    final.set_weights([agreed["kernel"], agreed["bias"]])
+    return all(worker["finished"] for worker in workers.exchange({"finished": outcome.finished}))
 
 
 def _conditioned(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
@@ -103,4 +114,5 @@ def _conditioned(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
 def _head(width: int, classes: int) -> keras.Model:
     """fc8 as a network of its own, starting from zero, since the problem is convex."""
     inputs = keras.Input((width,))
-    return keras.Model(inputs, keras.layers.Dense(classes, kernel_initializer="zeros", name=FINAL_LAYER)(inputs))
+    final = keras.layers.Dense(classes, kernel_initializer="zeros", dtype="float32", name=FINAL_LAYER)
+    return keras.Model(inputs, final(inputs))

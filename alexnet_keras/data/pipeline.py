@@ -17,8 +17,10 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_keras import preprocessing as ops
+from alexnet_keras.augmentation import augment
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.errors import ConfigurationError, DataError
+from alexnet_keras.recipes import AUGMENTATIONS, Augmentation
 from alexnet_keras.spec import Preprocessing
 
 MOST_BAD_FILES = 0.01
@@ -47,8 +49,24 @@ class Crops:
             raise ConfigurationError(f"context: expected a fraction from 0 to 10, found {self.context}")
 
 
+@dataclass(frozen=True)
+class Share:
+    """The contiguous part of each batch that worker ``index`` of ``count`` reads."""
+
+    index: int = 0
+    count: int = 1
+
+    def positions(self, step, batch_size: int):
+        """Places of this part in the stream: (batch_size / count,) int64, ascending."""
+        size = batch_size // self.count
+        first = step * batch_size + self.index * size
+        return tf.range(first, first + size, dtype=tf.int64)
+
+
 class Batches:
     """An iterable of :class:`Batch`. ``TrainingBatches`` shuffles and augments, ``EvaluationBatches`` reads in order.
+
+    ``share`` makes it the part of each batch that one of several workers reads; ``batch_size`` is that of all together.
 
     An unreadable file stops nothing by itself: its samples get weight 0 and it is named in the log, up to 1% of the
     files (``DataError`` beyond). ``bad="error"`` raises at the first one, ``bad="mark"`` accepts any number;
@@ -56,13 +74,12 @@ class Batches:
     """
 
     def __init__(self, samples: Samples, preprocessing: Preprocessing, batch_size: int, *, crops: Crops | None = None,
-                 bad: str = "skip", workers: int = 2):
-        if batch_size < 1:
-            raise ConfigurationError(f"batch size: expected at least 1, found {batch_size}")
+                 bad: str = "skip", workers: int = 2, share: Share = Share()):  # noqa: B008  frozen
+        refuse_batch_size(batch_size, share.count)
         if workers < 1:
             raise ConfigurationError(f"workers: expected at least 1, found {workers}")
         self.samples, self.preprocessing, self.batch_size = samples, preprocessing, batch_size
-        self.crops, self.bad, self.workers = crops or Crops(), bad, workers
+        self.crops, self.bad, self.workers, self.share = crops or Crops(), bad, workers, share
         self.unreadable = np.zeros(len(samples), bool)
         self._paths = tf.constant(samples.paths.astype(str).tolist(), tf.string)
         self._labels = tf.constant(samples.labels, tf.int32)
@@ -91,9 +108,11 @@ class Batches:
         options = tf.data.Options()
         options.deterministic = True
         options.threading.private_threadpool_size = self.workers
-        positions = tf.data.Dataset.range(first_step * self.batch_size, last_step * self.batch_size)
+        steps = tf.data.Dataset.range(first_step, last_step)
+        positions = steps.flat_map(
+            lambda step: tf.data.Dataset.from_tensor_slices(self.share.positions(step, self.batch_size)))
         return (positions.map(lambda position: self._traced_sample(position, readable), num_parallel_calls=self.workers)
-                .batch(self.batch_size, drop_remainder=True).prefetch(2).with_options(options))
+                .batch(self.batch_size // self.share.count, drop_remainder=True).prefetch(2).with_options(options))
 
     def _sample(self, position, readable):
         row, wanted = self._row(position)
@@ -107,14 +126,14 @@ class Batches:
             image = ops.load_image(contents, self.preprocessing)
         else:
             image = ops.load_box(contents, self._boxes[row], self.preprocessing, self.crops.context, self.crops.square)
-        return ops.to_network_input(self._window(position, ops.resize(image, self.preprocessing)), self.preprocessing)
+        return ops.to_network_input(self._window(position, image), self.preprocessing)
 
     def _row(self, position):
         """The sample at a place of the stream, and whether it is wanted there (or only fills up a batch)."""
         raise NotImplementedError
 
     def _window(self, position, image):
-        """What is cut out of the resized image, of shape ``_image_shape``."""
+        """What is cut out of the image once it is resized, of shape ``_image_shape``."""
         raise NotImplementedError
 
     def _mark_unreadable(self, step: int, error: tf.errors.OpError) -> None:
@@ -122,9 +141,8 @@ class Batches:
 
         A damaged file can hold boxes that are whole: each sample is tried, so that no batch depends on those before it.
         """
-        positions = tf.range(step * self.batch_size, (step + 1) * self.batch_size, dtype=tf.int64)
         found = {}
-        for position in positions:
+        for position in self.share.positions(step, self.batch_size):
             row, wanted = self._row(position)
             if not wanted or self.unreadable[int(row)]:
                 continue
@@ -154,10 +172,10 @@ class Batches:
 class TrainingBatches(Batches):
     """An endless stream: each epoch is a new permutation of all samples, and batches run on across its end."""
 
-    def __init__(self, samples: Samples, preprocessing: Preprocessing, batch_size: int, *, seed: int, augment: bool = True,
-                 **options):
+    def __init__(self, samples: Samples, preprocessing: Preprocessing, batch_size: int, *, seed: int,
+                 augmentation: Augmentation = AUGMENTATIONS["standard"], **options):
         super().__init__(samples, preprocessing, batch_size, **options)
-        self.seed, self.augment = seed, augment
+        self.seed, self.augmentation = seed, augmentation
 
     def first_step_of(self, epoch: int) -> int:
         """The first step that holds no sample of an earlier epoch: ceil(epoch * samples / batch_size)."""
@@ -169,9 +187,8 @@ class TrainingBatches(Batches):
         return tf.random.experimental.index_shuffle(place, seed, len(self.samples) - 1), True
 
     def _window(self, position, image):
-        if not self.augment:
-            return ops.center_crop(image, self.preprocessing)
-        return ops.random_crop_and_mirror(image, self.preprocessing, tf.stack([tf.cast(self.seed, tf.int64), position]))
+        seed = tf.stack([tf.cast(self.seed, tf.int64), position])
+        return augment(image, self.preprocessing, self.augmentation, seed)
 
 
 class FeatureBatches:
@@ -227,7 +244,16 @@ class EvaluationBatches(Batches):
         return tf.minimum(position, len(self.samples) - 1), position < len(self.samples)
 
     def _window(self, position, image):
-        return (ops.ten_crops if self.views == 10 else ops.center_crop)(image, self.preprocessing)
+        crop = ops.ten_crops if self.views == 10 else ops.center_crop
+        return crop(ops.resize(image, self.preprocessing), self.preprocessing)
+
+
+def refuse_batch_size(batch_size: int, parts: int) -> None:
+    """Raise ``ConfigurationError`` for a batch that is empty or that ``parts`` cannot share evenly."""
+    if batch_size < 1:
+        raise ConfigurationError(f"batch size: expected at least 1, found {batch_size}")
+    if batch_size % parts:
+        raise ConfigurationError(f"batch size: expected a multiple of {parts}, for as many equal parts, found {batch_size}")
 
 
 def reason_of(error: tf.errors.OpError) -> str:

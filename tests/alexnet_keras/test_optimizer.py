@@ -6,8 +6,6 @@ import pytest
 import tensorflow as tf
 
 from alexnet_keras.optimizer import MomentumSGD
-from alexnet_keras.spec import CAFFE_RECIPE
-from alexnet_keras.training import optimizer_for
 
 RATES = [0.1] * 4 + [0.01] * 4  # a drop in the middle, where Caffe's momentum and PyTorch's part
 
@@ -97,9 +95,9 @@ def test_frozen_layers_stay_and_need_no_velocity():
     assert len(optimizer.velocities) == 2
 
 
-def test_recipe_and_configuration():
-    optimizer = optimizer_for(CAFFE_RECIPE, {"fc8": 10.0})
+def test_configuration():
+    optimizer = MomentumSGD(0.01, 0.8, 1e-3, 1.5, {"fc8": 10.0})
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
     assert again.get_config() == optimizer.get_config()
-    assert (again.momentum, again.decay, again.bias_multiplier, again.multipliers) == (0.9, 5e-4, 2.0, {"fc8": 10.0})
+    assert (again.momentum, again.decay, again.bias_multiplier, again.multipliers) == (0.8, 1e-3, 1.5, {"fc8": 10.0})
     assert float(again.learning_rate) == pytest.approx(0.01)

@@ -11,7 +11,6 @@ from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.spec import (
     ALEXNET,
     CAFFE_PREPROCESSING,
-    CAFFE_RECIPE,
     CAFFENET,
     OWT,
     PAPER,
@@ -25,7 +24,6 @@ from alexnet_keras.spec import (
     Normalization,
     Pooling,
     Preprocessing,
-    Recipe,
 )
 from tests.conftest import ROOT
 
@@ -143,20 +141,6 @@ def test_torchvision_constants_are_those_of_its_documentation():
     assert [std / 255 for std in TORCHVISION_PREPROCESSING.std] == pytest.approx([0.229, 0.224, 0.225])
 
 
-def test_rate_falls_tenfold_at_each_drop():
-    assert [CAFFE_RECIPE.rate_at(epoch) for epoch in (0, 19.99, 20, 39, 40, 89)] == pytest.approx(
-        [0.01, 0.01, 0.001, 0.001, 1e-4, 1e-6])
-
-
-@pytest.mark.parametrize(("fields", "message"), [
-    ({"batch_size": 0}, "batch size: expected at least 1, found 0"), ({"epochs": 0}, "epochs: expected at least 1, found 0"),
-    *(({"learning_rate": rate}, f"lr: expected a positive number, found {rate}")
-      for rate in (0, -0.1, float("nan"), float("inf")))])
-def test_recipe_refuses(fields, message):
-    with pytest.raises(ConfigurationError, match=message):
-        Recipe(**{"name": "test", "batch_size": 1, "epochs": 1, "drop_epochs": (), **fields})
-
-
 def test_descriptions_need_no_tensorflow():
-    program = "import sys, alexnet_keras.spec; assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)"
+    program = "import sys, alexnet_keras.recipes; assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)

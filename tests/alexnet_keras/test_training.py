@@ -10,12 +10,15 @@ import pytest
 import tensorflow as tf
 
 from alexnet_keras.data.pipeline import Batch, EvaluationBatches, FeatureBatches, TrainingBatches
-from alexnet_keras.errors import RunError
-from alexnet_keras.spec import PREPROCESSING, Recipe
-from alexnet_keras.training import optimizer_for, train
+from alexnet_keras.errors import ConfigurationError, RunError
+from alexnet_keras.recipes import DropAt, Recipe
+from alexnet_keras.spec import PREPROCESSING
+from alexnet_keras.training import train
+from alexnet_keras.updates import Updates
+from alexnet_keras.workers import open_workers
 from tests.alexnet_keras.tiny import picture_files, samples_of, tiny_model
 
-PLAIN = Recipe("plain", batch_size=4, epochs=1, drop_epochs=(), learning_rate=0.1, momentum=0, weight_decay=0,
+PLAIN = Recipe("plain", batch_size=4, epochs=1, schedule=DropAt(()), learning_rate=0.1, momentum=0, weight_decay=0,
                bias_multiplier=1)
 CLASSES = 3
 
@@ -33,6 +36,8 @@ def feature_batches(features, batch_size=4, seed=0):
 
 class Fixed:
     """Batches given as (images, labels, weights), each a step; every epoch is one of them."""
+
+    seed = 0
 
     def __init__(self, *steps, size=4):
         self.steps, self.batch_size, self.samples = steps, size, range(size)
@@ -121,7 +126,7 @@ def test_callbacks_are_called_in_keras_order():
     assert [name for name, _, _ in record.calls] == ["train begins", *epoch * 2, "train ends"]
     assert [number for number, _ in record.named("step ends")] == [0, 1, 2, 3]
     assert [number for number, _ in record.named("epoch ends")] == [0, 1]
-    assert record.named("train begins") == [(None, {"epochs": 2, "steps": 4})]
+    assert record.named("train begins") == [(None, {"epochs": 2, "steps": 4, "step": 0, "epoch": 0})]
     assert (outcome.finished, outcome.steps, outcome.evaluation) == (True, 4, None)
 
 
@@ -226,7 +231,7 @@ def test_weights_that_the_last_step_broke_are_no_result(tmp_path):
 def test_the_rate_follows_the_recipe_step_by_step():
     record = Record()
     train(linear(), feature_batches(np.ones((8, 2)), batch_size=2),
-          replace(PLAIN, batch_size=2, epochs=3, drop_epochs=(0.5, 2)), callbacks=[record])
+          replace(PLAIN, batch_size=2, epochs=3, schedule=DropAt((0.5, 2))), callbacks=[record])
     rates = [logs["learning_rate"] for _, logs in record.named("step ends")]
     assert rates == pytest.approx([0.1] * 2 + [0.01] * 6 + [0.001] * 4)
 
@@ -234,7 +239,7 @@ def test_the_rate_follows_the_recipe_step_by_step():
 def test_the_rate_acts():
     """Twice the rate, twice the first step; a rate that drops at once, a tenth of it."""
     kernels = []
-    for changes in ({}, {"learning_rate": 0.2}, {"drop_epochs": (0,)}):
+    for changes in ({}, {"learning_rate": 0.2}, {"schedule": DropAt((0,))}):
         model = linear()
         train(model, Fixed((IMAGES, LABELS, [1] * 4)), replace(PLAIN, **changes))
         kernels.append(model.get_layer("fc8").kernel.numpy())
@@ -242,10 +247,16 @@ def test_the_rate_acts():
     np.testing.assert_allclose(kernels[2], 0.1 * kernels[0], rtol=1e-6)
 
 
-def test_the_optimizer_is_the_recipes():
-    optimizer = optimizer_for(replace(PLAIN, momentum=0.5, weight_decay=0.25, bias_multiplier=3, clip_norm=2), {"fc8": 10})
-    assert (optimizer.momentum, optimizer.decay, optimizer.bias_multiplier, optimizer.multipliers,
-            optimizer.global_clipnorm) == (0.5, 0.25, 3, {"fc8": 10}, 2)
+def test_the_update_is_the_recipes():
+    recipe = replace(PLAIN, momentum=0.5, weight_decay=0.25, bias_multiplier=3, multipliers={"fc8": 10})
+    optimizer = Updates(linear(), recipe, 4, seed=0, workers=open_workers("one")).optimizer
+    assert (optimizer.momentum, optimizer.decay, optimizer.bias_multiplier, optimizer.multipliers) == (
+        0.5, 0.25, 3, {"fc8": 10})
+
+
+def test_a_multiplier_of_no_layer_is_refused():
+    with pytest.raises(ConfigurationError, match="^lr-mult: expected one of the layers fc8, found fc9$"):
+        train(linear(), feature_batches(np.ones((4, 2))), replace(PLAIN, multipliers={"fc9": 2}))
 
 
 @pytest.mark.parametrize(("count", "batch_size", "epochs", "steps", "epochs_with_steps"), [

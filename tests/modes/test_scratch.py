@@ -12,15 +12,16 @@ from alexnet_keras.data.pipeline import Crops, EvaluationBatches
 from alexnet_keras.errors import DataError
 from alexnet_keras.evaluation import evaluate
 from alexnet_keras.pretrained import load_model
+from alexnet_keras.recipes import DropAt, Recipe
 from alexnet_keras.runs import new_run
-from alexnet_keras.spec import ALEXNET, CAFFE_PREPROCESSING, InitialValues, Recipe
+from alexnet_keras.spec import ALEXNET, CAFFE_PREPROCESSING, InitialValues
 from modes.scratch import scratch
 from tests.alexnet_keras.tiny import encoded, picture
 from tests.alexnet_keras.trees import CATEGORIES, class_folders, coco_tree
 
 ARCHITECTURE = replace(ALEXNET.widened(0.05), initial_values=InitialValues(kernels="he"))
 PREPROCESSING = CAFFE_PREPROCESSING.for_input(67)
-RECIPE = Recipe("tiny", batch_size=4, epochs=2, drop_epochs=(1,), learning_rate=0.001)
+RECIPE = Recipe("tiny", batch_size=4, epochs=2, schedule=DropAt((1,)), learning_rate=0.001)
 
 
 def learn(dataset, folder, recipe=RECIPE, **options):
@@ -65,7 +66,7 @@ def test_it_learns_red_from_blue_and_the_result_is_that_of_the_saved_weights(tmp
         tint = np.array([0, 0, 180] if "blue" in path.parts else [180, 0, 0], np.uint8)
         path.write_bytes(encoded(picture(int(path.stem)) // 4 + tint))
     dataset = open_dataset(root)
-    recipe = replace(RECIPE, batch_size=8, epochs=6, drop_epochs=(), learning_rate=0.02, clip_norm=1.0)
+    recipe = replace(RECIPE, batch_size=8, epochs=6, schedule=DropAt(()), learning_rate=0.02, clip_norm=1.0)
     wide_start = replace(ARCHITECTURE, initial_values=InitialValues(stddev=0.06, hidden_stddev=0.12))
     folder, outcome = learn(dataset, tmp_path / "run", recipe, architecture=wide_start)
     assert outcome.evaluation.top1 == 1

@@ -13,15 +13,16 @@ from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.evaluation import evaluate
 from alexnet_keras.pretrained import Pretrained, load_model
 from alexnet_keras.runs import new_run
-from alexnet_keras.spec import ALEXNET, OWT, InitialValues, Recipe
+from alexnet_keras.recipes import DropAt, Recipe
+from alexnet_keras.spec import ALEXNET, OWT, InitialValues
 from modes import transfer as mode
 from modes.transfer import layers_below, train_head, transfer, with_new_head
 from tests.alexnet_keras.tiny import encoded, tiny_model
 from tests.alexnet_keras.trees import CATEGORIES, class_folders, coco_tree
 
 HE = InitialValues(kernels="he")
-HEAD = Recipe("head", batch_size=8, epochs=10, drop_epochs=())
-FINETUNE = Recipe("finetune", batch_size=8, epochs=1, drop_epochs=(), learning_rate=1e-3, head_multiplier=10)
+HEAD = Recipe("head", batch_size=8, epochs=10, schedule=DropAt(()))
+FINETUNE = Recipe("finetune", batch_size=8, epochs=1, schedule=DropAt(()), learning_rate=1e-3, head_multiplier=10)
 WEIGHTED = ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]
 
 

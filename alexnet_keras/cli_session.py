@@ -1,0 +1,207 @@
+"""What the training commands share: workers, data, a new run folder or one that goes on, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from alexnet_keras import __version__
+from alexnet_keras.cli_options import INTERRUPTED, open_data
+from alexnet_keras.cli_output import say, tell
+from alexnet_keras.cli_recipes import CHANGEABLE, augmentation_of, continued, recipe_of
+from alexnet_keras.errors import ConfigurationError, DataError, RunError
+
+DATA_OPTIONS = ("data", "layout", "classes", "min_size", "context", "square", "workers")
+UNRECORDED = ("resume", "output", "overwrite")
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Session:
+    """What a training command works with. ``options``: those that hold, of the command line or of the run that goes on;
+    ``changed``: those given for its continuation; ``config``: that run's own, None for a new one."""
+
+    mode: str
+    options: dict
+    changed: dict
+    workers: object
+    config: dict | None = None
+    folder: object = None  # the Run that goes on, on the chief
+    dataset: object = None
+    loading: dict = field(default_factory=dict)
+    execution: object = None
+    callbacks: tuple = ()
+
+    def recipe(self, base, complete=lambda recipe: recipe):
+        """The recipe to follow: that of the run which goes on, or the one asked for, or ``base``, changed by the options."""
+        from alexnet_keras.recipes import RECIPES, Recipe
+        if self.config is not None:
+            recipe = continued(Recipe.from_dict(self.config["recipe"]), self.changed)
+            self._refuse_finished(recipe)
+            return recipe
+        train = self.dataset.samples("train")
+        asked = RECIPES[self.options["recipe"]] if self.options["recipe"] else base
+        return complete(augmentation_of(recipe_of(asked, len(train), self.options), self.options, train.paths))
+
+    @contextmanager
+    def run(self, recipe, **config) -> Iterator[object]:
+        """The run folder, its log and its progress; a follower's, which writes nothing, on all workers but the chief."""
+        from alexnet_keras.console import log_to
+        from alexnet_keras.runs import Follower
+        if not self.workers.is_chief:
+            self.execution = self._execution(None, recipe, config)
+            say(f"worker {self.workers.index} of {self.workers.count}: the chief writes the run")
+            yield Follower()
+            return
+        run = self._opened(recipe, config)
+        with run, log_to(run.folder / "run.log"):
+            self.execution = self._execution(run, recipe, config)
+            self.callbacks = tuple(self._callbacks(run))
+            train, val = (self.dataset.samples(split) for split in ("train", "val"))
+            say(f"{self.mode}: {len(train)} train and {len(val)} val samples of {len(self.dataset.class_names)} classes "
+                f"from {self.dataset.name}; writing {run.folder}")
+            self.label = str(run.folder)
+            yield run
+
+    def report(self, outcome) -> None:
+        """Print what came out, and end the program if it was interrupted."""
+        if self.workers.is_chief:
+            tell(outcome.evaluation, self.label)
+        if not outcome.finished:
+            sys.exit(INTERRUPTED)
+
+    def refuse_other_weights(self, weights: dict) -> None:
+        """A run goes on only with the weights that it began with."""
+        began = (self.config or {}).get("weights", weights)
+        if began != weights:
+            raise RunError(f"{weights['source']}: expected the weights that the run began with (sha256 {began['sha256']}), "
+                           f"found sha256 {weights['sha256']}")
+
+    def _opened(self, recipe, config):
+        from alexnet_keras.runs import new_run
+        if self.folder is not None:
+            self.folder.refuse_changed_data(self.samples, self.dataset.root)
+            self.folder.note_continuation(self.changed, recipe.to_dict())
+            return self.folder
+        output = self.options["output"]
+        run = new_run(output and Path(output), self.mode, self.options["overwrite"])
+        crops = self.loading["crops"]
+        described = self.dataset.describe() | {"crops": crops and vars(crops)}
+        recorded = {name: value for name, value in self.options.items() if name not in UNRECORDED}
+        run.write_config({"mode": self.mode, "data": described, "seed": self.options["seed"], "options": recorded,
+                          "recipe": recipe.to_dict(), **config}, self.samples)
+        return run
+
+    def _execution(self, run, recipe, config):
+        from alexnet_keras.training import Execution
+        checkpoints = run and run.checkpoints(self.options["keep"])
+        generation = checkpoints.newest() if self.config is not None and run else None
+        found = self.workers.exchange({"found": generation is not None})[0]["found"]
+        if self.config is not None and run:
+            say(f"going on from {generation.path}, the newest whole generation: step {generation.state['step']}"
+                if generation else f"{run.folder}: no whole generation was saved; starting again from config.json")
+        about = {"mode": self.mode, "variant": config["architecture"]["name"], "classes": len(self.dataset.class_names),
+                 "seed": self.options["seed"], "batch size": recipe.batch_size}
+        return Execution(self.workers, self.options["accumulate"], checkpoints, self.options["save_every"], found,
+                         generation, about)
+
+    def _callbacks(self, run) -> Iterator[object]:
+        from alexnet_keras.training_progress import TrainingProgress
+        yield TrainingProgress()
+        if self.options["tensorboard"]:
+            from alexnet_keras.tensorboard import TensorBoardLog
+            yield TensorBoardLog(run.folder / "tensorboard")
+
+    def _refuse_finished(self, recipe) -> None:
+        from alexnet_keras.runs import finished_steps
+        steps = self.folder and finished_steps(self.folder.folder)
+        longer = {"epochs", "steps"} & set(self.changed)
+        if steps is not None and not (longer and recipe.last_step(len(self.dataset.samples("train"))) > steps):
+            raise RunError(f"{self.folder.folder}: this run is finished, after {steps} steps; it goes on with more --epochs "
+                           "or --steps than it had")
+
+
+@contextmanager
+def open_session(mode: str, given: dict) -> Iterator[Session]:
+    """Join the workers, take up the run that ``--resume`` names, and open its data or those of the options."""
+    import keras
+
+    from alexnet_keras.workers import open_workers
+    changed = _changed(given)
+    workers = open_workers(given["strategy"], given["worker_timeout"])
+    session = Session(mode, given, changed, workers)
+    policy = keras.config.dtype_policy()
+    try:
+        if given["resume"]:
+            _take_up(session, Path(given["resume"]))
+        _set_numerics(session.options)
+        _open_data(session)
+        yield session
+    finally:
+        keras.config.set_dtype_policy(policy)
+        if session.folder is not None:
+            session.folder.close()
+
+
+def _changed(given: dict) -> dict:
+    """The options that the command line gives; with ``--resume`` only some are allowed."""
+    context = click.get_current_context()
+    changed = {name: value for name, value in given.items()
+               if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE}
+    fixed = [name for name in changed if name not in CHANGEABLE]
+    if given["resume"] and fixed:
+        raise ConfigurationError(f"{_option(fixed[0])}: a continued run keeps the one it began with; only "
+                                 f"{', '.join(map(_option, CHANGEABLE[:-1]))} may change")
+    return changed
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _take_up(session: Session, folder: Path) -> None:
+    from alexnet_keras.runs import resumed_run
+    if session.workers.is_chief:
+        session.folder, session.config = resumed_run(folder, session.mode)
+    session.config = session.workers.exchange({"config": session.config})[0]["config"]
+    recorded = {name: session.config["options"].get(name, value) for name, value in session.options.items()}
+    session.options = {**recorded, **session.changed, "classes": tuple(recorded["classes"])}
+
+
+def _set_numerics(options: dict) -> None:
+    import keras
+    import tensorflow as tf
+    keras.config.set_dtype_policy(options["precision"])
+    if options["deterministic"]:
+        tf.config.experimental.enable_op_determinism()
+
+
+def _open_data(session: Session) -> None:
+    """Open the data set, and make sure that all workers see the same one, with the same options and versions."""
+    from alexnet_keras.data import manifest
+    from alexnet_keras.data.pipeline import Share
+    session.dataset, session.loading = open_data(**{name: session.options[name] for name in DATA_OPTIONS})
+    _check_splits(session.dataset)
+    session.loading["share"] = Share(session.workers.index, session.workers.count)
+    parts = [session.dataset.samples(split) for split in ("train", "val")]
+    session.samples = manifest.manifest(session.dataset.root, parts)
+    options = {_option(name): value for name, value in session.options.items() if name not in (*UNRECORDED, "data")}
+    session.workers.require_equal({
+        "alexnet_keras": __version__, **{name: version(name) for name in ("tensorflow", "keras", "numpy")}, **options,
+        "the data set": manifest.digest(session.samples)})
+
+
+def _check_splits(dataset) -> None:
+    """A mode that learns needs both splits; found out before anything is loaded or written."""
+    for split in ("train", "val"):
+        if not any(name.startswith(split) for name in dataset.split_names):
+            raise DataError(f"{dataset.root}: expected a train split to learn from and a val split to measure on, "
+                            f"found only {', '.join(dataset.split_names)}")
+        dataset.samples(split)

@@ -1,0 +1,251 @@
+"""How a network is trained, as data: published recipes, every choice of theirs in one description. No TensorFlow here."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field, replace
+
+from alexnet_keras.errors import ConfigurationError
+from alexnet_keras.spec import (
+    ALEXNET,
+    CAFFE_PREPROCESSING,
+    CAFFENET,
+    OWT,
+    PAPER,
+    PAPER_PREPROCESSING,
+    TORCHVISION_PREPROCESSING,
+    Architecture,
+    Dropout,
+    InitialValues,
+    Preprocessing,
+)
+
+LONGEST_EPOCHS = 1_000_000
+
+# PCA of ImageNet's RGB values as Krizhevsky published it (cuda-convnet2, make-data/input_meta): standard deviations in grey
+# levels times unit vectors. The paper's words say eigenvalues, their squares; see alexnet_keras.data.colour.
+IMAGENET_COLOUR_AXES = tuple(tuple(deviation * part for part in axis) for deviation, axis in (
+    (121.780, (0.56351, 0.57618, 0.59200)), (37.094, (0.71258, 0.02354, -0.70120)), (19.721, (-0.41796, 0.81698, -0.39731))))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What training changes about an image, as a function of (seed, place in the stream) alone.
+
+    ``crop``: ``"center"``; ``"random"`` places the window uniformly (the paper, Caffe); ``"resized"`` cuts ``area`` (a range
+    of fractions) of the original image at an ``aspect`` ratio (a range, log-uniform) and resizes it (torchvision).
+    ``colour_sigma`` > 0 adds ``sum(a_i * colour_axes[i])`` to all pixels, ``a_i`` drawn from N(0, colour_sigma): the three
+    axes are RGB in grey levels (0-255), each as long as the standard deviation along it (paper, section 4.1). A sigma of
+    0.1 moves an image by 12 grey levels along ImageNet's first axis, 7 in each of red, green and blue.
+    """
+
+    name: str
+    crop: str = "random"
+    mirror: bool = True
+    colour_sigma: float = 0.0
+    colour_axes: tuple[tuple[float, float, float], ...] = IMAGENET_COLOUR_AXES
+    area: tuple[float, float] = (0.08, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def __post_init__(self):
+        if self.crop not in ("center", "random", "resized"):
+            raise ConfigurationError(f"augmentation.crop: expected center, random or resized, found {self.crop!r}")
+        if not 0 <= self.colour_sigma < math.inf:
+            raise ConfigurationError(
+                f"augmentation.colour_sigma: expected zero or a positive number, found {self.colour_sigma}")
+        for name, (low, high), most in (("area", self.area, 1), ("aspect", self.aspect, math.inf)):
+            if not 0 < low <= high <= most or high == math.inf:
+                raise ConfigurationError(f"augmentation.{name}: expected two positive numbers in order"
+                                         f"{'' if most == math.inf else f', at most {most}'}, found {low} and {high}")
+        parts = [part for axis in self.colour_axes for part in axis]
+        if [len(axis) for axis in self.colour_axes] != [3, 3, 3] or not all(map(math.isfinite, parts)):
+            raise ConfigurationError(
+                f"augmentation.colour_axes: expected three axes of three numbers, found {self.colour_axes}")
+
+
+AUGMENTATIONS = {augmentation.name: augmentation for augmentation in (
+    Augmentation("none", crop="center", mirror=False), Augmentation("standard"),
+    Augmentation("paper", colour_sigma=0.1), Augmentation("torchvision", crop="resized"))}
+
+
+@dataclass(frozen=True)
+class DropAt:
+    """The rate falls at the given epochs, which may be fractions."""
+
+    epochs: tuple[float, ...] = ()
+
+    def drops(self, step: int, epoch: float, plateaus: int) -> int:
+        return sum(epoch >= drop for drop in self.epochs)
+
+    def scaled(self, ratio: float) -> DropAt:
+        return DropAt(tuple(drop * ratio for drop in self.epochs))
+
+
+@dataclass(frozen=True)
+class DropEvery:
+    """The rate falls every so many ``epochs`` or, where those are None, ``steps``."""
+
+    epochs: float | None = None
+    steps: float | None = None
+
+    def __post_init__(self):
+        every = self.steps if self.epochs is None else self.epochs
+        if every is None or not 0 < every < math.inf:
+            raise ConfigurationError(f"schedule: expected a positive number of epochs or steps between drops, found {every}")
+
+    def drops(self, step: int, epoch: float, plateaus: int) -> int:
+        return int(step // self.steps if self.epochs is None else epoch // self.epochs)
+
+    def scaled(self, ratio: float) -> DropEvery:
+        return DropEvery(self.epochs and self.epochs * ratio, self.steps and self.steps * ratio)
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """The rate falls when top-1 on val was not better for ``patience`` epochs, ``times`` times; once more ends the run."""
+
+    times: int = 3
+    patience: int = 5
+
+    def __post_init__(self):
+        for name, low, value in (("times", 0, self.times), ("patience", 1, self.patience)):
+            if value < low:
+                raise ConfigurationError(f"schedule.{name}: expected at least {low}, found {value}")
+
+    def drops(self, step: int, epoch: float, plateaus: int) -> int:
+        return min(plateaus, self.times)
+
+    def scaled(self, ratio: float) -> Plateau:
+        return self
+
+
+Schedule = DropAt | DropEvery | Plateau
+SCHEDULES = {kind.__name__: kind for kind in (DropAt, DropEvery, Plateau)}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: for ``epochs`` passes or ``steps`` updates, one of which is None.
+
+    The learning rate is multiplied by ``gamma`` at each drop of ``schedule``. A layer learns at ``multipliers`` (default 1)
+    times the rate, a new fc8 at ``head_multiplier``, biases at ``bias_multiplier`` times their layer's rate and without
+    decay. ``clip_norm`` bounds the norm of the whole gradient. ``initial_values``, ``dropout`` (a rate) and
+    ``preprocessing`` replace the architecture's own; None leaves those.
+    """
+
+    name: str
+    batch_size: int
+    epochs: int | None = None
+    steps: int | None = None
+    schedule: Schedule = DropAt()
+    learning_rate: float = 0.01
+    gamma: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    bias_multiplier: float = 2.0
+    head_multiplier: float = 1.0
+    multipliers: dict[str, float] = field(default_factory=dict)
+    clip_norm: float | None = None
+    augmentation: Augmentation = AUGMENTATIONS["standard"]
+    initial_values: InitialValues | None = None
+    dropout: float | None = None
+    preprocessing: Preprocessing | None = None
+
+    def __post_init__(self):
+        if (self.epochs is None) == (self.steps is None):
+            raise ConfigurationError(f"recipe {self.name}: expected epochs or steps to say when it ends, found "
+                                     f"{self.epochs} and {self.steps}")
+        most = {"epochs": LONGEST_EPOCHS}
+        for name in ("batch_size", "epochs", "steps"):
+            value, high = getattr(self, name), most.get(name, math.inf)
+            if value is not None and not 1 <= value <= high:
+                raise ConfigurationError(f"{name.replace('_', ' ')}: expected at least 1"
+                                         f"{'' if high == math.inf else f' and at most {high}'}, found {value}")
+        positive = {"lr": self.learning_rate, "lr-gamma": self.gamma, "clip-norm": self.clip_norm}
+        for name, value in positive.items():
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigurationError(f"{name}: expected a positive number, found {value}")
+        factors = {"weight-decay": self.weight_decay, "bias-lr-mult": self.bias_multiplier,
+                   "head-lr-mult": self.head_multiplier, **{f"lr-mult {name}": v for name, v in self.multipliers.items()}}
+        for name, value in factors.items():
+            if not 0 <= value < math.inf:
+                raise ConfigurationError(f"{name}: expected zero or a positive number, found {value}")
+        for name, value in (("momentum", self.momentum), ("dropout", self.dropout)):
+            if value is not None and not 0 <= value < 1:
+                raise ConfigurationError(f"{name}: expected a number from 0 to below 1, found {value}")
+
+    def rate_at(self, step: int, epoch: float, plateaus: int = 0) -> float:
+        """The learning rate of a step, which is at a fractional epoch, after so many plateaus of the accuracy on val."""
+        return self.learning_rate * self.gamma ** self.schedule.drops(step, epoch, plateaus)
+
+    def last_step(self, samples: int) -> int:
+        """How many steps it takes on so many samples."""
+        return self.steps or -(-self.epochs * samples // self.batch_size)
+
+    def lasting(self, samples: int, epochs: int | None = None, steps: int | None = None) -> Recipe:
+        """The recipe made longer or shorter on so many samples, its drops moved in proportion."""
+        if epochs is None and steps is None:
+            return self
+        changed = replace(self, epochs=epochs, steps=steps)
+        by_epochs = self.epochs is not None and epochs is not None
+        ratio = epochs / self.epochs if by_epochs else changed.last_step(samples) / self.last_step(samples)
+        return replace(changed, schedule=self.schedule.scaled(ratio))
+
+    def applied_to(self, architecture: Architecture) -> Architecture:
+        """The network with this recipe's initial values and dropout."""
+        if self.dropout is not None:
+            architecture = architecture.with_each(Dropout, rate=self.dropout)
+        return replace(architecture, initial_values=self.initial_values or architecture.initial_values)
+
+    def to_dict(self) -> dict:
+        """A JSON-ready dictionary that :meth:`from_dict` turns back into an equal recipe."""
+        schedule = {"kind": type(self.schedule).__name__, **dataclasses.asdict(self.schedule)}
+        return {**dataclasses.asdict(self), "schedule": schedule}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Recipe:
+        """Inverse of :meth:`to_dict`; raises ``ConfigurationError`` naming the field that does not fit."""
+        try:
+            schedule = dict(values["schedule"])
+            initial, preprocessing = values["initial_values"], values["preprocessing"]
+            return cls(**{
+                **values,
+                "schedule": SCHEDULES[schedule.pop("kind")](**_tuples(schedule)),
+                "augmentation": Augmentation(**_tuples(values["augmentation"])),
+                "initial_values": initial and InitialValues(**_tuples(initial)),
+                "preprocessing": preprocessing and Preprocessing.from_dict(preprocessing)})
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, ConfigurationError):
+                raise
+            raise ConfigurationError(f"recipe: field {error} is missing, unknown or of the wrong type") from None
+
+
+def _tuples(value):
+    """JSON's lists as the tuples they were."""
+    if isinstance(value, dict):
+        return {name: _tuples(each) for name, each in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+CAFFE_RECIPE = Recipe("caffe", batch_size=256, steps=450_000, schedule=DropEvery(steps=100_000),
+                      initial_values=ALEXNET.initial_values, dropout=0.5, preprocessing=CAFFE_PREPROCESSING)
+PAPER_RECIPE = Recipe("paper", batch_size=128, epochs=90, schedule=Plateau(), bias_multiplier=1.0,
+                      augmentation=AUGMENTATIONS["paper"], initial_values=PAPER.initial_values, dropout=0.5,
+                      preprocessing=PAPER_PREPROCESSING)
+TORCHVISION_RECIPE = Recipe("torchvision", batch_size=256, epochs=90, schedule=DropEvery(epochs=30), weight_decay=1e-4,
+                            bias_multiplier=1.0, augmentation=AUGMENTATIONS["torchvision"],
+                            initial_values=OWT.initial_values, dropout=0.5, preprocessing=TORCHVISION_PREPROCESSING)
+# Caffe's fine-tuning example at a tenth of the rate of training, the gradient's norm held so that no new layer runs away.
+FINETUNE_RECIPE = Recipe("finetune", batch_size=50, epochs=30, schedule=DropAt((20,)), learning_rate=0.001,
+                         head_multiplier=10.0, clip_norm=1.0)
+# The demonstration has a thousandth of ImageNet's images and two minutes: the gradient's norm is held at 1.
+DEMO_RECIPE = Recipe("demo", batch_size=16, epochs=5, schedule=DropAt((4,)), clip_norm=1.0)
+RECIPES = {recipe.name: recipe for recipe in (
+    PAPER_RECIPE, CAFFE_RECIPE, TORCHVISION_RECIPE, FINETUNE_RECIPE, DEMO_RECIPE)}
+
+VARIANT_RECIPES = {"alexnet": CAFFE_RECIPE, "caffenet": replace(CAFFE_RECIPE, initial_values=CAFFENET.initial_values),
+                   "paper": PAPER_RECIPE, "owt": TORCHVISION_RECIPE}
+DEMO_FINETUNE_RECIPE = replace(FINETUNE_RECIPE, epochs=6, schedule=DropAt((4,)))
+# The new head alone, on features computed once and brought to unit norm, where a linear classifier takes a rate of 1.
+HEAD_RECIPE = Recipe("head", batch_size=50, epochs=60, schedule=DropAt((45,)), learning_rate=1.0)

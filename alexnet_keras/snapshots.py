@@ -1,0 +1,77 @@
+"""From a training loop to a generation of its checkpoints, and back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from time import perf_counter
+
+import keras
+import numpy as np
+
+from alexnet_keras.checkpoints import Checkpoints, Generation
+from alexnet_keras.errors import RunError
+from alexnet_keras.progress import Progress
+from alexnet_keras.updates import LossScale, Updates
+from alexnet_keras.workers import Workers
+
+
+class Snapshots:
+    """Saves the weights, velocities and progress of a run; the chief writes, and every worker is given what it restores.
+
+    ``about``: facts (JSON-ready) that a generation must share with the run that continues from it.
+    """
+
+    def __init__(self, checkpoints: Checkpoints | None, model: keras.Model, updates: Updates, workers: Workers,
+                 about: dict, save_seconds: float):
+        self.checkpoints = checkpoints if workers.is_chief else None
+        self.updates, self.workers, self.about, self.save_seconds = updates, workers, about, save_seconds
+        self.variables = {variable.path: variable for variable in model.variables}
+        self.variables |= {f"velocity/{variable.path}": velocity for variable, velocity in updates.velocities()}
+        self.saved, self.saved_progress = perf_counter(), None
+
+    def restore(self, generation: Generation | None) -> Progress:
+        """Bring back, on every worker, the generation that the chief gives. Raises ``RunError`` if it is another run's."""
+        if generation is not None:
+            self._refuse_foreign(generation)
+        arrays, state = self.workers.broadcast(generation and generation.arrays, generation and generation.state)
+        for name, variable in self.variables.items():
+            variable.assign(arrays[name])
+        self.updates.loss_scale = state["loss_scale"] and LossScale(**state["loss_scale"])
+        return Progress.from_dict(state["progress"])
+
+    def save_if_due(self, progress: Progress) -> None:
+        """Save, unless the last time was a short while ago or is still under way."""
+        if self.checkpoints and perf_counter() - self.saved >= self.save_seconds:
+            self._save(progress)
+
+    def save_now(self, progress: Progress) -> bool:
+        """Save, whatever is under way; whether there is nothing unsaved when it returns."""
+        if not self.checkpoints:
+            return True
+        whole = self.checkpoints.wait()
+        if whole and self.saved_progress == progress.to_dict():
+            return True
+        self._save(progress)
+        return self.checkpoints.wait()
+
+    def _save(self, progress: Progress) -> None:
+        arrays = {name: variable.numpy() for name, variable in self.variables.items()}
+        for name, array in arrays.items():
+            if not np.isfinite(array.sum(dtype=np.float64)):
+                raise RunError(f"after step {progress.step}: {name} holds values that are not finite, and is not saved; "
+                               "try a lower learning rate")
+        scale = self.updates.loss_scale
+        if self.checkpoints.save(arrays, {"step": progress.step, "best": progress.best, "about": self.about,
+                                          "progress": progress.to_dict(), "loss_scale": scale and asdict(scale)}):
+            self.saved, self.saved_progress = perf_counter(), progress.to_dict()
+
+    def _refuse_foreign(self, generation: Generation) -> None:
+        found = generation.state.get("about", {})
+        for name, expected in self.about.items():
+            if found.get(name) != expected:
+                raise RunError(f"{generation.path}: {name}: expected {expected}, found {found.get(name)}")
+        for name, variable in self.variables.items():
+            array = generation.arrays.get(name)
+            if array is None or array.shape != tuple(variable.shape):
+                raise RunError(f"{generation.path}: {name}: expected an array of shape {tuple(variable.shape)}, found "
+                               f"{'none' if array is None else array.shape}")
