@@ -5,6 +5,7 @@ The same (seed, place in the stream) gives the same bits, eagerly, in a graph an
 
 from __future__ import annotations
 
+import functools
 import math
 
 import tensorflow as tf
@@ -24,32 +25,46 @@ def augment(image, preprocessing: Preprocessing, augmentation: Augmentation, see
     run's seed and the image's place in the stream, the only randomness. Returns (crop, crop, 3) float32, the same kind
     of values; a colour shift may leave 0-255, as in the paper nothing is clipped.
     """
-    if augmentation.crop == "center":
-        window = ops.center_crop(ops.resize(image, preprocessing), preprocessing)
-        mirror = _place_and_mirror(seed)[2]
-    elif augmentation.crop == "random":
-        window, mirror = random_crop(ops.resize(image, preprocessing), preprocessing, seed)
+    if augmentation.crop == "resized":
+        window = random_resized_crop(image, preprocessing, augmentation, seed)
     else:
-        window, mirror = random_resized_crop(image, preprocessing, augmentation, seed)
+        place = ops.center_crop if augmentation.crop == "center" else functools.partial(random_crop, seed=seed)
+        window = place(ops.resize(image, preprocessing), preprocessing)
     if augmentation.mirror:
-        window = tf.cond(mirror < 0.5, lambda: window, lambda: tf.reverse(window, [1]))  # five times faster than [:, ::-1]
+        mirrored = _place_and_mirror(seed)[2] < 0.5
+        window = tf.cond(mirrored, lambda: window, lambda: tf.reverse(window, [1]))  # five times faster than [:, ::-1]
     return ops.by_rows(tf.add, window, colour_shift(augmentation, seed)) if augmentation.colour_sigma > 0 else window
 
 
 def random_crop(image, preprocessing: Preprocessing, seed):
-    """A uniformly placed (crop, crop, 3) window of a resized image, and a number from [0, 1) to mirror it by."""
+    """A uniformly placed (crop, crop, 3) window of a resized image."""
     crop = preprocessing.crop
-    *place, mirror = _place_and_mirror(seed)
-    top, left = _placed(place, tf.shape(image)[:2] - crop)
-    return tf.ensure_shape(image[top:top + crop, left:left + crop], (crop, crop, 3)), mirror
+    top, left = tf.unstack(_placed(tf.shape(image)[:2] - crop, seed))
+    return tf.ensure_shape(image[top:top + crop, left:left + crop], (crop, crop, 3))
 
 
 def random_resized_crop(image, preprocessing: Preprocessing, augmentation: Augmentation, seed):
-    """torchvision's RandomResizedCrop of an image of any size, (crop, crop, 3), and a number from [0, 1) to mirror it by."""
-    *place, mirror = _place_and_mirror(seed)
-    top, left, height, width = _region(tf.shape(image)[:2], augmentation, place, seed)
+    """torchvision's RandomResizedCrop: a region of an image of any size, brought to (crop, crop, 3)."""
+    top, left, height, width = tf.unstack(random_region(tf.shape(image)[:2], augmentation, seed))
     window = image[top:top + height, left:left + width]
-    return tf.image.resize(window, [preprocessing.crop] * 2, antialias=preprocessing.antialias), mirror
+    return tf.image.resize(window, [preprocessing.crop] * 2, antialias=preprocessing.antialias)
+
+
+def random_region(size, augmentation: Augmentation, seed):
+    """(top, left, height, width) int32 by torchvision's rule, in an image of ``size`` (height, width) int32.
+
+    The first of ten shapes, drawn by area and aspect ratio, that fits, uniformly placed; where none does, the largest
+    central part of the image whose aspect ratio is in range.
+    """
+    area, aspect = tf.unstack(tf.cast(
+        tf.random.stateless_uniform((2, TRIES), tf.random.fold_in(seed, AREA_STREAM)), tf.float64))
+    area = _between(area, *augmentation.area) * tf.cast(tf.reduce_prod(size), tf.float64)
+    aspect = tf.exp(_between(aspect, *map(math.log, augmentation.aspect)))
+    shapes = tf.cast(tf.round(tf.sqrt(tf.stack([area / aspect, area * aspect], 1))), tf.int32)
+    fits = tf.reduce_all((shapes > 0) & (shapes <= size), 1)
+    drawn, whole = shapes[tf.argmax(fits)], _largest_part(size, augmentation)
+    return tf.where(tf.reduce_any(fits), tf.concat([_placed(size - drawn, seed), drawn], 0),
+                    tf.concat([(size - whole) // 2, whole], 0))
 
 
 def colour_shift(augmentation: Augmentation, seed):
@@ -60,35 +75,19 @@ def colour_shift(augmentation: Augmentation, seed):
 
 def _place_and_mirror(seed):
     """Three numbers from [0, 1): how far down and to the right a window lies, and whether it is mirrored."""
-    return tf.unstack(tf.random.stateless_uniform((3,), seed))
+    return tf.random.stateless_uniform((3,), seed)
 
 
-def _placed(place, margin):
+def _placed(margin, seed):
     """(top, left) int32 from 0 to ``margin``, all equally likely."""
-    places = tf.cast(margin + 1, tf.float32)
-    return [tf.cast(draw * places[axis], tf.int32) for axis, draw in enumerate(place)]
-
-
-def _region(size, augmentation: Augmentation, place, seed):
-    """(top, left, height, width) int32 by torchvision's rule: the first of ten drawn shapes that fits, else the centre."""
-    area, aspect = tf.unstack(tf.cast(
-        tf.random.stateless_uniform((2, TRIES), tf.random.fold_in(seed, AREA_STREAM)), tf.float64))
-    area = _between(area, *augmentation.area) * tf.cast(tf.reduce_prod(size), tf.float64)
-    aspect = tf.exp(_between(aspect, *map(math.log, augmentation.aspect)))
-    shapes = tf.cast(tf.round(tf.sqrt(tf.stack([area / aspect, area * aspect], 1))), tf.int32)
-    fits = tf.reduce_all((shapes > 0) & (shapes <= size), 1)
-    drawn = shapes[tf.argmax(fits)]
-    whole = _whole(size, augmentation)
-    shape = tf.where(tf.reduce_any(fits), drawn, whole)
-    top_left = tf.where(tf.reduce_any(fits), tf.stack(_placed(place, size - shape)), (size - shape) // 2)
-    return *tf.unstack(top_left), *tf.unstack(shape)
+    return tf.cast(_place_and_mirror(seed)[:2] * tf.cast(margin + 1, tf.float32), tf.int32)
 
 
 def _between(draws, low: float, high: float):
     return low + draws * (high - low)
 
 
-def _whole(size, augmentation: Augmentation):
+def _largest_part(size, augmentation: Augmentation):
     """(height, width) int32 of the largest part of the image whose aspect ratio is allowed."""
     height, width = tf.unstack(tf.cast(size, tf.float64))
     low, high = augmentation.aspect

@@ -102,9 +102,9 @@ def from_network_input(batch, preprocessing: Preprocessing):
 
 
 def by_rows(operation, image, colour):
-    """``operation(image, colour)`` of each pixel of (..., width, 3) float32 and (3,); bit for bit the same, four times faster.
+    """``operation(image, colour)`` of (..., width, 3) float32 and (3,), bit for bit, four times faster.
 
-    TensorFlow broadcasts along an axis of three slowly and along the width * 3 numbers of a row fast.
+    TensorFlow is slow in broadcasting along an axis of three, and fast along the width * 3 numbers of a row.
     """
     image = tf.convert_to_tensor(image, tf.float32)
     shape = tf.shape(image)
@@ -138,8 +138,8 @@ def _claimed_size(contents):
         return tf.cast(tf.io.extract_jpeg_shape(contents)[:2], tf.int64)
 
     def png():
-        width_height = tf.io.decode_raw(tf.strings.substr(contents, 16, 8), tf.int32, False, fixed_length=8)
-        return tf.cast(tf.reverse(width_height, [0]), tf.int64)
+        header = tf.io.decode_raw(tf.strings.substr(contents, 0, 24), tf.int32, little_endian=False, fixed_length=24)
+        return tf.cast(tf.stack([header[5], header[4]]), tf.int64)
 
     def other():
         data = tf.io.decode_raw(contents, tf.uint8)

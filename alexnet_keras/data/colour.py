@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,11 +18,12 @@ from alexnet_keras.preprocessing import load_image
 from alexnet_keras.spec import Preprocessing
 
 GREY_LEVELS = Preprocessing(mean=(0.0, 0.0, 0.0))
-MOST_PIXELS_OF_AN_IMAGE = 250_000
+PIXELS_OF_AN_IMAGE = 256 ** 2  # at most, on a regular grid: as many as the paper's images had
+Axes = tuple[tuple[float, float, float], ...]
 logger = logging.getLogger(__name__)
 
 
-def colour_axes(paths: Iterable[str], *, most_images: int = 2000, workers: int = 2) -> tuple[tuple[float, float, float], ...]:
+def colour_axes(paths: Iterable[str], *, most_images: int = 1000, workers: int = 2) -> Axes:
     """Principal axes of the RGB values of images, longest first, as ``Augmentation.colour_axes`` wants them.
 
     Each axis is RGB in grey levels (0-255), as long as the standard deviation along it, its largest part positive. Every
@@ -36,8 +38,13 @@ def colour_axes(paths: Iterable[str], *, most_images: int = 2000, workers: int =
     applied to 0-1 values: 5.5 levels, and colours nearly still beside brightness.
     """
     chosen = _evenly_spaced(sorted(set(map(str, paths))), most_images)
+    moments = []
     with ThreadPoolExecutor(workers) as pool:
-        moments = [found for found in pool.map(_moments, chosen) if found is not None]
+        for path, found in zip(chosen, pool.map(_moments, chosen), strict=True):
+            if isinstance(found, tf.errors.OpError):
+                logger.warning("%s: skipped, not a readable image: %s", path, reason_of(found))
+            else:
+                moments.append(found)
     if not moments:
         raise DataError(f"colour axes: expected readable images, found none among {len(chosen)} files")
     mean, squares = (sum(each) / len(moments) for each in zip(*moments, strict=True))
@@ -48,29 +55,28 @@ def _evenly_spaced(paths: list[str], most: int) -> list[str]:
     return [paths[index * len(paths) // most] for index in range(most)] if len(paths) > most else paths
 
 
-def _moments(path: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Means of the RGB values (3,) and of their products (3, 3) over an image: sums of integers, exact in any order."""
+def _moments(path: str) -> tuple[np.ndarray, np.ndarray] | tf.errors.OpError:
+    """Means of the RGB values (3,) and of their products (3, 3) over an image: sums of integers, exact in any order.
+
+    Of an image that cannot be read, the reason.
+    """
     try:
-        image = _decode(tf.io.read_file(path)).numpy()
+        image = _decoder()(tf.io.read_file(os.fsencode(path))).numpy()
     except tf.errors.OpError as error:
-        logger.warning("%s: skipped, not a readable image: %s", path, reason_of(error))
-        return None
-    every = math.ceil(math.sqrt(image.shape[0] * image.shape[1] / MOST_PIXELS_OF_AN_IMAGE))
+        return error
+    every = math.ceil(math.sqrt(image.shape[0] * image.shape[1] / PIXELS_OF_AN_IMAGE))
     pixels = image[::every, ::every].reshape(-1, 3).astype(np.float64)
     return pixels.sum(0) / len(pixels), pixels.T @ pixels / len(pixels)
 
 
 @functools.cache
-def _tracer():
+def _decoder():
+    """Traced once: encoded bytes -> (height, width, 3) float32 RGB, 0-255."""
     return tf.function(lambda contents: load_image(contents, GREY_LEVELS), autograph=False,
                        input_signature=[tf.TensorSpec((), tf.string)])
 
 
-def _decode(contents):
-    return _tracer()(contents)
-
-
-def _axes(covariance: np.ndarray) -> tuple[tuple[float, float, float], ...]:
+def _axes(covariance: np.ndarray) -> Axes:
     variances, vectors = np.linalg.eigh(covariance)
     axes = (vectors * np.sqrt(np.maximum(variances, 0))).T[::-1]
     return tuple(tuple(float(part) for part in axis * (1 if axis[np.argmax(abs(axis))] >= 0 else -1)) for axis in axes)

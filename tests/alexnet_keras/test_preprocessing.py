@@ -1,14 +1,20 @@
 """Images against Pillow (decoding, antialiased resizing), OpenCV (Caffe's resizing) and slicing by hand."""
 
 import io
+import resource
+import struct
+import zlib
 
 import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from alexnet_keras import preprocessing as ops
+from alexnet_keras.data.pipeline import reason_of
 from alexnet_keras.spec import CAFFE_PREPROCESSING, PAPER_PREPROCESSING, TORCHVISION_PREPROCESSING, Preprocessing
 from tests.alexnet_keras.tiny import encoded, picture
 
@@ -178,7 +184,6 @@ def test_region_of_a_box_and_what_leaves_the_image_is_exactly_the_mean(box, cont
 
 
 SMALL = Preprocessing(crop=7, resize_to=12)
-COORDINATES = np.stack(np.broadcast_arrays(*np.ogrid[:12, :15], 0.0), -1).astype(np.float32)
 
 
 @pytest.mark.parametrize(("size", "crop", "start"), [((12, 15), 7, (2, 4)), ((12, 12), 12, (0, 0)), ((13, 12), 12, (0, 0)),
@@ -188,30 +193,6 @@ def test_center_crop_leaves_the_smaller_part_above_and_left(size, crop, start):
     rule = Preprocessing(crop=crop, resize_to=max(12, crop))
     np.testing.assert_array_equal(
         ops.center_crop(image, rule), image[start[0]:start[0] + crop, start[1]:start[1] + crop])
-
-
-def test_random_crops_are_uniform_and_half_of_them_mirrored():
-    def one(index):
-        return ops.random_crop_and_mirror(tf.constant(COORDINATES), SMALL, tf.stack([7, index]))
-    windows = tf.function(lambda: tf.map_fn(one, tf.range(2000), fn_output_signature=tf.float32))().numpy()
-    tops, lefts, rights = windows[:, 0, 0, 0].astype(int), windows[:, 0, 0, 1], windows[:, 0, -1, 1]
-    mirrored, lefts = lefts > rights, np.minimum(lefts, rights).astype(int)
-    for window, top, left, flipped in zip(windows, tops, lefts, mirrored, strict=True):
-        expected = COORDINATES[top:top + 7, left:left + 7]
-        np.testing.assert_array_equal(window, expected[:, ::-1] if flipped else expected)
-    counts = np.zeros((6, 9, 2))
-    np.add.at(counts, (tops, lefts, mirrored.astype(int)), 1)
-    mean = 2000 / counts.size
-    assert ((counts - mean) ** 2 / mean).sum() < 161  # chi-squared with 107 degrees of freedom: 0.1% lie above
-    assert abs(mirrored.mean() - 0.5) < 0.04
-
-
-def test_random_crop_depends_on_its_seed_alone():
-    def crop(seed):
-        return ops.random_crop_and_mirror(tf.constant(COORDINATES), SMALL, tf.constant(seed)).numpy()
-    np.testing.assert_array_equal(crop((3, 4)), crop((3, 4)))
-    assert len({crop((3, index)).tobytes() for index in range(20)}) > 10
-    assert len({crop((index, 3)).tobytes() for index in range(20)}) > 10
 
 
 @pytest.mark.parametrize(("height", "width"), [(12, 15), (12, 12), (7, 7)])
@@ -240,3 +221,96 @@ def test_a_palette_bmp_is_refused_since_tensorflow_gets_its_colours_wrong():
 def test_a_line_of_pixels_does_not_grow_with_its_aspect_ratio():
     line = tf.zeros((1, 10_000, 3))
     assert ops.resize(line, TORCHVISION_PREPROCESSING).shape == (256, 16 * 256, 3)
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 3), (2, 5, 4, 3), (1, 1, 3), (2, 3, 5, 4, 3)])
+def test_by_rows_is_the_plain_operation_in_every_bit(shape):
+    image = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
+    colour = np.float32((122.67891434, 0.3, 58.395))
+    for operation, plain in ((tf.subtract, image - colour), (tf.divide, image / colour), (tf.add, image + colour)):
+        np.testing.assert_array_equal(ops.by_rows(operation, image, colour), plain)
+
+
+def test_by_rows_keeps_what_is_known_of_the_shape():
+    def operation(image):
+        return ops.by_rows(tf.add, image, (1.0, 2.0, 3.0))
+    traced = tf.function(operation).get_concrete_function(tf.TensorSpec((None, 5, None, 3)))
+    assert traced.output_shapes.as_list() == [None, 5, None, 3]
+
+
+def claiming(width, height, file_format):
+    """A small image whose header says that it is ``width`` x ``height``."""
+    contents = bytearray(encoded(PICTURE, file_format))
+    if file_format == "JPEG":
+        place = contents.index(b"\xff\xc0") + 5
+        contents[place:place + 4] = struct.pack(">HH", height, width)
+    elif file_format == "PNG":
+        contents[16:24] = struct.pack(">II", width, height)
+        contents[29:33] = struct.pack(">I", zlib.crc32(contents[12:29]))
+    elif file_format == "BMP":
+        contents[18:26] = struct.pack("<ii", width, height)
+    else:
+        place = contents.index(b"\x2c\x00\x00\x00\x00") + 5
+        contents[place:place + 4] = struct.pack("<HH", width, height)
+    return bytes(contents)
+
+
+READERS = {"whole": lambda contents: ops.load_image(contents, CAFFE_PREPROCESSING),
+           "box": lambda contents: ops.load_box(contents, tf.constant((1.0, 2.0, 3.0, 4.0)), CAFFE_PREPROCESSING, 0.1, True)}
+
+
+@pytest.mark.parametrize("traced", [False, True], ids=["eager", "graph"])
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "GIF", "BMP"])
+def test_a_decompression_bomb_is_refused_by_its_header_and_takes_no_memory(file_format, reader, traced):
+    read = tf.function(READERS[reader], autograph=False) if traced else READERS[reader]
+    read(tf.constant(encoded(PICTURE, file_format)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for width, height in ((60_000, 60_000), (13_378, 13_378), (65_000, 2754)):
+        with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+            read(tf.constant(claiming(width, height, file_format)))
+        assert reason_of(caught.value) == (f"assertion failed: [expected at most 178956970 pixels; height and width are] "
+                                           f"[{height} {width}]")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024  # KiB; 178,956,970 pixels take 512 MiB
+
+
+def test_pillow_draws_the_line_at_the_same_size():
+    assert 2 * Image.MAX_IMAGE_PIXELS == ops.MOST_PIXELS
+    Image.warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    Image.open(io.BytesIO(claiming(178_956_970, 1, "PNG")))
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(claiming(178_956_971, 1, "PNG")))
+
+
+@pytest.mark.parametrize(("width", "height"), [(13_377, 13_377), (178_956_970, 1)])
+def test_up_to_the_limit_the_decoder_has_its_say(width, height):
+    """What the header claims is allowed, what follows is too short: this error is the decoder's."""
+    with pytest.raises(tf.errors.InvalidArgumentError, match="PNG"):
+        ops.load_image(claiming(width, height, "PNG"), CAFFE_PREPROCESSING)
+
+
+@pytest.mark.parametrize("contents", [
+    b"", b"GIF8", b"GIF89a", b"BM", b"\x89PNG", encoded(PICTURE, "PNG")[:20], encoded(PICTURE, "GIF")[:60],
+    encoded(PICTURE)[:20], encoded(PICTURE, "TIFF"), encoded(PICTURE, "WEBP"), claiming(0, 0, "PNG"),
+    claiming(2 ** 32 - 1, 5, "PNG")])
+def test_a_header_that_is_none_is_refused_in_a_line(contents):
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        ops.load_image(tf.constant(contents), CAFFE_PREPROCESSING)
+    assert len(reason_of(caught.value)) > 10
+
+
+def test_the_largest_frame_of_an_animation_counts():
+    frames = [palette(), Image.fromarray(PICTURE[:40]).quantize(8), palette()]
+    contents = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], comment=b"\x2c" * 300)
+    assert ops.load_image(contents, CAFFE_PREPROCESSING).shape == (61, 83, 3)
+    last = contents.rindex(b"\x2c\x00\x00\x00\x00")
+    bomb = contents[:last + 5] + struct.pack("<HH", 65_535, 65_535) + contents[last + 9:]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at most 178956970 pixels"):
+        ops.load_image(bomb, CAFFE_PREPROCESSING)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.binary(max_size=80), st.sampled_from([b"", b"GIF89a", b"BM", b"\x89PNG", b"\xff\xd8\xff"]))
+def test_no_bytes_raise_anything_else(tail, magic):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        ops.load_image(tf.constant(magic + tail), CAFFE_PREPROCESSING)
