@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from alexnet_keras import preprocessing as ops
@@ -15,7 +16,8 @@ from alexnet_keras.recipes import Augmentation
 from alexnet_keras.spec import Preprocessing
 
 TRIES = 10
-AREA_STREAM, COLOUR_STREAM = 1, 2  # folded into the seed, so that neither follows from where the window is placed
+# Folded into the seed, so that neither follows from where the window is placed; of 64 bits, so that no two places meet.
+AREA_STREAM, COLOUR_STREAM = np.int64(1), np.int64(2)
 
 
 def augment(image, preprocessing: Preprocessing, augmentation: Augmentation, seed):
