@@ -64,7 +64,10 @@ def test_a_generation(folder):
     assert found.state == {"step": 340, "best": None}
     same(found.arrays, arrays_of(340))
     assert sorted(names(found.path)) == sorted(FILES)
-    assert 0 < saved.seconds_saving < 60
+    before = saved.seconds_saving
+    saved.save({}, {"step": 341})
+    assert saved.wait()
+    assert 0 < before < saved.seconds_saving < 60
 
 
 @pytest.mark.skipif(not shutil.which("sha256sum"), reason="sha256sum is absent")
@@ -102,8 +105,9 @@ def test_an_array_in_any_order_in_memory(folder):
     same(saved.newest().arrays, {"F": whole, "T": whole.T.copy(), "strided": whole[:, ::2, ::-1].copy()})
 
 
-def test_more_than_one_chunk(folder, monkeypatch):
-    monkeypatch.setattr(checkpoints, "CHUNK_BYTES", 7)
+@pytest.mark.parametrize(("owner", "limit"), [(checkpoints, "CHUNK_BYTES"), (checkpoints.zipfile, "ZIP64_LIMIT")])
+def test_arrays_over_a_limit(folder, monkeypatch, owner, limit):
+    monkeypatch.setattr(owner, limit, 7)
     save(folder, 3)
     same(Checkpoints(folder).newest().arrays, arrays_of(3))
 
