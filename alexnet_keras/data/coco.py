@@ -99,21 +99,22 @@ def _find_source(root: Path, split: str) -> tuple[str, str | None]:
 def _read_columns(file: Path) -> Columns:
     """The file as arrays: its images and categories by their ids, its annotations by the ids of image and annotation."""
     coco = _load(file)
-    images, categories = sorted(coco.imgs), sorted(coco.cats)
+    images, categories, rows = sorted(coco.imgs), sorted(coco.cats), coco.anns.values()
     image_rows, category_rows = ({number: row for row, number in enumerate(ids)} for ids in (images, categories))
-    rows = sorted(coco.anns.values(), key=lambda row: (row["image_id"], row["id"]))
-    return {
+    annotations = {
+        "ids": np.array(list(coco.anns), np.int64),
+        "image_rows": np.array([image_rows[row["image_id"]] for row in rows], np.int64),
+        "category_rows": np.array([category_rows[row["category_id"]] for row in rows], np.int64),
+        "boxes": np.array([_numbers(row["bbox"]) for row in rows], np.float64).reshape(-1, 4),
+        "crowds": np.array([bool(row.get("iscrowd")) for row in rows], bool)}
+    order = np.lexsort((annotations["ids"], annotations["image_rows"]))
+    return {name: column[order] for name, column in annotations.items()} | {
         "images": np.array(images, np.int64),
         "file_names": pack_strings(coco.imgs[number]["file_name"] for number in images),
         "sizes": np.array([(coco.imgs[number]["width"], coco.imgs[number]["height"]) for number in images],
                           np.int32).reshape(-1, 2),
         "categories": np.array(categories, np.int64),
-        "category_names": pack_strings(coco.cats[number]["name"] for number in categories),
-        "ids": np.array([row["id"] for row in rows], np.int64),
-        "image_rows": np.array([image_rows[row["image_id"]] for row in rows], np.int64),
-        "category_rows": np.array([category_rows[row["category_id"]] for row in rows], np.int64),
-        "boxes": np.array([_numbers(row["bbox"]) for row in rows], np.float64).reshape(-1, 4),
-        "crowds": np.array([bool(row.get("iscrowd")) for row in rows], bool)}
+        "category_names": pack_strings(coco.cats[number]["name"] for number in categories)}
 
 
 def _load(file: Path):
@@ -204,7 +205,7 @@ def _flaws(table: Columns, clipped: np.ndarray, min_size: float) -> dict[str, np
 
 
 def _numbers(box: list) -> list[float]:
-    if len(box) == 4 and all(type(value) in (int, float) for value in box):
+    if len(box) == 4 and set(map(type, box)) <= {int, float}:
         with contextlib.suppress(OverflowError):
             return [float(value) for value in box]
     return [math.nan] * 4

@@ -31,9 +31,9 @@ def splits(root: Path) -> tuple[str, ...]:
     nested = _nested_splits(root)
     if nested:
         return nested
-    with_images = [name for name in subfolders(root) if image_names(list_folder(Path(root, name)))]
     # Images right under train/ and val/ have no classes, but "train" beside "bus" is a class.
-    if all(name.startswith(SPLIT_PREFIXES) for name in with_images):
+    if not any(not name.startswith(SPLIT_PREFIXES) and image_names(list_folder(Path(root, name)))
+               for name in subfolders(root)):
         raise DataError(f"{root}: expected <split>/<class>/ or <class>/ with images, found neither")
     return SPLITS
 
@@ -63,5 +63,7 @@ def read_folder(root: Path, split: str) -> Samples:
 
 
 def _nested_splits(root: Path) -> tuple[str, ...]:
-    nested = [name for name in subfolders(root) if subfolders(Path(root, name))]
-    return sort_splits(nested) if any(name.startswith(SPLIT_PREFIXES) for name in nested) else ()
+    names = subfolders(root)
+    if not any(name.startswith(SPLIT_PREFIXES) and subfolders(Path(root, name)) for name in names):
+        return ()
+    return sort_splits(name for name in names if subfolders(Path(root, name)))

@@ -92,6 +92,7 @@ def test_no_object_left_is_an_error(tmp_path):
     (changed("images", 0, file_name=None), r"images\[0\].file_name: expected str, found None"),
     (changed("images", 0, id=3), r"images\[1\].id: expected each id once, found 3 again"),
     (changed("annotations", 2, id=5), r"annotations\[2\].id: expected each id once, found 5 again"),
+    (changed("annotations", 2, id=2**63), r"annotations\[2\].id: expected 64 bits, found 9223372036854775808"),
     (changed("categories", 0, id=True), r"categories\[0\].id: expected int, found True"),
     (changed("annotations", 1, bbox="0,0,1,1"), r"annotations\[1\].bbox: expected list, found '0,0,1,1'"),
     (changed("annotations", 1, image_id=99), "annotation 9: image_id: expected one of the file, found 99"),
