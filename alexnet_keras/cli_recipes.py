@@ -15,7 +15,7 @@ FIELDS = {"batch_size": "batch_size", "lr": "learning_rate", "lr_gamma": "gamma"
           "clip_norm": "clip_norm", "dropout": "dropout"}
 # What a continued run may change: how long it goes on, how carefully, and on what.
 CHANGEABLE = ("epochs", "steps", "lr", "clip_norm", "accumulate", "strategy", "worker_timeout", "save_every", "keep",
-              "tensorboard", "workers", "resume")
+              "tensorboard", "workers", "feature_cache", "resume")
 
 length_options = options(
     click.option("--epochs", type=int, metavar="N", show_default="the recipe's",

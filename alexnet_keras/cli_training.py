@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
@@ -63,6 +64,7 @@ def scratch(**given):
 @click.option("--train-from", default="fc6", metavar="LAYER", help="Lowest layer that fine-tuning changes.")
 @recipe_options
 @click.option("--head-lr-mult", type=float, show_default="the recipe's", help="Factor of the rate of new layers.")
+@click.option("--feature-cache", metavar="FOLDER", help="Keep the features that the head is trained on for the next run.")
 @seed_option
 @execution_options
 def transfer(**given):
@@ -75,11 +77,12 @@ def transfer(**given):
         base = open_pretrained(default_weights(options["weights"], options["data"]), options["variant"], options["partial"])
         layers_below(base.model, options["train_from"])
         recipe = session.recipe(recipes.DEMO_FINETUNE_RECIPE if demo else recipes.FINETUNE_RECIPE)
-        session.refuse_other("weights", base.describe())
+        session.refuse_other_weights(base.describe())
         with session.run(recipe, train_from=options["train_from"], weights=base.describe(),
                          head_recipe=recipes.HEAD_RECIPE.to_dict(), architecture=base.model.architecture.to_dict(),
                          preprocessing=asdict(base.model.preprocessing)) as run:
             outcome = transfer(session.dataset, run, base=base, head_recipe=recipes.HEAD_RECIPE, recipe=recipe,
                                train_from=options["train_from"], seed=options["seed"], loading=session.loading,
-                               callbacks=session.callbacks, execution=session.execution)
+                               callbacks=session.callbacks, execution=session.execution,
+                               feature_cache=options["feature_cache"] and Path(options["feature_cache"]))
         session.report(outcome)

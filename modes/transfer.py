@@ -11,33 +11,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
-from alexnet_keras.workers import Workers
 
 from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.data.pipeline import EvaluationBatches, FeatureBatches, Share, TrainingBatches
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.evaluation import evaluate
-from alexnet_keras.features import extract
+from alexnet_keras.feature_cache import features_below
 from alexnet_keras.model import AlexNetModel
 from alexnet_keras.pretrained import Pretrained, new_network
 from alexnet_keras.recipes import Recipe
 from alexnet_keras.runs import Run
 from alexnet_keras.spec import FINAL_LAYER
 from alexnet_keras.training import Execution, Outcome, train
+from alexnet_keras.workers import Workers
 
 
 def transfer(dataset: Dataset, run: Run, *, base: Pretrained, head_recipe: Recipe, recipe: Recipe, train_from: str = "fc6",
              seed: int = 0, loading: dict | None = None, callbacks: Iterable[keras.callbacks.Callback] = (),
-             execution: Execution | None = None) -> Outcome:
+             execution: Execution | None = None, feature_cache: Path | None = None) -> Outcome:
     """Give ``base`` a new fc8 for the classes of ``dataset``, train it, fine-tune, measure on val, fill the run folder.
 
     ``train_from``: the lowest layer that fine-tuning changes. ``loading``: ``crops``, ``workers`` and ``share`` of
-    :class:`~alexnet_keras.data.pipeline.Batches`; ``execution``: on what. Ctrl-C while the head trains leaves
-    fine-tuning out.
+    :class:`~alexnet_keras.data.pipeline.Batches`; ``execution``: on what; ``feature_cache``: a folder where the
+    features that the head is trained on are kept for the next time. Ctrl-C while the head trains leaves fine-tuning out.
     """
     train_samples, val_samples = dataset.samples("train"), dataset.samples("val")
     loading, execution = loading or {}, execution or Execution()
@@ -47,7 +48,8 @@ def transfer(dataset: Dataset, run: Run, *, base: Pretrained, head_recipe: Recip
     frozen = layers_below(model, train_from)
     val_batches = EvaluationBatches(val_samples, model.preprocessing, recipe.batch_size, **loading)
 
-    if execution.continue_run or train_head(model, train_samples, head_recipe, seed, loading, execution.workers):
+    if execution.continue_run or train_head(model, train_samples, head_recipe, seed, loading, execution.workers,
+                                              feature_cache):
         _set_trainable(model, frozen, False)
         batches = TrainingBatches(train_samples, model.preprocessing, recipe.batch_size, seed=seed,
                                   augmentation=recipe.augmentation, **loading)
@@ -83,32 +85,34 @@ def _set_trainable(model: AlexNetModel, layers: list[str], trainable: bool) -> N
         model.get_layer(name).trainable = trainable
 
 
-def train_head(model: AlexNetModel, samples: Samples, recipe: Recipe, seed: int, loading: dict, workers: Workers) -> bool:
+def train_head(model: AlexNetModel, samples: Samples, recipe: Recipe, seed: int, loading: dict, workers: Workers,
+               feature_cache: Path | None = None) -> bool:
     """Train fc8 on what the layers below it give for centre crops, which is computed once. False if Ctrl-C ended it.
 
     It takes seconds, so every worker does all of it, and takes the chief's for the sake of the last bits.
     """
-    final = model.get_layer(FINAL_LAYER)
-    below = keras.Model(model.input, {"features": final.input})
-    features = []
-    everything = {**loading, "share": Share()}
-    extract(below, EvaluationBatches(samples, model.preprocessing, recipe.batch_size, **everything),
-            {"features": features.append})
-    features, center, scale = _conditioned(np.concatenate(features).astype(np.float32))
+    final, everything = model.get_layer(FINAL_LAYER), {**loading, "share": Share()}
+    features = features_below(model, FINAL_LAYER, EvaluationBatches(samples, model.preprocessing, recipe.batch_size,
+                                                                    **everything), feature_cache)
+    center, scale = _conditions(features)
     head = _head(features.shape[1], final.units)
-    outcome = train(head, FeatureBatches(features, samples, recipe.batch_size, seed), recipe)
+    outcome = train(head, FeatureBatches(features, samples, recipe.batch_size, seed, center, scale), recipe)
     kernel, bias = head.get_layer(FINAL_LAYER).get_weights()
     agreed, _ = workers.broadcast({"kernel": kernel / scale, "bias": bias - center @ kernel / scale}, {})
     final.set_weights([agreed["kernel"], agreed["bias"]])
     return all(worker["finished"] for worker in workers.exchange({"finished": outcome.finished}))
 
 
-def _conditioned(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Features centred and brought to a mean square norm of 1, so that one learning rate suits every network's head."""
-    center = np.nanmean(features, axis=0)
-    centered = features - center
-    scale = float(np.sqrt(np.nanmean(np.square(centered).sum(axis=1)))) or 1.0
-    return centered / scale, center, scale
+def _conditions(features: np.ndarray) -> tuple[np.ndarray, np.float32]:
+    """The centre of features, and the scale that brings their mean square norm to 1: one rate then suits every network.
+
+    Computed in pieces, for the features may be a memory map.
+    """
+    pieces = [features[start:start + 4096] for start in range(0, len(features), 4096)]
+    readable = sum((~np.isnan(piece[:, 0])).sum() for piece in pieces)
+    center = (sum(np.nansum(piece, axis=0, dtype=np.float64) for piece in pieces) / max(readable, 1)).astype(np.float32)
+    square = sum(np.nansum(np.square(piece - center), dtype=np.float64) for piece in pieces) / max(readable, 1)
+    return center, np.float32(np.sqrt(square) or 1)
 
 
 def _head(width: int, classes: int) -> keras.Model:

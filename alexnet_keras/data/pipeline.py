@@ -192,11 +192,14 @@ class TrainingBatches(Batches):
 
 
 class FeatureBatches:
-    """Batches of features computed before, (N, ...) float32, shuffled as :class:`TrainingBatches` shuffles images."""
+    """Batches of features computed before, (N, width) float32, shuffled as :class:`TrainingBatches` shuffles images.
 
-    def __init__(self, features: np.ndarray, samples: Samples, batch_size: int, seed: int):
+    A batch holds ``(features - center) / scale``; ``features`` may be a memory map of more than fits into memory.
+    """
+
+    def __init__(self, features: np.ndarray, samples: Samples, batch_size: int, seed: int, center=0.0, scale: float = 1.0):
         self.features, self.samples, self.batch_size, self.seed = features, samples, batch_size, seed
-        self.usable = ~np.isnan(features.reshape(len(features), -1)[:, 0])
+        self.center, self.scale = center, scale
 
     def first_step_of(self, epoch: int) -> int:
         """The first step that holds no sample of an earlier epoch."""
@@ -207,8 +210,9 @@ class FeatureBatches:
         for step in range(first_step, last_step):
             epochs, places = np.divmod(np.arange(step * self.batch_size, (step + 1) * self.batch_size), len(self.samples))
             rows = np.array([self._permutation(epoch)[place] for epoch, place in zip(epochs, places, strict=True)])
-            usable = self.usable[rows]
-            yield Batch(tf.constant(np.where(usable[:, None], self.features[rows], 0)),
+            features = (self.features[rows] - self.center) / np.float32(self.scale)
+            usable = ~np.isnan(features[:, 0])
+            yield Batch(tf.constant(np.where(usable[:, None], features, 0)),
                         tf.constant(self.samples.labels[rows], tf.int32), tf.constant(usable, tf.float32), tf.constant(rows))
 
     @functools.lru_cache(maxsize=2)  # noqa: B019  the two epochs that one batch can touch
