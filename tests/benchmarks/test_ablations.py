@@ -1,0 +1,77 @@
+"""How claims are judged, without training anything."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from alexnet_keras.spec import ALEXNET, Convolution, Pooling
+from benchmarks import ablations
+from benchmarks.ablations import CLAIMS, NETWORKS, Difference, Trial, one_tower, steps_to_target
+
+
+def trial(network, seed, error=0.1, train_error=0.05, steps=300):
+    return Trial(network, seed, 1000, error, 0.01, train_error, steps, True, 60.0)
+
+
+def test_the_margin_is_students_t_over_paired_seeds():
+    found = Difference.of([11.0, 22.0, 33.0], [10.0, 20.0, 30.0])
+    assert found.mean == pytest.approx(2)
+    assert found.margin == pytest.approx(4.3027 / 3 ** 0.5, rel=1e-4)  # the table's t(0.975, 2), a deviation of 1
+
+
+@pytest.mark.parametrize(("mean", "larger", "verdict"), [
+    (2.1, True, "held"), (-2.1, True, "opposite"), (-2.1, False, "held"), (2.1, False, "opposite"),
+    (2.0, True, "not seen"), (-2.0, True, "not seen")])
+def test_a_verdict_needs_the_whole_interval_on_one_side(mean, larger, verdict):
+    assert Difference(mean, margin=2.0).verdict(larger) == verdict
+
+
+def test_no_difference_at_all_is_not_seen():
+    assert Difference.of([0.1, 0.2], [0.1, 0.2]).verdict(larger=True) == "not seen"
+
+
+def test_steps_are_counted_to_the_end_of_the_first_good_window():
+    assert steps_to_target([1.0] * 30 + [0.0] * 50) == 68  # 12 of 50 wrong is 24%, 13 is 26%
+    assert steps_to_target([0.0] * 50) == 50
+    assert steps_to_target([0.26] * 90) is None
+
+
+def test_one_tower_has_the_kernels_of_the_papers_footnote():
+    layers = [layer for layer in one_tower(ALEXNET).layers if isinstance(layer, Convolution)]
+    assert [layer.filters for layer in layers] == [48, 128, 192, 192, 256]
+    assert {layer.groups for layer in layers} == {1}
+    assert one_tower(ALEXNET).layers[-4:] == ALEXNET.layers[-4:]
+
+
+@pytest.mark.parametrize("name", ["paper", "no-overlap"])
+def test_maps_have_the_same_size_with_and_without_overlap(name):
+    size, sizes = ablations.INPUT_SIZE, []
+    for layer in NETWORKS[name].architecture.layers:
+        if isinstance(layer, Convolution):
+            size = (size + 2 * layer.padding - layer.kernel) // layer.stride + 1
+        elif isinstance(layer, Pooling):
+            size = (size - layer.size) // layer.stride + 1
+            sizes.append(size)
+    assert sizes == [15, 7, 3]
+
+
+def test_every_network_differs_from_the_papers_and_has_a_claim():
+    assert {claim.network for claim in CLAIMS} == set(NETWORKS) - {"paper"}
+    assert all(network != NETWORKS["paper"] for name, network in NETWORKS.items() if name != "paper")
+
+
+def test_the_command_trains_pairs_of_the_same_seeds_and_writes_its_verdicts(monkeypatch, tmp_path):
+    errors = {"paper": [0.10, 0.11, 0.12], "no-lrn": [0.15, 0.161, 0.172]}
+    monkeypatch.setattr(ablations, "prepare", lambda: None)
+    monkeypatch.setattr(ablations, "train_one", lambda name, seed, epochs: trial(name, seed, errors[name][seed]))
+    path = tmp_path / "out.json"
+    result = CliRunner().invoke(ablations.main, ["--only", "no-lrn", "--json", str(path)], catch_exceptions=False)
+    assert result.exit_code == 0
+    written = json.loads(path.read_text(encoding="utf-8"))
+    assert [(each["network"], each["seed"]) for each in written["trials"]] == [
+        (name, seed) for seed in range(3) for name in ("paper", "no-lrn")]
+    assert [(claim["section"], claim["verdict"]) for claim in written["claims"]] == [("3.3", "held")]
+    assert written["claims"][0]["mean"] == pytest.approx(0.051)
