@@ -32,7 +32,7 @@ def text_of(screen):
 
 def test_a_line_stays_for_every_epoch(screen):
     progress = TrainingProgress()
-    progress.on_train_begin({"epochs": 2, "steps": 4})
+    progress.on_train_begin({"epochs": 2, "steps": 4, "step": 0})
     for epoch in range(2):
         progress.on_epoch_begin(epoch)
         for step in (2 * epoch, 2 * epoch + 1):
@@ -51,7 +51,7 @@ def test_a_line_stays_for_every_epoch(screen):
 def test_the_bar_ends_where_the_run_fails(screen):
     """Else a terminal would be left without its cursor."""
     progress = TrainingProgress()
-    progress.on_train_begin({"epochs": 2, "steps": 4})
+    progress.on_train_begin({"epochs": 2, "steps": 4, "step": 0})
     progress.on_train_end()
 
     def fails():

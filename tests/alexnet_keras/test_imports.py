@@ -91,8 +91,8 @@ GRAPH = {name: set(imports_of(path)) for name, path in modules()}
 LEVELS = [
     ("alexnet_keras", "alexnet_keras.errors", "weights", "modes"),
     ("alexnet_keras.spec", "alexnet_keras.whole_files", "alexnet_keras.stopping", "alexnet_keras.workers"),
-    ("alexnet_keras.recipes", "alexnet_keras.checkpoints"),
-    ("alexnet_keras.data.samples", "alexnet_keras.data.index", "alexnet_keras.data.files", "weights.canonical"),
+    ("alexnet_keras.recipes", "alexnet_keras.checkpoints", "alexnet_keras.data.index"),
+    ("alexnet_keras.data.samples", "alexnet_keras.data.files", "weights.canonical"),
     ("alexnet_keras.data.coco", "alexnet_keras.data.imagenet", "alexnet_keras.data.folder", "alexnet_keras.data.demo",
      "alexnet_keras.data.manifest"),
     ("alexnet_keras.layers", "alexnet_keras.preprocessing", "alexnet_keras.data.layouts", "alexnet_keras.model",

@@ -42,7 +42,8 @@ def lines(folder):
 
 def test_the_run_folder_tells_what_happened(dataset, tmp_path):
     folder, outcome = learn(dataset, tmp_path / "run", replace(RECIPE, epochs=3))
-    assert {entry.name for entry in folder.iterdir()} == {"metrics.jsonl", "model.keras", "result.json"}
+    assert {entry.name for entry in folder.iterdir()} == {
+        ".lock", "metrics.jsonl", "model.keras", "result.json", "classes.csv", "confusion.csv"}
     written = lines(folder)
     assert [(line["event"], line["step"], line["epoch"]) for line in written] == [
         ("epoch", 4, 0), ("epoch", 8, 1), ("step", 10, 2), ("epoch", 12, 2)]

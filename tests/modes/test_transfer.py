@@ -12,9 +12,10 @@ from alexnet_keras.data.pipeline import EvaluationBatches
 from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.evaluation import evaluate
 from alexnet_keras.pretrained import Pretrained, load_model
-from alexnet_keras.runs import new_run
 from alexnet_keras.recipes import DropAt, Recipe
+from alexnet_keras.runs import new_run
 from alexnet_keras.spec import ALEXNET, OWT, InitialValues
+from alexnet_keras.workers import open_workers
 from modes import transfer as mode
 from modes.transfer import layers_below, train_head, transfer, with_new_head
 from tests.alexnet_keras.tiny import encoded, tiny_model
@@ -50,7 +51,7 @@ def moved(before, after):
 
 
 def test_a_new_head_and_everything_else_copied(base):
-    model = with_new_head(base, ("a", "b"))
+    model = with_new_head(base, FINETUNE, ("a", "b"))
     assert moved(base.model, model) == ["fc8"]
     assert model.output.shape == (None, 2)
     assert (model.class_names, model.preprocessing, model.architecture) == (
@@ -62,7 +63,7 @@ def test_layers_that_were_not_loaded_start_anew_from_the_seed(base):
     for _ in range(2):
         base.model.get_layer("fc6").set_weights([array + 1 for array in base.model.get_layer("fc6").get_weights()])
         keras.utils.set_random_seed(5)
-        models.append(with_new_head(replace(base, initial=("fc6", "fc8")), ("a", "b")))
+        models.append(with_new_head(replace(base, initial=("fc6", "fc8")), FINETUNE, ("a", "b")))
     assert moved(*models) == []
     assert moved(base.model, models[0]) == ["fc6", "fc8"]
 
@@ -87,12 +88,12 @@ def test_the_head_reads_centre_crops_off_the_frozen_features(dataset, tmp_path):
     """fc8 alone learns the training crops by heart: the features that it is trained on are those that the network has."""
     keras.utils.set_random_seed(0)
     base = tiny_model(replace(OWT.widened(0.1), initial_values=HE))
-    model = with_new_head(Pretrained(base, "base", tmp_path, ""), tuple(CATEGORIES.values()))
+    model = with_new_head(Pretrained(base, "base", tmp_path, ""), FINETUNE, tuple(CATEGORIES.values()))
     before = [array.copy() for array in model.get_weights()]
     samples = dataset.samples("train")
     batches = EvaluationBatches(samples, model.preprocessing, 8)
     chance = evaluate(model, batches)
-    assert train_head(model, samples, replace(HEAD, epochs=60, learning_rate=1.0), 0, {})
+    assert train_head(model, samples, replace(HEAD, epochs=60, learning_rate=1.0), 0, {}, open_workers("one"))
     learned = evaluate(model, batches)
     assert learned.top1 == 1 > chance.top1
     assert learned.loss < 0.3 * chance.loss
@@ -107,8 +108,8 @@ def test_the_head_learns_alike_at_any_scale_of_features(dataset, tmp_path):
         keras.utils.set_random_seed(0)
         base = tiny_model(replace(ALEXNET.widened(0.05), initial_values=HE))
         base.get_layer("fc7").set_weights([factor * array for array in base.get_layer("fc7").get_weights()])
-        model = with_new_head(Pretrained(base, "base", tmp_path, ""), tuple(CATEGORIES.values()))
-        train_head(model, dataset.samples("train"), HEAD, 0, {})
+        model = with_new_head(Pretrained(base, "base", tmp_path, ""), FINETUNE, tuple(CATEGORIES.values()))
+        train_head(model, dataset.samples("train"), HEAD, 0, {}, open_workers("one"))
         losses.append(evaluate(model, EvaluationBatches(dataset.samples("train"), model.preprocessing, 8)).loss)
     assert losses == pytest.approx(losses[:1] * 3, rel=1e-3)
 

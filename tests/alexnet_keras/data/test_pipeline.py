@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 from alexnet_keras import preprocessing as ops
-from alexnet_keras.data.pipeline import Crops, EvaluationBatches, FeatureBatches, TrainingBatches
+from alexnet_keras.data.pipeline import Crops, EvaluationBatches, FeatureBatches, Share, TrainingBatches
 from alexnet_keras.errors import ConfigurationError, DataError
+from alexnet_keras.recipes import AUGMENTATIONS
 from alexnet_keras.spec import Preprocessing
 from tests.alexnet_keras.tiny import PREPROCESSING_16, encoded, picture, picture_files, samples_of
 
@@ -51,6 +52,25 @@ def test_training_batches_are_a_pure_function_of_seed_and_step(samples):
     again = training(samples)
     assert_same(whole[7:8], arrays(again.between(7, 8)))
     assert_same(whole[2:4], arrays(again.between(2, 4)))
+
+
+@pytest.mark.parametrize("make", [training, evaluation])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_the_shares_of_workers_are_the_batch(samples, make, count):
+    whole = arrays(make(samples).between(0, 3))
+    shares = [arrays(make(samples, share=Share(index, count)).between(0, 3)) for index in range(count)]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert_same([batch], [tuple(map(np.concatenate, zip(*parts, strict=True)))])
+
+
+def test_the_share_of_a_worker_that_meets_a_bad_file(tmp_path):
+    samples = with_bad(tmp_path, b"")
+    whole = arrays(evaluation(samples, bad="mark").between(0, 3))
+    for index in range(2):
+        batches = evaluation(samples, bad="mark", share=Share(index, 2))
+        part = slice(2 * index, 2 * index + 2)
+        assert_same([tuple(column[part] for column in batch) for batch in whole], arrays(batches.between(0, 3)))
+        np.testing.assert_array_equal(batches.bad_rows, [[], [3]][index])
 
 
 def test_another_seed_gives_other_orders_and_other_crops(samples):
@@ -108,7 +128,7 @@ def test_a_sample_is_cropped_anew_each_epoch(samples):
 
 
 def test_without_augmentation_every_epoch_shows_the_centre(samples):
-    for images, _, _, rows in arrays(training(samples, augment=False).between(0, 5)):
+    for images, _, _, rows in arrays(training(samples, augmentation=AUGMENTATIONS["none"]).between(0, 5)):
         for image, row in zip(images, rows, strict=True):
             np.testing.assert_array_equal(image, resized(samples, row)[2:18, 2:18])
 
@@ -247,6 +267,7 @@ def test_file_names_of_every_language(tmp_path):
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"batch_size": 0}, "batch size: expected at least 1, found 0"),
+    ({"batch_size": 5, "share": Share(0, 2)}, "batch size: expected a multiple of 2, for as many equal parts, found 5"),
     ({"workers": 0}, "workers: expected at least 1, found 0")])
 def test_refuses(samples, options, message):
     with pytest.raises(ConfigurationError, match=message):
