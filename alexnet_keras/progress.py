@@ -60,7 +60,11 @@ class Progress:
         if not isinstance(recipe.schedule, Plateau):
             return False
         self._watch(figures["top1"], recipe.schedule.patience)
-        return self.plateaus > recipe.schedule.times
+        return self.is_over(recipe)
+
+    def is_over(self, recipe: Recipe) -> bool:
+        """Whether the last plateau of the accuracy has ended the run."""
+        return isinstance(recipe.schedule, Plateau) and self.plateaus > recipe.schedule.times
 
     def _watch(self, top1: float, patience: int) -> None:
         if top1 > self.best_on_plateau:

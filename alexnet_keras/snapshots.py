@@ -25,7 +25,7 @@ class Snapshots:
                  about: dict, save_seconds: float):
         self.checkpoints = checkpoints if workers.is_chief else None
         self.updates, self.workers, self.about, self.save_seconds = updates, workers, about, save_seconds
-        self.variables = {variable.path: variable for variable in model.variables}
+        self.variables = {variable.path: variable for variable in model.weights}
         self.variables |= {f"velocity/{variable.path}": velocity for variable, velocity in updates.velocities()}
         self.saved, self.saved_progress = perf_counter(), None
 

@@ -107,7 +107,7 @@ class _Loop:
     def run(self) -> bool:
         """All epochs; whether they were not interrupted. ``evaluation`` is then of the present weights, or None."""
         try:
-            while self.progress.epoch < self.epochs and not self.model.stop_training:
+            while self.progress.epoch < self.epochs and not (self.model.stop_training or self.progress.is_over(self.recipe)):
                 self.epoch(self.progress.epoch)
         except _InterruptedError as interrupted:
             self._interrupted(interrupted.args[0])
