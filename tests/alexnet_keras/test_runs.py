@@ -1,8 +1,12 @@
 """The run folder: who may write into it, what a config brings back, nothing half-written."""
 
+import gzip
 import json
+import logging
 import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,36 +14,64 @@ import pytest
 from alexnet_keras.errors import RunError
 from alexnet_keras.evaluation import Evaluation
 from alexnet_keras.pretrained import load_model
-from alexnet_keras.runs import FILES, data_of, environment, new_run, threads, write_json
+from alexnet_keras.runs import (
+    FILES,
+    FOLDERS,
+    Follower,
+    data_of,
+    environment,
+    finished_steps,
+    new_run,
+    resumed_run,
+    threads,
+    write_json,
+)
 from alexnet_keras.training import Outcome
 from alexnet_keras.whole_files import whole_files
 from tests.alexnet_keras.tiny import tiny_model
 
-EVALUATION = Evaluation(0.5, 0.75, 0.25, 1.5, 8, 2.0, np.eye(2, dtype=np.int64))
+EVALUATION = Evaluation(0.5, 0.75, 0.25, 1.5, 8, 2.0, np.eye(2, dtype=np.int64), np.ones(2, np.int64))
 
 
 def test_folders_are_numbered_by_mode(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert [str(new_run(None, mode).folder) for mode in ("scratch", "scratch", "transfer", "scratch")] == [
         "runs/scratch-1", "runs/scratch-2", "runs/transfer-1", "runs/scratch-3"]
-    Path("runs/scratch-2").rmdir()
+    shutil.rmtree("runs/scratch-2")
     assert str(new_run(None, "scratch").folder) == "runs/scratch-2"
 
 
 def test_a_folder_in_use_is_refused_and_cleared_on_request(tmp_path):
     folder = tmp_path / "deep" / "run"
-    assert new_run(folder, "scratch").folder == folder
+    with new_run(folder, "scratch") as run:
+        assert run.folder == folder
     for name in (*FILES, ".part-123-model.keras"):
         (folder / name).write_text("old")
-    refusal = f"^{folder}: already holds .part-123-model.keras; give another --output, or --overwrite$"
+    for name in FOLDERS:
+        (folder / name / "inside").mkdir(parents=True)
+    refusal = f"^{folder}: already holds .lock; give another --output, or --overwrite$"
     with pytest.raises(RunError, match=refusal):
         new_run(folder, "scratch")
-    assert len(list(folder.iterdir())) == len(FILES) + 1
+    assert len(list(folder.iterdir())) == len(FILES) + len(FOLDERS) + 1
     new_run(folder, "scratch", overwrite=True)
-    assert list(folder.iterdir()) == []
+    assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
-@pytest.mark.parametrize("foreign", ["notes.txt", ".git", "model.keras.bak", "result.json/"])
+def test_a_run_is_one_processs_own(tmp_path):
+    folder = tmp_path / "run"
+    with new_run(folder, "scratch") as run:
+        run.write_config({"mode": "scratch", "options": {}, "recipe": {}}, "")
+        (folder / "checkpoints").mkdir()
+        for enter in (lambda: resumed_run(folder, "scratch"), lambda: new_run(folder, "scratch", overwrite=True)):
+            with pytest.raises(RunError, match=f"^{folder}: another process is using this run$"):
+                enter()
+        assert {path.name for path in folder.iterdir()} == {".lock", "config.json", "samples.csv.gz", "checkpoints"}
+    again, config = resumed_run(folder, "scratch")
+    assert (again.folder, config["mode"]) == (folder, "scratch")
+    again.close()
+
+
+@pytest.mark.parametrize("foreign", ["notes.txt", ".git", "model.keras.bak", "result.json/", "checkpoints", "tensorboard"])
 def test_what_no_run_writes_is_never_deleted(tmp_path, foreign):
     (tmp_path / "config.json").write_text("{}")
     path = tmp_path / foreign.rstrip("/")
@@ -66,19 +98,34 @@ def test_runs_is_a_file(tmp_path, monkeypatch):
 
 def test_the_end_of_a_run(tmp_path):
     run, model = new_run(tmp_path / "run", "scratch"), tiny_model(classes=2)
-    run.finish(model, Outcome(False, 7, EVALUATION))
+    run.finish(model, Outcome(False, 7, EVALUATION), None)
     assert json.loads((run.folder / "result.json").read_text()) == {
         "top1": 0.5, "top5": 0.75, "mean_per_class": 0.25, "loss": 1.5, "images": 8, "seconds": 2.0,
         "images_per_second": 4.0, "steps": 7, "finished": False}
     assert load_model(run.folder).class_names == ("class 0", "class 1")
-    assert {path.name for path in run.folder.iterdir()} == {"model.keras", "result.json"}
+    assert {path.name for path in run.folder.iterdir()} == {
+        ".lock", "model.keras", "result.json", "classes.csv", "confusion.csv"}
+    assert (run.folder / "confusion.csv").read_text().splitlines() == [",class 0,class 1", "class 0,1,0", "class 1,0,1"]
+
+
+def test_how_far_a_run_came(tmp_path):
+    assert finished_steps(tmp_path) is None
+    for text, steps in (('{"steps": 7, "finished": true}', 7), ('{"steps": 7, "finished": false}', None), ("", None),
+                        ("[]", None), ("{}", None), ("\xff", None)):
+        (tmp_path / "result.json").write_bytes(text.encode("latin-1"))
+        assert finished_steps(tmp_path) == steps, text
 
 
 class Unsaved:
     """A model that cannot be saved to its end."""
 
+    class_names = ("a", "b")
+
     def __init__(self, error):
         self.error = error
+
+    def get_layer(self, name):
+        return SimpleNamespace(compute_dtype="float32")
 
     def save(self, path):
         Path(path).write_bytes(b"the beginning")
@@ -91,27 +138,8 @@ class Unsaved:
 def test_a_model_that_is_not_saved_to_its_end(tmp_path, error, raised, says):
     run = new_run(tmp_path / "run", "scratch")
     with pytest.raises(raised, match=says):
-        run.finish(Unsaved(error), Outcome(True, 1, EVALUATION))
-    assert list(run.folder.iterdir()) == []
-
-
-def test_metrics_that_cannot_be_written(tmp_path):
-    run = new_run(tmp_path / "run", "scratch")
-    (run.folder / "metrics.jsonl").mkdir()
-    with pytest.raises(RunError, match="metrics.jsonl: cannot be written: Is a directory$"):
-        run.metrics().on_epoch_end(0, {"loss": 1.0})
-
-
-def test_steps_and_epochs_in_the_metrics(tmp_path):
-    log = new_run(tmp_path / "run", "scratch").metrics()
-    for epoch in range(2):
-        log.on_epoch_begin(epoch)
-        for step in range(12):
-            log.on_train_batch_end(step, {"loss": 0.5})
-        log.on_epoch_end(epoch, {"loss": 0.25, "val_top1": 1.0})
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [(line["event"], line["epoch"], line["step"]) for line in lines] == [
-        ("step", 0, 10), ("epoch", 0, 12), ("step", 1, 20), ("epoch", 1, 24)]
+        run.finish(Unsaved(error), Outcome(True, 1, EVALUATION), None)
+    assert [path.name for path in run.folder.iterdir()] == [".lock"]
 
 
 def config(folder, **data):
@@ -134,11 +162,37 @@ def test_the_built_in_demonstration_and_a_folder_of_its_name(tmp_path):
 
 def test_the_config_records_what_it_ran_on(tmp_path):
     run = new_run(tmp_path / "run", "scratch")
-    run.write_config({"mode": "scratch", "seed": 3})
+    run.write_config({"mode": "scratch", "seed": 3}, "split,id\n")
+    assert gzip.decompress((run.folder / "samples.csv.gz").read_bytes()) == b"split,id\n"
     written = json.loads((run.folder / "config.json").read_text())
     assert (written["mode"], written["seed"]) == ("scratch", 3)
     assert written["environment"] == environment()
     assert {"alexnet_keras", "python", "tensorflow", "keras", "numpy", "threads", "onednn"} == set(environment())
+
+
+def test_a_continuation_is_recorded_and_what_it_cannot_repeat_is_told(tmp_path, caplog):
+    run = new_run(tmp_path / "run", "scratch")
+    run.write_config({"mode": "scratch", "recipe": {"epochs": 1}}, "")
+    run.note_continuation({"epochs": 2}, {"epochs": 2})
+    assert caplog.messages == []
+    config = json.loads((run.folder / "config.json").read_text())
+    config["environment"] |= {"numpy": "0.1", "threads": 99}
+    write_json(run.folder / "config.json", config)
+    with caplog.at_level(logging.WARNING):
+        run.note_continuation({}, {"epochs": 2})
+    assert caplog.messages == [
+        f"{name}: began with {began}, goes on with {environment()[name]}: weights may differ in their last bits"
+        for name, began in (("numpy", "0.1"), ("threads", 99))]
+    config = json.loads((run.folder / "config.json").read_text())
+    assert (config["recipe"], config["mode"]) == ({"epochs": 2}, "scratch")
+    assert [each["options"] for each in config["continued"]] == [{"epochs": 2}, {}]
+
+
+def test_a_worker_that_is_not_the_chief_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Follower().finish(None, None, None)
+    Follower().metrics().on_train_begin({"step": 0})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_threads_are_those_that_tensorflow_uses(monkeypatch):
