@@ -56,21 +56,13 @@ def test_training_batches_are_a_pure_function_of_seed_and_step(samples):
 
 @pytest.mark.parametrize("make", [training, evaluation])
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_the_shares_of_workers_are_the_batch(samples, make, count):
-    whole = arrays(make(samples).between(0, 3))
-    shares = [arrays(make(samples, share=Share(index, count)).between(0, 3)) for index in range(count)]
+@pytest.mark.parametrize("contents", [encoded(picture(3)), b""], ids=["sound", "empty"])
+def test_the_shares_of_workers_are_the_batch(tmp_path, make, count, contents):
+    samples = with_bad(tmp_path, contents)
+    whole = arrays(make(samples, bad="mark").between(0, 3))
+    shares = [arrays(make(samples, bad="mark", share=Share(index, count)).between(0, 3)) for index in range(count)]
     for batch, *parts in zip(whole, *shares, strict=True):
         assert_same([batch], [tuple(map(np.concatenate, zip(*parts, strict=True)))])
-
-
-def test_the_share_of_a_worker_that_meets_a_bad_file(tmp_path):
-    samples = with_bad(tmp_path, b"")
-    whole = arrays(evaluation(samples, bad="mark").between(0, 3))
-    for index in range(2):
-        batches = evaluation(samples, bad="mark", share=Share(index, 2))
-        part = slice(2 * index, 2 * index + 2)
-        assert_same([tuple(column[part] for column in batch) for batch in whole], arrays(batches.between(0, 3)))
-        np.testing.assert_array_equal(batches.bad_rows, [[], [3]][index])
 
 
 def test_another_seed_gives_other_orders_and_other_crops(samples):
