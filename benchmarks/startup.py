@@ -9,6 +9,7 @@ large as the real one, then reads each in fresh processes. With ``--folder`` the
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import shutil
@@ -40,6 +41,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "imagenet_sam
 @click.option("--repetitions", default=3, help="Processes that start with the index.")
 def main(folder: Path | None, photographs: Path, scale: float, repetitions: int) -> None:
     """Generate, measure, print and assert the targets."""
+    missed = []
     with ExitStack() as stack:
         folder = (folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))).absolute()
         home = stack.enter_context(tempfile.TemporaryDirectory())
@@ -51,7 +53,8 @@ def main(folder: Path | None, photographs: Path, scale: float, repetitions: int)
                 write(unfinished, sorted(photographs.rglob("*.[Jj]*")), scale)
                 unfinished.rename(root)
             runs = [_first_batch(root, layout, home) for _ in range(1 + repetitions)]
-            _report(layout, runs[0], runs[1:])
+            missed += _report(layout, runs[0], runs[1:])
+    assert not missed, "; ".join(missed)
 
 
 def write_imagenet(root: Path, photographs: list[Path], scale: float) -> None:
@@ -118,9 +121,9 @@ def _first_batch(root: Path, layout: str, home: str) -> dict[str, float]:
 _START = """
 import json, re, sys
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 import tensorflow
-began = perf_counter()
+began, cpu = perf_counter(), process_time()
 from alexnet_keras.data.layouts import open_dataset
 from alexnet_keras.data.pipeline import TrainingBatches
 from alexnet_keras.spec import CAFFE_PREPROCESSING
@@ -131,19 +134,22 @@ made = perf_counter()
 next(iter(batches.between(0, 1)))
 peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
 print(json.dumps({"samples": len(samples), "read": read - began, "batches": made - read,
-                  "first_batch": perf_counter() - made, "total": perf_counter() - began, "peak_gb": int(peak[1]) / 1e6}))
+                  "first_batch": perf_counter() - made, "total": perf_counter() - began, "cpu": process_time() - cpu,
+                  "peak_gb": int(peak[1]) / 1e6}))
 """
 
 
-def _report(layout: str, cold: dict[str, float], indexed: list[dict[str, float]]) -> None:
+def _report(layout: str, cold: dict[str, float], indexed: list[dict[str, float]]) -> list[str]:
+    """Print the two rows of a data set; returns the targets that they miss."""
     warm = {stage: statistics.median(run[stage] for run in indexed) for stage in cold}
     click.echo(f"{layout}: {cold['samples']} samples; seconds after importing TensorFlow, batch 256")
     for name, run in (("no index", cold), ("index", warm)):
-        click.echo(f"  {name:8}  read {run['read']:5.2f}  batches {run['batches']:5.2f}  first batch "
-                   f"{run['first_batch']:5.2f}  in all {run['total']:5.2f}  peak {run['peak_gb']:.2f} GB")
-    assert warm["total"] <= LONGEST_FIRST_BATCH_SECONDS, f"{layout}: first batch after {warm['total']:.1f} s"
-    assert cold["read"] <= LONGEST_BUILD_SECONDS[layout], f"{layout}: built in {cold['read']:.1f} s"
-    assert cold["peak_gb"] <= MOST_BUILD_GB.get(layout, cold["peak_gb"]), f"{layout}: {cold['peak_gb']:.1f} GB"
+        click.echo(f"  {name:8}  read {run['read']:5.2f}  batches {run['batches']:5.2f}  "
+                   f"first batch {run['first_batch']:5.2f}  in all {run['total']:5.2f}  of the processor {run['cpu']:5.2f}  peak {run['peak_gb']:.2f} GB")
+    limits = [("first batch with the index", warm["total"], LONGEST_FIRST_BATCH_SECONDS, "s"),
+              ("reading without it", cold["read"], LONGEST_BUILD_SECONDS[layout], "s"),
+              ("peak without it", cold["peak_gb"], MOST_BUILD_GB.get(layout, math.inf), "GB")]
+    return [f"{layout}: {what}: {found:.1f} {unit}, expected {most}" for what, found, most, unit in limits if found > most]
 
 
 if __name__ == "__main__":

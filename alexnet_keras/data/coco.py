@@ -74,7 +74,7 @@ def read_coco(root: Path, split: str, *, classes: Iterable[str] | None = None, m
     used, images = np.unique(images[kept], return_inverse=True)
     numbers = table["images"][used].tolist()
     paths = _find_images(file, Path(root, own), {number: file_names[row] for number, row in zip(numbers, used, strict=True)})
-    ids = [f"{numbers[image]}:{number}" for image, number in zip(images, table["ids"][kept], strict=True)]
+    ids = [f"{numbers[row]}:{number}" for row, number in zip(images.tolist(), table["ids"][kept].tolist(), strict=True)]
     return Samples(np.array(ids, object), np.array(paths, object)[images], labels[kept], boxes[kept], class_names,
                    side or own, skipped, class_ids)
 
