@@ -145,7 +145,8 @@ def _report(layout: str, cold: dict[str, float], indexed: list[dict[str, float]]
     click.echo(f"{layout}: {cold['samples']} samples; seconds after importing TensorFlow, batch 256")
     for name, run in (("no index", cold), ("index", warm)):
         click.echo(f"  {name:8}  read {run['read']:5.2f}  batches {run['batches']:5.2f}  "
-                   f"first batch {run['first_batch']:5.2f}  in all {run['total']:5.2f}  of the processor {run['cpu']:5.2f}  peak {run['peak_gb']:.2f} GB")
+                   f"first batch {run['first_batch']:5.2f}  in all {run['total']:5.2f}  "
+                   f"of the processor {run['cpu']:5.2f}  peak {run['peak_gb']:.2f} GB")
     limits = [("first batch with the index", warm["total"], LONGEST_FIRST_BATCH_SECONDS, "s"),
               ("reading without it", cold["read"], LONGEST_BUILD_SECONDS[layout], "s"),
               ("peak without it", cold["peak_gb"], MOST_BUILD_GB.get(layout, math.inf), "GB")]
