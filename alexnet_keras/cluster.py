@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import socket
 import time
@@ -33,13 +34,14 @@ class Cluster:
 
 def find_cluster(environ: Mapping[str, str]) -> Cluster | None:
     """The cluster that ``TF_CONFIG`` names, else Slurm; None where neither does. Raises ``ConfigurationError``."""
-    if environ.get("TF_CONFIG", "").strip():
-        try:
-            return parse_tf_config(json.loads(environ["TF_CONFIG"]))
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ConfigurationError(f"TF_CONFIG: expected JSON, got {_short(environ['TF_CONFIG'])}: {error}") from None
-    config = slurm_tf_config(environ)
-    return None if config is None else parse_tf_config(config)
+    text = environ.get("TF_CONFIG", "").strip()
+    try:
+        config = json.loads(text) if text else slurm_tf_config(environ)
+    except ConfigurationError:
+        raise
+    except (ValueError, RecursionError) as error:  # ValueError also for a number of thousands of digits
+        raise ConfigurationError(f"TF_CONFIG: expected JSON, got {_short(text)}: {error}") from None
+    return parse_tf_config(config) if text or config else None
 
 
 def parse_tf_config(config: object) -> Cluster | None:
@@ -191,7 +193,8 @@ def _listener(cluster: Cluster) -> socket.socket:
     try:
         return socket.create_server(("", split_address(own)[1]), backlog=len(cluster.addresses) + 8)
     except OSError as error:
-        raise ConfigurationError(f"worker {cluster.index} at {own}: cannot listen at its port: {error.strerror}") from None
+        raise ConfigurationError(f"worker {cluster.index} at {own}: cannot listen at its port: "
+                                 f"{os.strerror(error.errno)}") from None
 
 
 def _refusal(address: str, seconds: float) -> str:
