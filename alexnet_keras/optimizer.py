@@ -36,12 +36,11 @@ class MomentumSGD(keras.optimizers.Optimizer):
         index = self._get_variable_index(variable)
         self._update(index, variable, self.velocities[index], gradient, learning_rate)
 
-    def apply_summed(self, variable, gradient, learning_rate):
-        """Update one variable on all its replicas by a gradient that was summed over them, outside ``strategy.run``."""
+    def apply_summed(self, variable, gradient, learning_rate, strategy: tf.distribute.Strategy):
+        """Update one variable on all replicas of ``strategy`` by a gradient summed over them, outside ``strategy.run``."""
         index = self._get_variable_index(variable)
-        tf.distribute.get_strategy().extended.update(
-            variable.value, lambda *arguments: self._update(index, *arguments),
-            args=(self.velocities[index].value, gradient, learning_rate))
+        strategy.extended.update(variable.value, lambda *arguments: self._update(index, *arguments),
+                                 args=(self.velocities[index].value, gradient, learning_rate))
 
     def _update(self, index, variable, velocity, gradient, learning_rate):
         gradient = gradient + self._decays[index] * variable

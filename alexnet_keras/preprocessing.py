@@ -59,7 +59,7 @@ def load_box(contents, box, preprocessing: Preprocessing, context: float, square
 
 
 def resize(image, preprocessing: Preprocessing):
-    """To ``resize_to`` pixels by the rule of ``preprocessing``: both sides (warp), or the shorter one.
+    """To ``resize_to`` pixels by the rule of ``preprocessing``: both sides (warp), the shorter one, or its central square.
 
     The longer side then gets at most ``LONGEST_SIDE`` times as many: a picture one pixel high would fill the memory.
     """
@@ -70,15 +70,20 @@ def resize(image, preprocessing: Preprocessing):
         height_width = tf.shape(image)[:2]
         size = tf.cast(target * height_width / tf.reduce_min(height_width), tf.int32)
         size = tf.minimum(size, LONGEST_SIDE * target)
-    return tf.image.resize(image, size, antialias=preprocessing.antialias)
+    resized = tf.image.resize(image, size, antialias=preprocessing.antialias)
+    return _window(resized, (size - target) // 2, target) if preprocessing.resize == "square" else resized
 
 
 def center_crop(image, preprocessing: Preprocessing):
     """The central (crop, crop, 3) window. Half a pixel is rounded down, as Caffe does, or to even, as torchvision does."""
-    crop = preprocessing.crop
+    crop, to_even = preprocessing.crop, preprocessing.resize == "short_side"
     margin = tf.shape(image)[:2] - crop
-    top_left = margin // 2 if preprocessing.resize == "warp" else tf.cast(tf.round(margin / 2), tf.int32)
-    return tf.ensure_shape(image[top_left[0]:top_left[0] + crop, top_left[1]:top_left[1] + crop], (crop, crop, 3))
+    return _window(image, tf.cast(tf.round(margin / 2), tf.int32) if to_even else margin // 2, crop)
+
+
+def _window(image, top_left, side: int):
+    top, left = tf.unstack(top_left)
+    return tf.ensure_shape(image[top:top + side, left:left + side], (side, side, 3))
 
 
 def ten_crops(image, preprocessing: Preprocessing):

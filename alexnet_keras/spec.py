@@ -189,7 +189,8 @@ class Preprocessing:
     """From a decoded RGB image (H, W, 3), 0-255, to what a network eats: ``(image - mean) / std`` in ``channel_order``.
 
     ``mean`` and ``std`` are in RGB order and grey levels (0-255), whatever ``channel_order`` is. ``resize="warp"``
-    ignores the aspect ratio (Caffe); ``"short_side"`` keeps it (the paper, torchvision).
+    ignores the aspect ratio (Caffe); ``"short_side"`` keeps it (torchvision); ``"square"`` keeps it and then takes the
+    central square alone, so that random and corner crops lie in that (paper, section 2).
     """
 
     resize: str = "warp"
@@ -201,8 +202,8 @@ class Preprocessing:
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def __post_init__(self):
-        if self.resize not in ("warp", "short_side"):
-            raise ConfigurationError(f"preprocessing.resize: expected warp or short_side, found {self.resize!r}")
+        if self.resize not in ("warp", "short_side", "square"):
+            raise ConfigurationError(f"preprocessing.resize: expected warp, short_side or square, found {self.resize!r}")
         if self.channel_order not in ("RGB", "BGR"):
             raise ConfigurationError(f"preprocessing.channel_order: expected RGB or BGR, found {self.channel_order!r}")
         if not 0 < self.crop <= self.resize_to:
@@ -223,7 +224,7 @@ class Preprocessing:
 
 
 CAFFE_PREPROCESSING = Preprocessing()
-PAPER_PREPROCESSING = Preprocessing(resize="short_side", antialias=True)
+PAPER_PREPROCESSING = Preprocessing(resize="square", antialias=True)
 TORCHVISION_PREPROCESSING = Preprocessing(
     resize="short_side", antialias=True, crop=224, channel_order="RGB",
     mean=(0.485 * 255, 0.456 * 255, 0.406 * 255), std=(0.229 * 255, 0.224 * 255, 0.225 * 255))

@@ -164,7 +164,7 @@ class Updates:
 
     def _applied(self, gradients, rate):
         for variable, gradient in zip(self.variables, gradients, strict=True):
-            self.optimizer.apply_summed(variable, gradient, rate)
+            self.optimizer.apply_summed(variable, gradient, rate, self.strategy)
 
 
 def _refuse_unknown_layers(multipliers: dict[str, float], model: keras.Model) -> None:

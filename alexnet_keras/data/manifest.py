@@ -54,10 +54,10 @@ def refuse_changed(path: Path, table: str, root: Path) -> None:
 
 
 def _rows(root: Path, part: Samples, sizes: dict) -> Iterator[tuple]:
-    boxes = part.boxes if part.boxes is not None else [()] * len(part)
+    boxes, prefix = part.boxes if part.boxes is not None else [()] * len(part), os.path.join(root, "")
     for sample_id, path, label, box in zip(part.ids, part.paths, part.labels, boxes, strict=True):
         if path not in sizes:
-            sizes[path] = (os.path.relpath(path, root).replace(os.sep, "/"), _size(path))
+            sizes[path] = (path.removeprefix(prefix).replace(os.sep, "/"), _size(path))
         yield part.split, sample_id, *sizes[path], label, " ".join(f"{value:g}" for value in box)
 
 

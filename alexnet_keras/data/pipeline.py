@@ -81,7 +81,7 @@ class Batches:
         self.samples, self.preprocessing, self.batch_size = samples, preprocessing, batch_size
         self.crops, self.bad, self.workers, self.share = crops or Crops(), bad, workers, share
         self.unreadable = np.zeros(len(samples), bool)
-        self._paths = tf.constant(samples.paths.astype(str).tolist(), tf.string)
+        self._paths = tf.constant(samples.paths.astype(object), tf.string)
         self._labels = tf.constant(samples.labels, tf.int32)
         self._image_shape = (preprocessing.crop, preprocessing.crop, 3)
         self._traced_sample = tf.function(self._sample, autograph=False)  # traced once, not at every pass

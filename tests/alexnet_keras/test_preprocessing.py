@@ -62,6 +62,9 @@ def test_short_side_is_pillows_antialiased_resize_within_one_grey_level(shared_d
     for contents, pixels in photographs(shared_data, every=9):
         found = (ops.resize(ops.load_image(contents, rule), rule) + np.float32(rule.mean)).numpy()
         exact, rounded = pillow_short_side(pixels)
+        if rule.resize == "square":
+            top, left = (exact.shape[0] - 256) // 2, (exact.shape[1] - 256) // 2
+            exact, rounded = (each[top:top + 256, left:left + 256] for each in (exact, rounded))
         assert found.shape == exact.shape
         assert abs(found - exact).max() <= 0.05
         assert abs(found - rounded).max() <= 1.001

@@ -139,4 +139,4 @@ def test_augmentations():
     with pytest.raises(ConfigurationError, match=r"^augmentation.crop: expected center, random or resized, found 'left'"):
         Augmentation("x", crop="left")
     lengths = [math.hypot(*axis) for axis in IMAGENET_COLOUR_AXES]
-    assert lengths == pytest.approx([55.46, 4.794, 1.148], rel=1e-3)  # MXNet's constants for 0-255
+    assert lengths == pytest.approx([121.78, 37.094, 19.721], rel=1e-3)  # cuda-convnet2's color_stdevs

@@ -109,7 +109,7 @@ def test_a_foreign_architecture_is_refused_in_one_line(edit):
 
 
 @pytest.mark.parametrize(("fields", "message"), [
-    ({"resize": "squash"}, "preprocessing.resize: expected warp or short_side, found 'squash'"),
+    ({"resize": "squash"}, "preprocessing.resize: expected warp, short_side or square, found 'squash'"),
     ({"channel_order": "GBR"}, "preprocessing.channel_order: expected RGB or BGR, found 'GBR'"),
     ({"crop": 0}, r"preprocessing.crop: expected 1 to resize_to \(256\), found 0"),
     ({"crop": 300}, r"preprocessing.crop: expected 1 to resize_to \(256\), found 300")])
