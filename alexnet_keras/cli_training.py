@@ -74,9 +74,9 @@ def transfer(**given):
     with open_session("transfer", given) as session:
         options = session.options
         demo = options["data"] in DEMONSTRATIONS
+        recipe = session.recipe(recipes.DEMO_FINETUNE_RECIPE if demo else recipes.FINETUNE_RECIPE)
         base = open_pretrained(default_weights(options["weights"], options["data"]), options["variant"], options["partial"])
         layers_below(base.model, options["train_from"])
-        recipe = session.recipe(recipes.DEMO_FINETUNE_RECIPE if demo else recipes.FINETUNE_RECIPE)
         session.refuse_other_weights(base.describe())
         with session.run(recipe, train_from=options["train_from"], weights=base.describe(),
                          head_recipe=recipes.HEAD_RECIPE.to_dict(), architecture=base.model.architecture.to_dict(),

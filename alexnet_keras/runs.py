@@ -208,7 +208,7 @@ def threads() -> int:
 
 def refuse_occupied(folder: Path, overwrite: bool) -> None:
     """Raise ``RunError`` if a new run cannot have this folder."""
-    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = sorted(path for path in folder.iterdir() if path.name != ".lock") if folder.is_dir() else []
     if found and not overwrite:
         raise RunError(f"{folder}: already holds {found[0].name}; give another --output, or --overwrite")
     foreign = [path for path in found if not (is_partial(path.name) or path.name in (FOLDERS if path.is_dir() else FILES))]

@@ -14,7 +14,8 @@ import pytest
 
 from alexnet_keras.data.layouts import open_dataset
 from alexnet_keras.pretrained import load_model
-from alexnet_keras.spec import ALEXNET, CAFFE_PREPROCESSING, CAFFE_RECIPE, Architecture, InitialValues, Preprocessing
+from alexnet_keras.recipes import CAFFE_RECIPE, Recipe
+from alexnet_keras.spec import ALEXNET, CAFFE_PREPROCESSING, Architecture, InitialValues, Preprocessing
 from tests.alexnet_keras.tiny import tiny_model
 from tests.alexnet_keras.trees import ROOT, SMALL, class_folders, coco_tree, invoke, process, read
 
@@ -48,18 +49,18 @@ def test_what_a_run_prints_and_writes(run, files):
     assert last.endswith(" images/s")
     assert " on 5 images, " in last
     assert {path.name for path in folder.iterdir()} == {
-        "config.json", "metrics.jsonl", "model.keras", "result.json", "run.log"}
+        ".lock", "checkpoints", "classes.csv", "config.json", "confusion.csv", "metrics.jsonl", "model.keras", "result.json",
+        "run.log", "samples.csv.gz"}
     assert "INFO epoch 1 of 1: loss " in (folder / "run.log").read_text()
 
 
 def test_the_config_says_everything_needed_to_repeat_it(run, files):
     config = read(run[0] / "config.json")
-    assert (config["mode"], config["seed"], config["workers"]) == ("scratch", 3, 1)
+    assert (config["mode"], config["seed"], config["options"]["workers"]) == ("scratch", 3, 1)
     assert Architecture.from_dict(config["architecture"]) == ALEXNET.widened(0.05)
     assert Preprocessing.from_dict(config["preprocessing"]) == CAFFE_PREPROCESSING
-    assert config["recipe"] == json.loads(json.dumps(
-        {**vars(CAFFE_RECIPE), "epochs": 1, "batch_size": 8, "learning_rate": 0.005,
-         "drop_epochs": [drop / 90 for drop in CAFFE_RECIPE.drop_epochs]}))
+    assert Recipe.from_dict(config["recipe"]) == replace(
+        CAFFE_RECIPE, batch_size=8, learning_rate=0.005).lasting(10, epochs=1)
     assert config["environment"]["threads"] >= 1
     data = config["data"]
     assert {name: data[name] for name in ("name", "root", "layout", "min_size", "crops", "samples", "skipped")} == {
@@ -174,13 +175,12 @@ def test_transfer_is_the_same_twice_also_where_layers_start_anew(files, tmp_path
 def test_a_run_is_repeated_from_its_config_alone(run, tmp_path):
     from alexnet_keras.data.pipeline import Crops
     from alexnet_keras.runs import data_of, new_run
-    from alexnet_keras.spec import Recipe
     from modes.scratch import scratch
     config, data = read(run[0] / "config.json"), data_of(run[0])
-    loading = {"crops": Crops(data.pop("context"), data.pop("square")), "workers": config["workers"]}
+    loading = {"crops": Crops(data.pop("context"), data.pop("square")), "workers": config["options"]["workers"]}
     again = new_run(tmp_path / "again", "scratch")
     scratch(open_dataset(**data), again, architecture=Architecture.from_dict(config["architecture"]),
-            preprocessing=Preprocessing.from_dict(config["preprocessing"]), recipe=Recipe(**config["recipe"]),
+            preprocessing=Preprocessing.from_dict(config["preprocessing"]), recipe=Recipe.from_dict(config["recipe"]),
             seed=config["seed"], loading=loading)
     for one, other in zip(load_model(run[0]).get_weights(), load_model(again.folder).get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -41,8 +41,8 @@ def test_options_that_would_have_no_effect_on_the_weights(files, command, option
 
 
 VALUES = [
-    (("--epochs", "0"), "epochs: expected at least 1, found 0"),
-    (("--epochs", "-1"), "epochs: expected at least 1, found -1"),
+    (("--epochs", "0"), "epochs: expected at least 1 and at most 1000000, found 0"),
+    (("--epochs", "-1"), "epochs: expected at least 1 and at most 1000000, found -1"),
     (("--batch-size", "0"), "batch size: expected at least 1, found 0"),
     (("--batch-size", "-5"), "batch size: expected at least 1, found -5"),
     (("--lr", "nan"), "lr: expected a positive number, found nan"),
@@ -73,7 +73,7 @@ def test_a_batch_of_nothing(files):
     ("scratch", "--seed", "-1"), ("scratch", "--workers", "0"), ("scratch", "--lr", "much"),
     ("scratch", "--weights", "demo"), ("transfer", "--width", "1"),
     ("extract", "--epochs", "1"), ("extract", "--output", "runs"), ("evaluate",),
-    ("evaluate", "demo", "--out", "f.npy"), ("extract", "--resume"), ("scratch", "--variant", "vgg"),
+    ("evaluate", "demo", "--output", "f"), ("extract", "--resume"), ("scratch", "--variant", "vgg"),
     ("summary", "--num-classes", "0"),
     ("extract", "--format", "voc"), ("unheard-of",), ("scratch", "runs")])
 def test_usage_errors_are_clicks_own(arguments):

@@ -49,7 +49,7 @@ def test_a_folder_in_use_is_refused_and_cleared_on_request(tmp_path):
         (folder / name).write_text("old")
     for name in FOLDERS:
         (folder / name / "inside").mkdir(parents=True)
-    refusal = f"^{folder}: already holds .lock; give another --output, or --overwrite$"
+    refusal = f"^{folder}: already holds .part-123-model.keras; give another --output, or --overwrite$"
     with pytest.raises(RunError, match=refusal):
         new_run(folder, "scratch")
     assert len(list(folder.iterdir())) == len(FILES) + len(FOLDERS) + 1
