@@ -49,7 +49,8 @@ scratch_recipe_options = options(
     recipe_options,
     click.option("--init", type=click.Choice([*VARIANT_NAMES, "he"]),
                  help="Initial values: those of a variant, or He's.  [default: the recipe's]"),
-    click.option("--resize", type=click.Choice(["warp", "short_side", "square"]), help="How an image becomes --resize-to pixels."),
+    click.option("--resize", type=click.Choice(["warp", "short_side", "square"]),
+                 help="How an image becomes --resize-to pixels."),
     click.option("--resize-to", type=int, metavar="PIXELS", help="Sides, or the shorter side.  [default: the recipe's]"))
 
 execution_options = options(

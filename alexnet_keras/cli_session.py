@@ -139,8 +139,7 @@ def open_session(mode: str, given: dict) -> Iterator[Session]:
     session = Session(mode, given, changed, workers)
     policy = keras.config.dtype_policy()
     try:
-        if given["resume"]:
-            _take_up(session, Path(given["resume"]))
+        _agree(session)
         _set_numerics(session.options)
         _open_data(session)
         yield session
@@ -166,13 +165,19 @@ def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _take_up(session: Session, folder: Path) -> None:
+def _agree(session: Session) -> None:
+    """Take up the run that the chief is to go on with, and the chief's options; those of another worker's own command line
+    stay, since its paths may differ."""
     from alexnet_keras.runs import resumed_run
-    if session.workers.is_chief:
-        session.folder, session.config = resumed_run(folder, session.mode)
-    session.config = session.workers.exchange({"config": session.config})[0]["config"]
-    recorded = {name: session.config["options"].get(name, value) for name, value in session.options.items()}
-    session.options = {**recorded, **session.changed, "classes": tuple(recorded["classes"])}
+    if session.options["resume"] and session.workers.is_chief:
+        session.folder, session.config = resumed_run(Path(session.options["resume"]), session.mode)
+    given, changed = ({name: value for name, value in options.items() if name not in UNRECORDED}
+                      for options in (session.options, session.changed))
+    chief = session.workers.exchange({"config": session.config, "given": given, "changed": changed})[0]
+    session.config, session.changed = chief["config"], {**chief["changed"], **changed}
+    recorded = session.config["options"] if session.config else chief["given"]
+    session.options = {**session.options, **recorded, **session.changed}
+    session.options |= {name: tuple(session.options[name]) for name in ("classes", "lr_mult")}
 
 
 def _set_numerics(options: dict) -> None:

@@ -46,7 +46,7 @@ def scratch(**given):
         recipe = session.recipe(base, lambda recipe: starting_point(recipe, network, options))
         architecture = recipe.applied_to(network)
         with session.run(recipe, architecture=architecture.to_dict(), preprocessing=asdict(recipe.preprocessing)) as run:
-            if demo and width is None:
+            if demo and width is None and session.workers.is_chief:
                 say("The demonstration has a thousandth of ImageNet's images and two minutes: the real "
                     f"{architecture.input_size}x{architecture.input_size} network at a quarter of its filters and an eighth "
                     "of its hidden units.")
