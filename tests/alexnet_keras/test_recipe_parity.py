@@ -119,12 +119,12 @@ def test_the_oracle_tells_recipes_apart():
 NETWORK = Architecture("small", (
     Convolution("conv1", 6, kernel=5, stride=2), Normalization("norm1", alpha=0.02), Pooling("pool1"),
     Convolution("conv2", 8, kernel=3, padding=1, groups=2), Pooling("pool2"), Dense("fc6", 10), Dropout("drop6", rate=0.0)),
-    input_size=27, initial_values=InitialValues(kernels="he"))
+    input_size=19, initial_values=InitialValues(kernels="he"))
 
 
 def network():
     keras.utils.set_random_seed(5)
-    return build(NETWORK, keras.Input((27, 27, 3)), CLASSES)
+    return build(NETWORK, keras.Input((19, 19, 3)), CLASSES)
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def torch_gradients(torch, images, labels):
 
 @pytest.mark.parametrize("changes", RECIPES.values(), ids=RECIPES)
 def test_twenty_updates_of_a_convolutional_network(torch, changes):
-    recipe, model, (images, labels) = replace(CAFFE, **changes), network(), data(27, 27, 3)
+    recipe, model, (images, labels) = replace(CAFFE, **changes), network(), data(19, 19, 3)
     expected = caffe(named(model.trainable_variables), torch_gradients(torch, images, labels), recipe)
     close(updated(model, recipe, images, labels), expected)
 
@@ -185,7 +185,7 @@ def torch_sgd(torch, start, recipe, images, labels):
 
 def test_pytorchs_sgd_agrees_until_the_rate_drops(torch):
     """It keeps the rate out of its velocity."""
-    images, labels = data(27, 27, 3)
+    images, labels = data(19, 19, 3)
     for changes, agrees in ((CONSTANT, True), ({}, False)):
         recipe, model = replace(CAFFE, multipliers={"fc8": 2.0}, **changes), network()
         theirs = torch_sgd(torch, named(model.trainable_variables), recipe, images, labels)
@@ -232,8 +232,8 @@ def test_an_update_in_parts_drops_the_same_units():
     """With other masks the weights would part at the first step."""
     def learned(accumulate, rate):
         keras.utils.set_random_seed(5)
-        model = build(NETWORK.with_each(Dropout, rate=rate), keras.Input((27, 27, 3)), CLASSES)
-        return updated(model, CAFFE, *data(27, 27, 3), accumulate)
+        model = build(NETWORK.with_each(Dropout, rate=rate), keras.Input((19, 19, 3)), CLASSES)
+        return updated(model, CAFFE, *data(19, 19, 3), accumulate)
     whole = learned(1, 0.5)
     close(learned(4, 0.5), whole)
     assert far(learned(1, 0.0)[0], whole[0]) > 0.01
