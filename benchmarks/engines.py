@@ -99,8 +99,8 @@ class JaxEngine(Engine):
         return loss
 
     def trained(self) -> list[np.ndarray]:
-        """The trainable variables as they are now."""
-        return [np.asarray(weight) for weight in self.weights]
+        """Copies of the trainable variables as they are now."""
+        return [np.array(weight) for weight in self.weights]
 
     def peak_bytes(self) -> int | None:
         return (self.device.memory_stats() or {}).get("peak_bytes_in_use")
@@ -138,8 +138,8 @@ class TorchEngine(Engine):
         return loss.detach()
 
     def trained(self) -> list[np.ndarray]:
-        """The trainable variables as they are now."""
-        return [weight.detach().cpu().numpy() for weight in self.weights]
+        """Copies of the trainable variables as they are now."""
+        return [np.array(weight.detach().cpu()) for weight in self.weights]
 
     def wait(self, result) -> None:
         if self.on_gpu:
@@ -181,8 +181,8 @@ class TensorflowEngine(Engine):
         return loss
 
     def trained(self) -> list[np.ndarray]:
-        """The trainable variables as they are now."""
-        return [weight.numpy() for weight in self.weights]
+        """Copies of the trainable variables as they are now."""
+        return [np.array(weight) for weight in self.weights]
 
     def wait(self, result) -> None:
         result.numpy()  # a copy to the host of what came last ends when all before it has

@@ -134,9 +134,9 @@ def _print(report: dict) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
-    table = Table("task", box=box.SIMPLE_HEAD)
-    for header in ("batch", "images/s", "range", "ms", "TFLOP/s", "of gemm", "peak GB"):
-        table.add_column(header, justify="right", no_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in ("task", "batch", "images/s", "range", "ms", "TFLOP/s", "of gemm", "peak GB"):
+        table.add_column(header, justify="left" if header == "task" else "right", no_wrap=True)
     for row in report["measurements"]:
         low, high = row["images_per_second_range"]
         peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e9:.2f}"
