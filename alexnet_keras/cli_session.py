@@ -55,6 +55,7 @@ class Session:
         """The run folder, its log and its progress; a follower's, which writes nothing, on all workers but the chief."""
         from alexnet_keras.console import log_to
         from alexnet_keras.runs import Follower
+        self._refuse_untrainable(recipe, config["architecture"])
         if not self.workers.is_chief:
             self.execution = self._execution(None, recipe, config)
             say(f"worker {self.workers.index} of {self.workers.count}: the chief writes the run")
@@ -83,6 +84,14 @@ class Session:
         if began != weights:
             raise RunError(f"{weights['source']}: expected the weights that the run began with (sha256 {began['sha256']}), "
                            f"found sha256 {weights['sha256']}")
+
+    def _refuse_untrainable(self, recipe, architecture) -> None:
+        """What training would refuse, before a folder is made for it."""
+        from alexnet_keras.data.pipeline import refuse_batch_size
+        from alexnet_keras.spec import Architecture
+        from alexnet_keras.updates import refuse_unknown_layers
+        refuse_unknown_layers(recipe.multipliers, Architecture.from_dict(architecture).weighted_names)
+        refuse_batch_size(recipe.batch_size, self.workers.strategy.num_replicas_in_sync * self.options["accumulate"])
 
     def _opened(self, recipe, config):
         from alexnet_keras.runs import new_run

@@ -21,7 +21,7 @@ from alexnet_keras.spec import (
     Preprocessing,
 )
 
-LONGEST_EPOCHS = 1_000_000
+MOST = {"batch_size": 1_000_000, "epochs": 1_000_000, "steps": 1_000_000_000}
 
 # PCA of ImageNet's RGB values as Krizhevsky published it (cuda-convnet2, make-data/input_meta): standard deviations in grey
 # levels times unit vectors. The paper's words say eigenvalues, their squares; see alexnet_keras.data.colour.
@@ -156,12 +156,10 @@ class Recipe:
         if (self.epochs is None) == (self.steps is None):
             raise ConfigurationError(f"recipe {self.name}: expected epochs or steps to say when it ends, found "
                                      f"{self.epochs} and {self.steps}")
-        most = {"epochs": LONGEST_EPOCHS}
-        for name in ("batch_size", "epochs", "steps"):
-            value, high = getattr(self, name), most.get(name, math.inf)
-            if value is not None and not 1 <= value <= high:
-                raise ConfigurationError(f"{name.replace('_', ' ')}: expected at least 1"
-                                         f"{'' if high == math.inf else f' and at most {high}'}, found {value}")
+        for name, most in MOST.items():
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= most:
+                raise ConfigurationError(f"{name.replace('_', ' ')}: expected at least 1 and at most {most}, found {value}")
         positive = {"lr": self.learning_rate, "lr-gamma": self.gamma, "clip-norm": self.clip_norm}
         for name, value in positive.items():
             if value is not None and not 0 < value < math.inf:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from alexnet_keras.errors import ConfigurationError
 
 FINAL_LAYER = "fc8"
+MOST_PIXELS = 4096  # of a side that images are resized to
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,11 @@ class Architecture:
         """The layers that files and users speak of, in order: all but dropout, then fc8 and prob."""
         return (*(layer.name for layer in self.layers if not isinstance(layer, Dropout)), FINAL_LAYER, "prob")
 
+    @property
+    def weighted_names(self) -> tuple[str, ...]:
+        """The layers that learn, in order."""
+        return (*(layer.name for layer in self.layers if isinstance(layer, Convolution | Dense)), FINAL_LAYER)
+
     def without(self, *names: str) -> Architecture:
         """The same network with the named layers left out."""
         known = [layer.name for layer in self.layers]
@@ -206,6 +212,8 @@ class Preprocessing:
             raise ConfigurationError(f"preprocessing.resize: expected warp, short_side or square, found {self.resize!r}")
         if self.channel_order not in ("RGB", "BGR"):
             raise ConfigurationError(f"preprocessing.channel_order: expected RGB or BGR, found {self.channel_order!r}")
+        if self.resize_to > MOST_PIXELS:
+            raise ConfigurationError(f"preprocessing.resize_to: expected at most {MOST_PIXELS}, found {self.resize_to}")
         if not 0 < self.crop <= self.resize_to:
             raise ConfigurationError(
                 f"preprocessing.crop: expected 1 to resize_to ({self.resize_to}), found {self.crop}")

@@ -6,6 +6,7 @@ batch is cut into parts, for replicas or for the memory of one, changes nothing 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple
@@ -73,7 +74,7 @@ class Updates:
 
     def __init__(self, model: keras.Model, recipe: Recipe, batch_size: int, *, seed: int, workers: Workers,
                  accumulate: int = 1):
-        _refuse_unknown_layers(recipe.multipliers, model)
+        refuse_unknown_layers(recipe.multipliers, [layer.name for layer in model.layers if layer.weights])
         refuse_batch_size(batch_size, workers.strategy.num_replicas_in_sync * accumulate)
         self.workers, self.strategy, self.seed, self.accumulate = workers, workers.strategy, seed, accumulate
         self.batch_size, self.clip_norm = batch_size, recipe.clip_norm
@@ -167,8 +168,8 @@ class Updates:
             self.optimizer.apply_summed(variable, gradient, rate, self.strategy)
 
 
-def _refuse_unknown_layers(multipliers: dict[str, float], model: keras.Model) -> None:
-    known = [layer.name for layer in model.layers if layer.weights]
+def refuse_unknown_layers(multipliers: dict[str, float], known: Sequence[str]) -> None:
+    """Raise ``ConfigurationError`` if a multiplier is of no layer that learns."""
     for name in multipliers:
         if name not in known:
             raise ConfigurationError(f"lr-mult: expected one of the layers {', '.join(known)}, found {name}")

@@ -43,8 +43,8 @@ def test_options_that_would_have_no_effect_on_the_weights(files, command, option
 VALUES = [
     (("--epochs", "0"), "epochs: expected at least 1 and at most 1000000, found 0"),
     (("--epochs", "-1"), "epochs: expected at least 1 and at most 1000000, found -1"),
-    (("--batch-size", "0"), "batch size: expected at least 1, found 0"),
-    (("--batch-size", "-5"), "batch size: expected at least 1, found -5"),
+    (("--batch-size", "0"), "batch size: expected at least 1 and at most 1000000, found 0"),
+    (("--batch-size", "-5"), "batch size: expected at least 1 and at most 1000000, found -5"),
     (("--lr", "nan"), "lr: expected a positive number, found nan"),
     (("--lr", "0"), "lr: expected a positive number, found 0"),
     (("--lr", "-1"), "lr: expected a positive number, found -1"),

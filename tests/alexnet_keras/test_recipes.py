@@ -108,12 +108,12 @@ def test_a_foreign_recipe_is_refused_in_one_line(edit):
 
 
 @pytest.mark.parametrize(("fields", "message"), [
-    ({"batch_size": 0}, "batch size: expected at least 1, found 0"),
+    ({"batch_size": 0}, "batch size: expected at least 1 and at most 1000000, found 0"),
     ({"epochs": 0}, "epochs: expected at least 1 and at most 1000000, found 0"),
     ({"epochs": 10**7}, "epochs: expected at least 1 and at most 1000000, found 10000000"),
     ({"epochs": None}, "recipe short: expected epochs or steps to say when it ends, found None and None"),
     ({"steps": 3}, "recipe short: expected epochs or steps to say when it ends, found 4 and 3"),
-    ({"epochs": None, "steps": 0}, "steps: expected at least 1, found 0"),
+    ({"epochs": None, "steps": 0}, "steps: expected at least 1 and at most 1000000000, found 0"),
     *(({"learning_rate": rate}, f"lr: expected a positive number, found {rate}") for rate in (0, -0.1, math.nan, math.inf)),
     ({"gamma": 0}, "lr-gamma: expected a positive number, found 0"), ({"clip_norm": -1}, "clip-norm: expected a positive"),
     ({"momentum": 1}, "momentum: expected a number from 0 to below 1, found 1"),
