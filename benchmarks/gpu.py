@@ -135,13 +135,13 @@ def _print(report: dict) -> None:
     from rich.console import Console
     from rich.table import Table
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header in ("task", "batch", "images/s", "range", "ms", "TFLOP/s", "of gemm", "peak GB"):
+    for header in ("task", "batch", "images/s", "range", "TFLOP/s", "of gemm", "peak GB"):
         table.add_column(header, justify="left" if header == "task" else "right", no_wrap=True)
     for row in report["measurements"]:
         low, high = row["images_per_second_range"]
         peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e9:.2f}"
         table.add_row(row["task"], str(row["batch_size"]), f"{row['images_per_second']:.1f}", f"{low:.1f}-{high:.1f}",
-                      f"{row['milliseconds']:.3f}", f"{row['tflops']:.3f}", f"{row['of_gemm']:.0%}", peak)
+                      f"{row['tflops']:.3f}", f"{row['of_gemm']:.0%}", peak)
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     tf32 = {True: "TF32 on", False: "TF32 off", None: "a device without TF32"}[report["tf32"]]
     gemm, console = report["gemm"], Console(soft_wrap=True)
