@@ -59,7 +59,7 @@ def evaluate(model: keras.Model, batches: Iterable[Batch], on_batch: Callable[[i
     ``step``: an :func:`evaluation_step` of the same model, where it is evaluated often. ``workers``: those who each have a
     share of the batches; all get the figures of the whole.
     """
-    step, counts, began = step or evaluation_step(model), no_counts(model), perf_counter()
+    step, counts, began = step or evaluation_step(model, workers), no_counts(model), perf_counter()
     for batch in batches:
         of_batch = step(batch)
         counts = Counts(*map(tf.add, counts, of_batch))
@@ -90,13 +90,26 @@ def correct_in_top(k: int, logits, labels):
     return tf.cast(tf.shape(logits)[1] - lower <= k, tf.float32)
 
 
-def evaluation_step(model: keras.Model) -> Callable:
-    """The compiled function from one ``Batch`` to its :class:`Counts`."""
+def evaluation_step(model: keras.Model, workers: Workers | None = None) -> Callable:
+    """The compiled function from one ``Batch`` to its :class:`Counts`, computed by all devices of this worker."""
+    if workers is None or workers.replicas == 1:
+        return tf.function(_counting(model))
+    with workers.strategy.scope():
+        counting = _counting(model)
+    on_replicas = tf.function(lambda batch: workers.strategy.run(counting, args=(batch,)))
+
+    def step(batch: Batch) -> Counts:
+        size = len(batch.labels) // workers.replicas
+        pieces = [batch.part(replica * size, size) for replica in range(workers.replicas)]
+        return Counts(*(tf.add_n(workers.gathered(count)) for count in on_replicas(workers.spread(pieces))))
+    return step
+
+
+def _counting(model: keras.Model) -> Callable:
     classes = model.get_layer(FINAL_LAYER).units
     network = keras.Model(model.input, model.get_layer(FINAL_LAYER).output)
 
-    @tf.function
-    def step(batch: Batch) -> Counts:
+    def counts(batch: Batch) -> Counts:
         logits = _logits(network, batch.images)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch.labels, logits)
         in_top5 = batch.weights * correct_in_top(5, logits, batch.labels)
@@ -105,7 +118,7 @@ def evaluation_step(model: keras.Model) -> Callable:
                                              weights=tf.cast(batch.weights, tf.int64), dtype=tf.int64)
         top5_per_class = tf.math.unsorted_segment_sum(tf.cast(in_top5, tf.int64), batch.labels, classes)
         return Counts(tf.stack([tf.reduce_sum(tf.cast(value, tf.float64)) for value in values]), confusion, top5_per_class)
-    return step
+    return counts
 
 
 def _logits(network: keras.Model, images):

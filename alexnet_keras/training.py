@@ -99,7 +99,7 @@ class _Loop:
         self.epochs = self.recipe.epochs or -(-self.last_step * size // samples)
         self.updates = Updates(self.model, self.recipe, size, seed=self.batches.seed, workers=execution.workers,
                                accumulate=execution.accumulate)
-        self.evaluation_step = evaluation_step(self.model)
+        self.evaluation_step = evaluation_step(self.model, execution.workers)
         self.snapshots = Snapshots(execution.checkpoints, self.model, self.updates, execution.workers, execution.about,
                                    execution.save_seconds)
         self.progress = self.snapshots.restore(execution.generation) if execution.continue_run else Progress()

@@ -100,9 +100,9 @@ class Updates:
         with self.workers.guarded():
             came = tf.constant([float(signal == number) for number in SIGNALS])
             gradients, sums, finite = self._reduce(gradients, sums, came, scale)
-            loss, top1, top5, images, *came = self._local(sums).numpy().tolist()
+            loss, top1, top5, images, *came = self.workers.gathered(sums)[0].numpy().tolist()
         seconds = None if began is None else perf_counter() - began
-        left_out = self.loss_scale is not None and self.loss_scale.overflowed(bool(self._local(finite)))
+        left_out = self.loss_scale is not None and self.loss_scale.overflowed(bool(self.workers.gathered(finite)[0]))
         if np.isfinite(loss) and not left_out:
             self._apply(gradients, tf.constant(rate, tf.float32))
         told = [number for number, count in zip(SIGNALS, came, strict=True) if count]
@@ -113,33 +113,21 @@ class Updates:
         return list(zip(self.variables, self.optimizer.velocities, strict=True))
 
     def _accumulated(self, step: int, batch: Batch, scale):
-        replicas = self.strategy.num_replicas_in_sync // self.workers.count
+        replicas = self.workers.replicas
         size = len(batch.labels) // (replicas * self.accumulate)
         first = step * self.batch_size + self.workers.index * len(batch.labels)
         total = None
         for part in range(self.accumulate):
             starts = [(part * replicas + replica) * size for replica in range(replicas)]
-            pieces = [(Batch(*(column[start:start + size] for column in batch)), tf.constant(first + start, tf.int64))
-                      for start in starts]
-            found = self._gradients(*self._distributed(pieces), scale)
+            pieces = [(batch.part(start, size), tf.constant(first + start, tf.int64)) for start in starts]
+            found = self._gradients(*self.workers.spread(pieces), scale)
             total = found if total is None else self._add(total, found)
         if self.strategy.num_replicas_in_sync > 1:
-            self._local(total[1]).numpy()  # waits for the device, so that the exchange is timed alone
+            self.workers.gathered(total[1])[0].numpy()  # waits for the device, so that the exchange is timed alone
         return total
-
-    def _distributed(self, pieces: list[tuple]) -> tuple:
-        """One piece for each replica of this process, as arguments of a distributed function."""
-        if len(pieces) == 1:
-            return pieces[0]
-        place = iter(pieces)
-        return self.strategy.experimental_distribute_values_from_function(lambda context: next(place))
 
     def _on_replicas(self, function):
         return lambda *arguments: self.strategy.run(function, args=arguments)
-
-    def _local(self, value):
-        """The first replica's of a distributed value, on which all agree."""
-        return self.strategy.experimental_local_results(value)[0]
 
     def _gradients_of_piece(self, batch: Batch, position, scale):
         with tf.GradientTape() as tape, masks_of(self.seed, position):

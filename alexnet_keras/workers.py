@@ -39,6 +39,22 @@ class Workers:
         self.is_chief = self.index == 0
         self._total = self._summing_function()
 
+    @property
+    def replicas(self) -> int:
+        """How many devices this worker has."""
+        return self.strategy.num_replicas_in_sync // self.count
+
+    def spread(self, pieces: list):
+        """``pieces`` (nested tensors), one for each device of this worker, as an argument of a function of the strategy."""
+        if len(pieces) == 1:
+            return pieces[0]
+        place = iter(pieces)
+        return self.strategy.experimental_distribute_values_from_function(lambda context: next(place))
+
+    def gathered(self, value) -> tuple:
+        """What each device of this worker has of a value that a function of the strategy returned."""
+        return self.strategy.experimental_local_results(value)
+
     def exchange(self, facts: dict) -> list[dict]:
         """The JSON-able ``facts`` of every worker, by index. A collective; raises ``WorkerLostError``."""
         if self.count == 1:
@@ -94,10 +110,10 @@ class Workers:
     def _sum(self, values: np.ndarray) -> np.ndarray:
         """The sum over workers of equally long vectors."""
         with self.guarded():
-            return self.strategy.experimental_local_results(self._total(tf.constant(values)))[0].numpy()
+            return self.gathered(self._total(tf.constant(values)))[0].numpy()
 
     def _summing_function(self):
-        local = self.strategy.num_replicas_in_sync // self.count
+        local = self.replicas
 
         def replica(values):
             replica = tf.distribute.get_replica_context()

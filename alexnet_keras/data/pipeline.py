@@ -36,6 +36,10 @@ class Batch(NamedTuple):
     weights: tf.Tensor
     rows: tf.Tensor
 
+    def part(self, start: int, size: int) -> Batch:
+        """``size`` of its samples, from ``start`` on."""
+        return Batch(*(column[start:start + size] for column in self))
+
 
 @dataclass(frozen=True)
 class Crops:

@@ -1,7 +1,8 @@
 """One worker of a tiny run, as a program: ``python -m tests.alexnet_keras.elastic_worker NAME STEPS [--die INDEX STEP]``.
 
 The working folder holds ``pictures``; TF_CONFIG says which worker it is. Writes ``<NAME>-<index>.json``: the loss of each
-step, the rows that this worker was given, the figures on val; and the chief ``<NAME>.npz``, the final weights.
+step, the rows that this worker was given, the figures on val; and the chief ``<NAME>.npz``, the final weights. The variable
+DEVICES splits the processor into so many devices.
 """
 
 import json
@@ -17,6 +18,7 @@ prepare()
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
 
 from alexnet_keras.checkpoints import Checkpoints  # noqa: E402
 from alexnet_keras.data.pipeline import EvaluationBatches, Share, TrainingBatches  # noqa: E402
@@ -27,7 +29,13 @@ from alexnet_keras.training import Execution, train  # noqa: E402
 from alexnet_keras.workers import open_workers  # noqa: E402
 from tests.alexnet_keras.tiny import samples_of, tiny_model  # noqa: E402
 
-BATCH, PICTURES, TIMEOUT = 32, 40, 15.0
+BATCH, PICTURES, TIMEOUT, DEVICES = 32, 40, 15.0, int(os.environ.get("DEVICES", "1"))
+
+
+def two_devices():
+    cpu, = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * DEVICES)
+    return open_workers("mirrored")
 
 
 class Told(keras.callbacks.Callback):
@@ -58,7 +66,7 @@ class Noted:
 
 
 def main(name, steps, dies=None, dies_after=None):
-    workers = open_workers("auto", TIMEOUT)
+    workers = open_workers("auto", TIMEOUT) if DEVICES == 1 else two_devices()
     samples = samples_of([str(Path("pictures", f"{index:03d}.jpg")) for index in range(PICTURES)], split="train")
     rule, share = PREPROCESSING["alexnet"].for_input(67), Share(workers.index, workers.count)
     recipe = Recipe("tiny", batch_size=BATCH, steps=int(steps), schedule=DropEvery(steps=20), clip_norm=1.0,

@@ -17,19 +17,20 @@ STEPS, SOON = 50, 240
 pytestmark = pytest.mark.slow
 
 
-def started(folder, name, count, *arguments, steps=STEPS):
+def started(folder, name, count, *arguments, steps=STEPS, **variables):
     ports = free_ports(count)
     for index in range(count):
         config = {"cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]}, "task": {"type": "worker", "index": index}}
-        environ = {**os.environ, "PYTHONPATH": str(ROOT), "TF_NUM_INTRAOP_THREADS": "1", "TF_CONFIG": json.dumps(config)}
+        environ = {**os.environ, "PYTHONPATH": str(ROOT), "TF_NUM_INTRAOP_THREADS": "1", "TF_CONFIG": json.dumps(config),
+                   **variables}
         yield subprocess.Popen([sys.executable, "-m", "tests.alexnet_keras.elastic_worker", name, str(steps),
                                 *map(str, arguments)], cwd=folder, env=environ, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True)
 
 
-def run(folder, name, count, *arguments, steps=STEPS):
+def run(folder, name, count, *arguments, **options):
     """Exit codes and outputs of the workers of a run, which do not outlive it."""
-    running = list(started(folder, name, count, *arguments, steps=steps))
+    running = list(started(folder, name, count, *arguments, **options))
     try:
         printed = [process.communicate(timeout=SOON)[0] for process in running]
         return [process.returncode for process in running], printed
@@ -70,6 +71,15 @@ def test_two_workers_are_one(folder):
         assert rows == chief["rows"][step] + other["rows"][step]
     assert one["figures"]["images"] == chief["figures"]["images"] == 40
     assert chief["figures"]["loss"] == pytest.approx(one["figures"]["loss"], abs=1e-5)
+
+
+def test_two_devices_of_one_worker_are_one(folder):
+    codes, printed = run(folder, "devices", 1, DEVICES="2")
+    assert codes == [0], printed
+    one, two = told(folder, "one"), told(folder, "devices")
+    np.testing.assert_allclose(list(two["losses"].values()), list(one["losses"].values()), rtol=0, atol=1e-5)
+    assert two["figures"]["images"] == 40
+    assert two["figures"]["loss"] == pytest.approx(one["figures"]["loss"], abs=1e-5)
 
 
 def test_a_run_of_two_goes_on_as_one(folder):
