@@ -41,22 +41,24 @@ def main(data: str, weights: str, partial: bool, epochs: int | None, batch_size:
 
 def _compare(data, weights, partial, epochs, batch_size, seed) -> tuple[float, float]:
     """Top-1 on val of transfer, and of scratch stopped after as many seconds."""
-    from alexnet_keras import spec
+    from alexnet_keras import recipes
     from alexnet_keras.data.layouts import open_dataset
     from alexnet_keras.pretrained import pretrained
     from alexnet_keras.runs import new_run
     from modes.scratch import scratch
     from modes.transfer import transfer
     demo = data == "demo-new"
-    finetune, recipe = (spec.DEMO_FINETUNE_RECIPE, spec.DEMO_RECIPE) if demo else (spec.FINETUNE_RECIPE, spec.CAFFE_RECIPE)
+    finetune, recipe = ((recipes.DEMO_FINETUNE_RECIPE, recipes.DEMO_RECIPE) if demo else
+                        (recipes.FINETUNE_RECIPE, recipes.CAFFE_RECIPE))
     given = {name: value for name, value in (("epochs", epochs), ("batch_size", batch_size)) if value}
     dataset, base = open_dataset(data), pretrained(weights, partial=partial)
     with TemporaryDirectory() as folder:
         began = perf_counter()
-        ours = transfer(dataset, new_run(Path(folder, "transfer"), "transfer"), base=base, head_recipe=spec.HEAD_RECIPE,
+        ours = transfer(dataset, new_run(Path(folder, "transfer"), "transfer"), base=base, head_recipe=recipes.HEAD_RECIPE,
                         recipe=replace(finetune, **given), seed=seed)
         seconds = perf_counter() - began
-        endless = replace(recipe, epochs=ENDLESS_EPOCHS, drop_epochs=(), **{"batch_size": batch_size} if batch_size else {})
+        endless = replace(recipe, epochs=ENDLESS_EPOCHS, steps=None, schedule=recipes.DropAt(),
+                          **{"batch_size": batch_size} if batch_size else {})
         theirs = scratch(dataset, new_run(Path(folder, "scratch"), "scratch"), architecture=base.model.architecture,
                          preprocessing=base.model.preprocessing, recipe=endless, seed=seed, callbacks=[_time_limit(seconds)])
     ours, theirs = ours.evaluation, theirs.evaluation
