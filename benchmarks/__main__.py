@@ -23,12 +23,13 @@ from alexnet_keras.cli_options import prepare
 from benchmarks.measure import Line, Options, table, to_json
 
 NAMES = ("inference", "training_step", "loop", "input_pipeline", "extraction", "head_training", "startup", "growth")
+TABLE_WIDTH = 130
 PACKAGES = ("tensorflow", "keras", "numpy", "torch", "onnxruntime", "openvino", "opencv-python-headless", "simplejpeg",
             "pillow")
 
 
-def _batch_sizes(context, parameter, value: str) -> tuple[int, ...]:
-    sizes = value.split(",")
+def _batch_sizes(context, parameter, value: str | None) -> tuple[int, ...]:
+    sizes = value.split(",") if value else []
     if not all(size.isdecimal() and int(size) > 0 for size in sizes):
         raise click.BadParameter(f"expected positive integers like 1,32,128, found {value!r}")
     return tuple(map(int, sizes))
@@ -36,7 +37,7 @@ def _batch_sizes(context, parameter, value: str) -> tuple[int, ...]:
 
 @click.command(context_settings={"show_default": True})
 @click.argument("names", nargs=-1, type=click.Choice(NAMES))
-@click.option("--batch-sizes", default="1,8,32,128", callback=_batch_sizes)
+@click.option("--batch-sizes", metavar="N,N,...", callback=_batch_sizes, help="[default: each measure's own]")
 @click.option("--repetitions", default=10, type=click.IntRange(1))
 @click.option("--threads", default=Options().threads, type=click.IntRange(1), help="Of ours and of each peer.")
 @click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures here.")
@@ -45,6 +46,7 @@ def main(names, batch_sizes, repetitions, threads, file, plot) -> None:
     """Measure NAMES, or all there is, and print a table."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     prepare()
+    _limit_threads(threads)
     environment = _environment(threads)
     click.echo(f"{environment['processor']}, {threads} threads, load {environment['load']}; "
                + ", ".join(f"{name} {found}" for name, found in environment["versions"].items()))
@@ -52,7 +54,7 @@ def main(names, batch_sizes, repetitions, threads, file, plot) -> None:
     for name in names or [name for name in NAMES if find_spec(f"benchmarks.{name}")]:
         for line in importlib.import_module(f"benchmarks.{name}").lines(Options(batch_sizes, repetitions, threads)):
             lines.append(line)
-            Console(soft_wrap=True).print(table([line]))
+            _print([line])
             if file is not None:  # after each line, so that what comes later takes nothing away
                 file.write_text(json.dumps(to_json(lines, environment), indent=1) + "\n", encoding="utf-8")
     _conclude(lines)
@@ -61,8 +63,20 @@ def main(names, batch_sizes, repetitions, threads, file, plot) -> None:
         draw(lines, plot)
 
 
+def _limit_threads(threads: int) -> None:
+    import tensorflow as tf
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def _print(lines: list[Line]) -> None:
+    console = Console()
+    console.width = max(console.width, TABLE_WIDTH)
+    console.print(table(lines))
+
+
 def _conclude(lines: list[Line]) -> None:
-    Console(soft_wrap=True).print(table(lines))
+    _print(lines)
     for line in lines:
         if line.notes:
             click.echo(f"{line.measure}: {line.notes}")

@@ -27,11 +27,18 @@ REST_SECONDS = 0.03
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks of every module. ``threads`` are those of ours and of each peer."""
+    """What the command line asks of every module. ``threads`` are those of ours and of each peer.
 
-    batch_sizes: tuple[int, ...] = (1, 8, 32, 128)
+    ``batch_sizes``: instead of a module's own, where it has any.
+    """
+
+    batch_sizes: tuple[int, ...] = ()
     repetitions: int = 10
     threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+
+    def sizes(self, usual: tuple[int, ...]) -> tuple[int, ...]:
+        """The batch sizes of a module that usually takes these."""
+        return self.batch_sizes or usual
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,43 @@
+"""This project, as its own commands use it."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from alexnet_keras.data.pipeline import Batch
+from alexnet_keras.network import build
+from alexnet_keras.recipes import Recipe
+from alexnet_keras.spec import FINAL_LAYER, Architecture
+from alexnet_keras.updates import Updates
+from alexnet_keras.workers import open_workers
+from benchmarks.peers import DECAY, MOMENTUM, RATE, Network, Trainer
+from weights.canonical import Layers
+
+RECIPE = Recipe("benchmark", 1, steps=1, learning_rate=RATE, momentum=MOMENTUM, weight_decay=DECAY, bias_multiplier=1.0)
+
+
+def model_of(architecture: Architecture, weights: Layers) -> keras.Model:
+    """Our network with these weights, ending in fc8."""
+    size, classes = architecture.input_size, len(weights[FINAL_LAYER][1])
+    model = build(architecture, keras.Input((size, size, 3)), classes, classifier_activation=None)
+    for name, values in weights.items():
+        model.get_layer(name).set_weights(values)
+    return model
+
+
+def network(architecture: Architecture, weights: Layers, batch_size: int, threads: int) -> Network:
+    model = model_of(architecture, weights)
+    infer = tf.function(lambda images: model(images, training=False))
+    return Network(tf.constant, lambda images: infer(images).numpy())
+
+
+def trainer(architecture: Architecture, weights: Layers, batch_size: int, threads: int) -> Trainer:
+    model = model_of(architecture, weights)
+    updates = Updates(model, RECIPE, batch_size, seed=0, workers=open_workers("one"))
+
+    def convert(images: np.ndarray, labels: np.ndarray) -> Batch:
+        return Batch(*map(tf.constant, (images, labels, np.ones(len(labels), np.float32), np.arange(len(labels)))))
+    return Trainer(convert, lambda batch: updates(0, batch, RATE),
+                   lambda: {name: model.get_layer(name).kernel.numpy() for name in weights})
