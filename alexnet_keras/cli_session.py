@@ -43,7 +43,11 @@ class Session:
         """The recipe to follow: that of the run which goes on, or the one asked for, or ``base``, changed by the options."""
         from alexnet_keras.recipes import RECIPES, Recipe
         if self.config is not None:
-            recipe = continued(Recipe.from_dict(self.config["recipe"]), self.changed)
+            try:
+                recipe = Recipe.from_dict(self.config["recipe"])
+            except ConfigurationError as error:
+                raise RunError(f"{Path(self.options['resume']) / 'config.json'}: {error}") from None
+            recipe = continued(recipe, self.changed)
             self._refuse_finished(recipe)
             return recipe
         train = self.dataset.samples("train")
@@ -131,8 +135,7 @@ class Session:
     def _refuse_finished(self, recipe) -> None:
         from alexnet_keras.runs import finished_steps
         steps = self.folder and finished_steps(self.folder.folder)
-        longer = {"epochs", "steps"} & set(self.changed)
-        if steps is not None and not (longer and recipe.last_step(len(self.dataset.samples("train"))) > steps):
+        if steps is not None and steps >= recipe.last_step(len(self.dataset.samples("train"))):
             raise RunError(f"{self.folder.folder}: this run is finished, after {steps} steps; it goes on with more --epochs "
                            "or --steps than it had")
 
@@ -166,12 +169,12 @@ def _changed(given: dict) -> dict:
     fixed = [name for name in changed if name not in CHANGEABLE]
     if given["resume"] and fixed:
         raise ConfigurationError(f"{_option(fixed[0])}: a continued run keeps the one it began with; only "
-                                 f"{', '.join(map(_option, CHANGEABLE[:-1]))} may change")
+                                 f"{', '.join(_option(name) for name in given if name in CHANGEABLE[:-1])} may change")
     return changed
 
 
 def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    return next(parameter.opts[0] for parameter in click.get_current_context().command.params if parameter.name == name)
 
 
 def _agree(session: Session) -> None:
@@ -184,9 +187,25 @@ def _agree(session: Session) -> None:
                       for options in (session.options, session.changed))
     chief = session.workers.exchange({"config": session.config, "given": given, "changed": changed})[0]
     session.config, session.changed = chief["config"], {**chief["changed"], **changed}
-    recorded = session.config["options"] if session.config else chief["given"]
+    recorded = _recorded(session) if session.config else chief["given"]
     session.options = {**session.options, **recorded, **session.changed}
     session.options |= {name: tuple(session.options[name]) for name in ("classes", "lr_mult")}
+
+
+def _recorded(session: Session) -> dict:
+    """The options of the run's config, which must be such as the command line gives."""
+    context, recorded = click.get_current_context(), {}
+    for parameter in context.command.params:
+        name, default = parameter.name, parameter.get_default(context)
+        value = session.config["options"].get(name, default)
+        try:
+            if value is None and isinstance(default, str | int | float):
+                raise TypeError
+            recorded[name] = parameter.type_cast_value(context, value)
+        except (click.BadParameter, TypeError, ValueError, AttributeError):
+            raise RunError(f"{Path(session.options['resume']) / 'config.json'}: options.{name}: found {value!r}, which no "
+                           "run writes") from None
+    return {name: value for name, value in recorded.items() if name not in UNRECORDED}
 
 
 def _set_numerics(options: dict) -> None:

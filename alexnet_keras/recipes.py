@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field, replace
+from types import UnionType
+from typing import get_args, get_origin, get_type_hints
 
 from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.spec import (
@@ -207,22 +209,40 @@ class Recipe:
         try:
             schedule = dict(values["schedule"])
             initial, preprocessing = values["initial_values"], values["preprocessing"]
-            return cls(**{
+            return _from_json(cls, {
                 **values,
-                "schedule": SCHEDULES[schedule.pop("kind")](**_tuples(schedule)),
-                "augmentation": Augmentation(**_tuples(values["augmentation"])),
-                "initial_values": initial and InitialValues(**_tuples(initial)),
-                "preprocessing": preprocessing and Preprocessing.from_dict(preprocessing)})
+                "schedule": _from_json(SCHEDULES[schedule.pop("kind")], schedule),
+                "augmentation": _from_json(Augmentation, values["augmentation"]),
+                "initial_values": initial and _from_json(InitialValues, initial),
+                "preprocessing": preprocessing and _from_json(Preprocessing, preprocessing)})
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, ConfigurationError):
                 raise
             raise ConfigurationError(f"recipe: field {error} is missing, unknown or of the wrong type") from None
 
 
+def _from_json(kind: type, values: dict):
+    """A description with the fields ``values``, each of the type that ``kind`` declares; JSON has lists for tuples."""
+    values, hints = {name: _tuples(value) for name, value in values.items()}, get_type_hints(kind)
+    for name, hint in hints.items():
+        if not _fits(values[name], hint):
+            raise ConfigurationError(f"recipe: {name}: found {values[name]!r}, which no run writes")
+    return kind(**values)
+
+
+def _fits(value, hint) -> bool:
+    kinds = get_args(hint)
+    if isinstance(hint, UnionType):
+        return any(_fits(value, kind) for kind in kinds)
+    if get_origin(hint) is dict:
+        return type(value) is dict and all(_fits(each, kinds[1]) for each in value.values())
+    if get_origin(hint) is tuple:
+        return type(value) is tuple and len(value) in (len(kinds), len(value) if kinds[-1] is ... else None) and all(
+            _fits(each, kinds[0]) for each in value)
+    return type(value) is hint or (hint is float and type(value) is int)
+
+
 def _tuples(value):
-    """JSON's lists as the tuples they were."""
-    if isinstance(value, dict):
-        return {name: _tuples(each) for name, each in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 

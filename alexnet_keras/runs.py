@@ -73,11 +73,13 @@ class Run:
     def note_continuation(self, changed: dict, recipe: dict) -> None:
         """Record in ``config.json`` that the run went on, with what; warn of what keeps the bits from being the same."""
         config, now = read_config(self.folder), environment()
-        for name, value in config["environment"].items():
+        began = config.get("environment")
+        for name, value in began.items() if isinstance(began, dict) else ():
             if now.get(name) != value:
                 logger.warning("%s: began with %s, goes on with %s: weights may differ in their last bits", name, value,
                                now.get(name))
-        history = [*config.get("continued", []), {"options": changed, "environment": now}]
+        before = config.get("continued")
+        history = [*(before if isinstance(before, list) else []), {"options": changed, "environment": now}]
         write_json(self.folder / "config.json", {**config, "recipe": recipe, "continued": history})
 
     def refuse_changed_data(self, samples: str, root: Path) -> None:

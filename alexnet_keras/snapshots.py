@@ -36,8 +36,8 @@ class Snapshots:
         arrays, state = self.workers.broadcast(generation and generation.arrays, generation and generation.state)
         for name, variable in self.variables.items():
             variable.assign(arrays[name])
-        self.updates.loss_scale = state["loss_scale"] and LossScale(**state["loss_scale"])
-        return Progress.from_dict(state["progress"])
+        self.updates.loss_scale = LossScale(**state["loss_scale"]) if state.get("loss_scale") else None
+        return Progress.from_dict(state.get("progress"))
 
     def save_if_due(self, progress: Progress) -> None:
         """Save, unless the last time was a short while ago or is still under way."""
@@ -55,7 +55,8 @@ class Snapshots:
         return self.checkpoints.wait()
 
     def _save(self, progress: Progress) -> None:
-        arrays = {name: variable.numpy() for name, variable in self.variables.items()}
+        # A tensor never changes, so no copy is made here: a variable that is updated while it is written takes a new buffer.
+        arrays = {name: np.asarray(variable.value.read_value()) for name, variable in self.variables.items()}
         for name, array in arrays.items():
             if not np.isfinite(array.sum(dtype=np.float64)):
                 raise RunError(f"after step {progress.step}: {name} holds values that are not finite, and is not saved; "
@@ -66,10 +67,11 @@ class Snapshots:
             self.saved, self.saved_progress = perf_counter(), progress.to_dict()
 
     def _refuse_foreign(self, generation: Generation) -> None:
-        found = generation.state.get("about", {})
+        about = generation.state.get("about")
         for name, expected in self.about.items():
-            if found.get(name) != expected:
-                raise RunError(f"{generation.path}: {name}: expected {expected}, found {found.get(name)}")
+            found = about.get(name) if isinstance(about, dict) else None
+            if found != expected:
+                raise RunError(f"{generation.path}: {name}: expected {expected}, found {found}")
         for name, variable in self.variables.items():
             array = generation.arrays.get(name)
             if array is None or array.shape != tuple(variable.shape):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from alexnet_keras.errors import ConfigurationError
 
 FINAL_LAYER = "fc8"
+MOST_WIDTH = 100
 MOST_PIXELS = 4096  # of a side that images are resized to
 
 
@@ -81,6 +82,13 @@ class InitialValues:
     raised_bias: float = 0.1
     raised: tuple[str, ...] = ("conv2", "conv4", "conv5", "fc6", "fc7")
 
+    def __post_init__(self):
+        if self.kernels not in ("normal", "he", "torch"):
+            raise ConfigurationError(f"initial_values.kernels: expected normal, he or torch, found {self.kernels!r}")
+        for name in ("stddev", "hidden_stddev", "raised_bias"):
+            if not 0 <= getattr(self, name) <= 100:
+                raise ConfigurationError(f"initial_values.{name}: expected 0 to 100, found {getattr(self, name)}")
+
     def stddev_of(self, layer: str) -> float:
         return self.hidden_stddev if layer in ("fc6", "fc7") else self.stddev
 
@@ -132,8 +140,8 @@ class Architecture:
     def widened(self, filters: float, units: float | None = None) -> Architecture:
         """The same network with every filter count and unit count multiplied (units by ``filters`` unless given)."""
         units = filters if units is None else units
-        if not 0 < filters < float("inf") or not 0 < units < float("inf"):
-            raise ConfigurationError(f"width: expected a positive number, found {filters} and {units}")
+        if not 0 < filters <= MOST_WIDTH or not 0 < units <= MOST_WIDTH:
+            raise ConfigurationError(f"width: expected a positive number up to {MOST_WIDTH}, found {filters} and {units}")
         groups = max(layer.groups for layer in self.layers if isinstance(layer, Convolution))
 
         def widen(layer):

@@ -38,7 +38,7 @@ class TensorBoardLog(keras.callbacks.Callback):
         self.folder, self.every_steps, self.histograms = Path(folder), every_steps, histograms
 
     def on_train_begin(self, logs=None):
-        first_step = (logs or {}).get("step", 0)
+        first_step = int((logs or {}).get("step", 0))  # Keras hands numbers on as floats
         self.step = first_step - 1
         with _told_as_run_error(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -58,10 +58,11 @@ def test_values_of_the_training_options(files, command, options, says):
 
 
 @pytest.mark.parametrize("command", ["scratch", "summary"])
-@pytest.mark.parametrize("width", ["0", "-1", "nan", "inf"])
+@pytest.mark.parametrize("width", ["0", "-1", "nan", "inf", "1e30"])
 def test_widths(files, command, width):
     data = ("--data", files / "coco") if command == "scratch" else ()
-    assert_refused(command, *data, "--width", width, says=f"width: expected a positive number, found {float(width)}")
+    assert_refused(command, *data, "--width", width,
+                   says=f"width: expected a positive number up to 100, found {float(width)}")
 
 
 def test_a_batch_of_nothing(files):

@@ -63,9 +63,9 @@ def test_widened_takes_another_width_for_units_and_keeps_filters_divisible_by_gr
 
 @pytest.mark.parametrize("width", [0, -1, float("nan"), float("inf")])
 def test_widened_refuses(width):
-    with pytest.raises(ConfigurationError, match="width: expected a positive number, found"):
+    with pytest.raises(ConfigurationError, match="width: expected a positive number up to 100, found"):
         ALEXNET.widened(width)
-    with pytest.raises(ConfigurationError, match="width: expected a positive number, found"):
+    with pytest.raises(ConfigurationError, match="width: expected a positive number up to 100, found"):
         ALEXNET.widened(1, width)
 
 
