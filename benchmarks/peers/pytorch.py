@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from torch import nn
 from alexnet_keras.spec import FINAL_LAYER, Architecture, Convolution, Dense, Dropout, Normalization, Pooling
 from benchmarks.peers import DECAY, MOMENTUM, RATE, Network, Trainer
 from weights.canonical import Layers, from_channels_first, to_channels_first
+
+sys.modules.setdefault("triton", None)  # of no use on a CPU, it crashes where TensorFlow is loaded
 
 
 def module_of(architecture: Architecture, weights: Layers) -> nn.Sequential:

@@ -1,0 +1,48 @@
+"""The figures as bars: ours and each peer's, with their spread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from benchmarks.measure import COPY, SGEMM, Line
+
+OURS, THEIRS = "#1b6ca8", "#9aa5b1"
+BAR, INCHES_A_BAR, LONGEST = 0.8, 0.24, 3.0
+
+
+def draw(lines: Iterable[Line], path: Path) -> None:
+    """Write an image of all lines: a group of bars for each measure, in its own unit, relative to ours."""
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    lines = [line for line in lines if len(_shown(line)) > 1]
+    bars = sum(len(_shown(line)) + 1 for line in lines)
+    figure, axes = pyplot.subplots(figsize=(9, 1 + INCHES_A_BAR * bars), layout="constrained")
+    at, ticks = 0.0, []
+    for line in lines:
+        axes.text(0, at, f"{line.measure}, {line.unit}", weight="bold", va="center")
+        at += 1
+        for name in _shown(line):
+            _bar(axes, line, name, at)
+            ticks.append((at, name))
+            at += 1
+    axes.set_yticks(*zip(*ticks, strict=True))
+    axes.invert_yaxis()
+    axes.axvline(1, color=OURS, linewidth=0.8)
+    axes.set_xlim(0, min(axes.get_xlim()[1], LONGEST))
+    axes.set_xlabel("relative to ours")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def _shown(line: Line) -> list[str]:
+    return [name for name in line.rates if name not in (SGEMM, COPY)]
+
+
+def _bar(axes, line: Line, name: str, at: float) -> None:
+    ours, rate = line.rates[line.ours].median, line.rates[name]
+    spread = [[(rate.median - rate.low) / ours], [(rate.high - rate.median) / ours]]
+    axes.barh(at, rate.median / ours, BAR, xerr=spread, color=OURS if name == line.ours else THEIRS, capsize=2)
+    axes.text(min(rate.high / ours, 0.9 * LONGEST), at, f"  {rate.median:.3g}", va="center", size="small")
