@@ -45,6 +45,8 @@ class Session:
         if self.config is not None:
             try:
                 recipe = Recipe.from_dict(self.config["recipe"])
+                if self.mode == "scratch" and recipe.preprocessing is None:
+                    raise ConfigurationError("recipe: preprocessing: found None, which no run writes")
             except ConfigurationError as error:
                 raise RunError(f"{Path(self.options['resume']) / 'config.json'}: {error}") from None
             recipe = continued(recipe, self.changed)

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,27 +31,32 @@ def manifest(root: Path, parts: list[Samples]) -> str:
 
 def digest(table: str) -> str:
     """What two workers compare to know that they see the same data."""
-    return hashlib.sha256(table.encode()).hexdigest()
+    return hashlib.sha256(_bytes(table)).hexdigest()
 
 
 def write_manifest(path: Path, table: str) -> None:
     """Write a manifest, compressed; the same table makes the same bytes. Raises ``RunError``."""
-    with whole_files(path) as (partial,), gzip.GzipFile(partial, "wb", mtime=0) as file:
-        file.write(table.encode())
+    with whole_files(path) as (partial,):
+        partial.write_bytes(gzip.compress(_bytes(table), mtime=0))
 
 
 def refuse_changed(path: Path, table: str, root: Path) -> None:
     """Raise ``RunError`` that counts and names what differs between the manifest at ``path`` and the data of today."""
     try:
-        recorded = gzip.decompress(path.read_bytes()).decode()
-        before, now = _by_id(recorded), _by_id(table)
-    except (OSError, EOFError, ValueError, KeyError, gzip.zlib.error) as error:
+        recorded = gzip.decompress(path.read_bytes())
+        if recorded == _bytes(table):
+            return
+        before, now = _by_id(recorded.decode(errors="surrogateescape")), _by_id(table)
+    except (OSError, EOFError, ValueError, csv.Error, gzip.zlib.error) as error:
         raise RunError(f"{path}: expected the list of the run's samples, found: {error}") from None
-    if recorded == table:
-        return
     changed = [key for key in before | now if before.get(key) != now.get(key)]
-    raise RunError(f"{root}: the data set has changed since the run began: {len(changed)} samples differ; "
-                   f"{_difference(before.get(changed[0]), now.get(changed[0]))}")
+    what = (f"{len(changed)} samples differ; {_difference(before.get(changed[0]), now.get(changed[0]))}" if changed
+            else "its samples are in another order")
+    raise RunError(f"{root}: the data set has changed since the run began: {what}")
+
+
+def _bytes(table: str) -> bytes:
+    return table.encode(errors="surrogateescape")  # names of files need not be text
 
 
 def _rows(root: Path, part: Samples, sizes: dict) -> Iterator[tuple]:
@@ -69,7 +75,16 @@ def _size(path) -> int | str:
 
 
 def _by_id(table: str) -> dict[tuple, dict]:
-    return {(row["split"], row["id"]): row for row in csv.DictReader(io.StringIO(table, newline=""))}
+    """The rows by split, id and, since an id may come twice, a count."""
+    header, *rows = csv.reader(io.StringIO(table, newline=""))
+    if tuple(header) != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
+        raise ValueError(f"not the columns {', '.join(COLUMNS)}")
+    by_id, counts = {}, Counter()
+    for row in rows:
+        key = tuple(row[:2])
+        by_id[*key, counts[key]] = dict(zip(COLUMNS, row, strict=True))
+        counts[key] += 1
+    return by_id
 
 
 def _difference(before: dict | None, now: dict | None) -> str:
@@ -77,5 +92,5 @@ def _difference(before: dict | None, now: dict | None) -> str:
     what = f"the first is {row['split']} {row['id']} ({row['path']})"
     if before is None or now is None:
         return f"{what}: {'it is new' if before is None else 'it is gone'}"
-    field = next((column for column in COLUMNS if before[column] != now[column]), "order")
-    return f"{what}: {field}: expected {before.get(field) or 'none'}, found {now.get(field) or 'none'}"
+    field = next(column for column in COLUMNS if before[column] != now[column])
+    return f"{what}: {field}: expected {before[field] or 'none'}, found {now[field] or 'none'}"
