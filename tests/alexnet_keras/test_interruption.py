@@ -6,7 +6,7 @@ import time
 import pytest
 
 from alexnet_keras.pretrained import load_model
-from tests.alexnet_keras.trees import CATEGORIES, SMALL, coco_tree, invoke, process, read
+from tests.alexnet_keras.trees import CATEGORIES, SMALL, assert_refused, coco_tree, invoke, process, read
 
 pytestmark = pytest.mark.slow
 
@@ -51,25 +51,48 @@ def test_ctrl_c_while_features_are_extracted(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["many"]
 
 
-def test_a_killed_run_leaves_nothing_that_could_be_taken_for_whole(tmp_path):
-    running = process("scratch", "--data", coco_tree(tmp_path / "coco"), *LONG, "--output", tmp_path / "run")
-    wait_for(tmp_path / "run" / "metrics.jsonl", running)
-    running.kill()
-    running.communicate()
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "metrics.jsonl", "run.log"}
-    refused = invoke("evaluate", tmp_path / "run")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)])
+def test_a_run_that_was_ended_leaves_nothing_that_could_be_taken_for_whole_and_goes_on(tmp_path, number, code):
+    run = tmp_path / "run"
+    running = process("scratch", "--data", coco_tree(tmp_path / "coco"), *LONG, "--output", run, "--save-every", "0")
+    wait_for(run / "metrics.jsonl", running)
+    for options in (("--resume", run), ("--data", tmp_path / "coco", *SMALL, "--output", run, "--overwrite")):
+        assert_refused("scratch", *options, says=f"{run}: another process is using this run")
+    assert running.poll() is None
+    running.send_signal(number)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == code
+    if number == signal.SIGTERM:
+        saved = max(int(path.name.split("-")[-1]) for path in (run / "checkpoints").iterdir())
+        assert errors == f"error: terminated after {saved} steps; saved after step {saved}\n"
+    assert {path.name for path in run.iterdir()} == {
+        ".lock", "checkpoints", "config.json", "metrics.jsonl", "run.log", "samples.csv.gz"}
+    refused = invoke("evaluate", run)
     assert (refused.exit_code, refused.stderr) == (
-        2, f"error: {tmp_path / 'run' / 'model.keras'}: expected a model saved by this project, found nothing\n")
-    assert invoke("scratch", "--data", tmp_path / "coco", *SMALL, "--output", tmp_path / "run", "--overwrite").exit_code == 0
+        2, f"error: {run / 'model.keras'}: expected a model saved by this project, found nothing\n")
+    began = max(int(path.name.split("-")[-1]) for path in (run / "checkpoints").iterdir())
+    resumed = invoke("scratch", "--resume", run, "--steps", began + 1)
+    assert (resumed.exit_code, resumed.stderr) == (0, "")
+    assert f"the newest whole generation: step {began}\n" in resumed.stdout
+    assert read(run / "result.json")["steps"] == began + 1
+    assert invoke("scratch", "--data", tmp_path / "coco", *SMALL, "--output", run, "--overwrite").exit_code == 0
 
 
 def test_a_run_on_a_full_disk(tmp_path):
-    """A limit of 200,000 bytes a file is a disk too full for the model."""
-    running = process("scratch", "--data", coco_tree(tmp_path / "coco"), *SMALL, "--output", tmp_path / "run")
+    """A limit of 200,000 bytes a file is a disk too full for the model and for every generation."""
+    run = tmp_path / "run"
+    running = process("scratch", "--data", coco_tree(tmp_path / "coco"), *SMALL, "--output", run, "--save-every", "0")
     resource = pytest.importorskip("resource")
     resource.prlimit(running.pid, resource.RLIMIT_FSIZE, (200_000, 200_000))
     _, errors = running.communicate(timeout=120)
     assert running.returncode == 2
-    assert errors == f"error: {tmp_path / 'run' / 'model.keras'}: cannot be written: File too large\n"
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "metrics.jsonl", "run.log"}
-    assert "ERROR" in (tmp_path / "run" / "run.log").read_text()
+    *warnings, last = errors.splitlines()
+    assert last == f"error: {run / 'model.keras'}: cannot be written: File too large"
+    assert warnings
+    for line in warnings:
+        assert line.startswith(f"warning: {run / 'checkpoints'}: step ")
+        assert line.endswith(" cannot be saved: File too large; training goes on, and the next save will try again")
+    assert {path.name for path in run.iterdir()} == {
+        ".lock", "checkpoints", "config.json", "metrics.jsonl", "run.log", "samples.csv.gz"}
+    assert list((run / "checkpoints").iterdir()) == []
+    assert "ERROR" in (run / "run.log").read_text()
