@@ -1,0 +1,56 @@
+"""docs/usage.md against the program: every option, file and exit code is there, and nothing that is not."""
+
+import re
+
+import pytest
+
+from alexnet_keras import cli_options
+from alexnet_keras.cli import main
+from alexnet_keras.cli_recipes import CHANGEABLE
+from alexnet_keras.recipes import RECIPES
+from alexnet_keras.runs import FILES, FOLDERS
+from tests.alexnet_keras.trees import ROOT
+
+USAGE = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
+DESCRIBED = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", USAGE))
+COMMANDS = ("scratch", "transfer", "extract", "evaluate")
+
+
+def options_of(command):
+    return {option for parameter in main.commands[command].params if parameter.param_type_name == "option"
+            for option in (*parameter.opts, *parameter.secondary_opts)} - {"-h", "--help"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_described(command):
+    assert options_of(command) <= DESCRIBED
+
+
+def test_no_option_is_described_that_no_command_has():
+    assert DESCRIBED <= {"--help"}.union(*map(options_of, COMMANDS))
+
+
+def test_what_may_change_is_the_list_of_the_program():
+    text = " ".join(USAGE.split())
+    (listed,) = re.findall(r"Only these may change: (.*?)\. A finished", text)
+    assert [name.replace("-", "_") for name in re.findall(r"`--([a-z-]+)`", listed)] == [*CHANGEABLE[:-1]]
+
+
+def test_every_file_of_a_run_is_described():
+    for name in (*FILES, *(f"{folder}/" for folder in FOLDERS)):
+        assert name == ".lock" or f"\n| `{name}` | " in USAGE, name
+
+
+def test_the_exit_codes_are_those_of_the_program():
+    codes = (0, cli_options.BAD_INPUT, cli_options.WORKER_LOST, cli_options.INTERRUPTED, cli_options.TERMINATED)
+    assert tuple(map(int, re.findall(r"\n\| ([0-9]+) \|", USAGE.split("Data and weights")[0]))) == codes
+
+
+def test_the_table_of_recipes():
+    row = r"\n\| `(\w+)` \| (\d+) \| ([\d,]+) (steps|epochs)[^|]*\| ([\d.]+) \|[^|]*\| ([^ ]+) \|"
+    rows = {found[0]: found for found in re.findall(row, USAGE)}
+    assert set(rows) == set(RECIPES)
+    for name, batch, length, unit, rate, decay in rows.values():
+        recipe = RECIPES[name]
+        assert (recipe.batch_size, getattr(recipe, unit), recipe.learning_rate, recipe.weight_decay) == (
+            int(batch), int(length.replace(",", "")), float(rate), float(decay))
