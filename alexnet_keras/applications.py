@@ -77,10 +77,10 @@ def preprocess_input(images, weights="caffe", preprocessing: Preprocessing | Non
     images = images[None] if images.shape.rank == 3 else images
     if images.shape.rank != 4 or images.shape[-1] != 3:
         raise ConfigurationError(f"images: expected (height, width, 3) or (batch, height, width, 3), found {images.shape}")
-    centered = tf.cast(images, tf.float32) - tf.constant(rule.mean)
     if images.shape[1:3] != (rule.crop, rule.crop):
-        centered = tf.map_fn(lambda image: ops.center_crop(ops.resize(image, rule), rule), centered)
-    return ops.to_network_input(centered, rule)
+        images = tf.map_fn(lambda image: ops.center_crop(ops.resize(image, rule), rule), images,
+                           fn_output_signature=tf.float32)
+    return ops.to_network_input(images, rule)
 
 
 def decode_predictions(probabilities, top: int = 5, class_names: Iterable[str] | None = None) -> list[list[tuple]]:

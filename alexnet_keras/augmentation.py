@@ -5,7 +5,6 @@ The same (seed, place in the stream) gives the same bits, eagerly, in a graph an
 
 from __future__ import annotations
 
-import functools
 import math
 
 import numpy as np
@@ -23,33 +22,25 @@ AREA_STREAM, COLOUR_STREAM = np.int64(1), np.int64(2)
 def augment(image, preprocessing: Preprocessing, augmentation: Augmentation, seed):
     """A decoded image as training sees it.
 
-    ``image``: (height, width, 3) float32 RGB in grey levels, mean-subtracted, not yet resized. ``seed``: (2,) int64, the
-    run's seed and the image's place in the stream, the only randomness. Returns (crop, crop, 3) float32, the same kind
-    of values; a colour shift may leave 0-255, as in the paper nothing is clipped.
+    ``image``: (height, width, 3) uint8 or float32 RGB, 0-255, not yet resized. ``seed``: (2,) int64, the run's seed and
+    the image's place in the stream, the only randomness. Returns (crop, crop, 3) float32, the same kind of values; a
+    colour shift may leave 0-255, as in the paper nothing is clipped.
     """
     if augmentation.crop == "resized":
         window = random_resized_crop(image, preprocessing, augmentation, seed)
     else:
-        place = ops.center_crop if augmentation.crop == "center" else functools.partial(random_crop, seed=seed)
-        window = place(ops.resize(image, preprocessing), preprocessing)
+        place = ops.central if augmentation.crop == "center" else lambda margin, rule: _placed(margin, seed)
+        window = ops.resized_window(image, preprocessing, lambda margin: place(margin, preprocessing))
     if augmentation.mirror:
         mirrored = _place_and_mirror(seed)[2] < 0.5
         window = tf.cond(mirrored, lambda: window, lambda: tf.reverse(window, [1]))  # five times faster than [:, ::-1]
     return ops.by_rows(tf.add, window, colour_shift(augmentation, seed)) if augmentation.colour_sigma > 0 else window
 
 
-def random_crop(image, preprocessing: Preprocessing, seed):
-    """A uniformly placed (crop, crop, 3) window of a resized image."""
-    crop = preprocessing.crop
-    top, left = tf.unstack(_placed(tf.shape(image)[:2] - crop, seed))
-    return tf.ensure_shape(image[top:top + crop, left:left + crop], (crop, crop, 3))
-
-
 def random_resized_crop(image, preprocessing: Preprocessing, augmentation: Augmentation, seed):
     """torchvision's RandomResizedCrop: a region of an image of any size, brought to (crop, crop, 3)."""
     top, left, height, width = tf.unstack(random_region(tf.shape(image)[:2], augmentation, seed))
-    window = image[top:top + height, left:left + width]
-    return tf.image.resize(window, [preprocessing.crop] * 2, antialias=preprocessing.antialias)
+    return ops.scaled(image[top:top + height, left:left + width], [preprocessing.crop] * 2, preprocessing.antialias)
 
 
 def random_region(size, augmentation: Augmentation, seed):

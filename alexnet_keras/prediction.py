@@ -54,7 +54,7 @@ def _classifier(model: AlexNetModel) -> Callable:
 def _read(path: str | os.PathLike, preprocessing: Preprocessing, crops: int) -> tf.Tensor:
     """An image file as (crops, crop, crop, 3) float32, as the network eats them."""
     try:
-        image = ops.resize(ops.load_image(tf.io.read_file(os.fsencode(path)), preprocessing), preprocessing)
+        image = ops.resize(ops.load_image(tf.io.read_file(os.fsencode(path))), preprocessing)
     except tf.errors.OpError as error:
         raise DataError(f"{os.fspath(path)}: expected a readable image, found: {reason_of(error)}") from None
     windows = ops.ten_crops(image, preprocessing) if crops == 10 else ops.center_crop(image, preprocessing)[None]

@@ -15,9 +15,7 @@ import tensorflow as tf
 from alexnet_keras.data.pipeline import reason_of
 from alexnet_keras.errors import DataError
 from alexnet_keras.preprocessing import load_image
-from alexnet_keras.spec import Preprocessing
 
-GREY_LEVELS = Preprocessing(mean=(0.0, 0.0, 0.0))
 PIXELS_OF_AN_IMAGE = 256 ** 2  # at most, on a regular grid: as many as the paper's images had
 Axes = tuple[tuple[float, float, float], ...]
 logger = logging.getLogger(__name__)
@@ -71,8 +69,8 @@ def _moments(path: str) -> tuple[np.ndarray, np.ndarray] | tf.errors.OpError:
 
 @functools.cache
 def _decoder():
-    """Traced once: encoded bytes -> (height, width, 3) float32 RGB, 0-255."""
-    return tf.function(lambda contents: load_image(contents, GREY_LEVELS), autograph=False,
+    """Traced once: encoded bytes -> (height, width, 3) uint8 RGB."""
+    return tf.function(load_image, autograph=False,
                        input_signature=[tf.TensorSpec((), tf.string)])
 
 

@@ -127,7 +127,7 @@ class Batches:
     def _image(self, position, row):
         contents = tf.io.read_file(self._paths[row])
         if self._boxes is None:
-            image = ops.load_image(contents, self.preprocessing)
+            image = ops.load_image(contents)
         else:
             image = ops.load_box(contents, self._boxes[row], self.preprocessing, self.crops.context, self.crops.square)
         return ops.to_network_input(self._window(position, image), self.preprocessing)
@@ -252,8 +252,10 @@ class EvaluationBatches(Batches):
         return tf.minimum(position, len(self.samples) - 1), position < len(self.samples)
 
     def _window(self, position, image):
-        crop = ops.ten_crops if self.views == 10 else ops.center_crop
-        return crop(ops.resize(image, self.preprocessing), self.preprocessing)
+        rule = self.preprocessing
+        if self.views == 10:
+            return ops.ten_crops(ops.resize(image, rule), rule)
+        return ops.resized_window(image, rule, lambda margin: ops.central(margin, rule))
 
 
 def refuse_batch_size(batch_size: int, parts: int) -> None:

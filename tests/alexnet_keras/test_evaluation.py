@@ -155,6 +155,6 @@ def test_ten_crops_of_a_data_set_are_those_of_its_images(tmp_path):
     rule = model.preprocessing
     batches = list(EvaluationBatches(samples, rule, 2, views=10))
 
-    image = ops.resize(ops.load_image(tf.io.read_file(samples.paths[1]), rule), rule)
+    image = ops.resize(ops.load_image(tf.io.read_file(samples.paths[1])), rule)
     np.testing.assert_array_equal(batches[0].images[1], ops.to_network_input(ops.ten_crops(image, rule), rule))
     assert evaluate(model, batches).images == 3

@@ -18,8 +18,8 @@ NOISE = np.random.default_rng(0).integers(0, 256, (120, 140, 3), np.uint8)
 
 
 def decoded(contents):
-    """Grey levels as this project decodes them; subtracting and adding the mean again rounds in the sixth digit."""
-    return (ops.load_image(contents, CAFFE_PREPROCESSING) + MEAN).numpy()
+    """Grey levels as this project decodes them, of more than eight bits so that differences can be negative."""
+    return ops.load_image(contents).numpy().astype(np.float32)
 
 
 def by_pillow(contents):
@@ -43,7 +43,7 @@ def test_real_photographs_decode_as_pillow_does(shared_data):
 def test_warp_is_opencvs_bilinear_resize_within_one_grey_level(shared_data):
     """The largest difference of any pixel and channel; seen 0.75, which is OpenCV's fixed-point rounding."""
     for contents, pixels in photographs(shared_data, every=6):
-        found = ops.resize(ops.load_image(contents, CAFFE_PREPROCESSING), CAFFE_PREPROCESSING) + MEAN
+        found = ops.resize(ops.load_image(contents), CAFFE_PREPROCESSING)
         theirs = cv2.resize(pixels, (256, 256), interpolation=cv2.INTER_LINEAR)
         assert abs(found - theirs).numpy().max() <= 1
 
@@ -60,7 +60,7 @@ def pillow_short_side(pixels, target=256):
 def test_short_side_is_pillows_antialiased_resize_within_one_grey_level(shared_data, rule):
     """The largest difference of any pixel and channel: 0.05 in floating point, 1 from Pillow's 8-bit images."""
     for contents, pixels in photographs(shared_data, every=9):
-        found = (ops.resize(ops.load_image(contents, rule), rule) + np.float32(rule.mean)).numpy()
+        found = ops.resize(ops.load_image(contents), rule).numpy()
         exact, rounded = pillow_short_side(pixels)
         if rule.resize == "square":
             top, left = (exact.shape[0] - 256) // 2, (exact.shape[1] - 256) // 2
@@ -148,7 +148,7 @@ def test_other_formats(image, file_format):
     encoded(PICTURE, "TIFF"), b"\xff\xd8\xff\xe0" + bytes(500)])
 def test_what_is_no_whole_image_raises(contents):
     with pytest.raises(tf.errors.InvalidArgumentError):
-        ops.load_image(contents, CAFFE_PREPROCESSING)
+        ops.load_image(contents)
 
 
 def box_of(contents, box, context=0.0, square=False):
@@ -161,8 +161,7 @@ def box_of(contents, box, context=0.0, square=False):
                                  (1, 1, 1, 1), (7, 9, 100, 3), (32, 40, 64, 17)])
 def test_the_part_that_is_decoded_is_that_of_the_whole(contents, box):
     x, y, width, height = box
-    np.testing.assert_array_equal(
-        box_of(contents, box), ops.load_image(contents, CAFFE_PREPROCESSING)[y:y + height, x:x + width])
+    np.testing.assert_allclose(box_of(contents, box), decoded(contents)[y:y + height, x:x + width], atol=1e-4)
 
 
 @pytest.mark.parametrize(("box", "context", "square", "rows", "columns"), [  # the image is 120 x 140
@@ -173,11 +172,13 @@ def test_the_part_that_is_decoded_is_that_of_the_whole(contents, box):
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
 def test_region_of_a_box_and_what_leaves_the_image_is_exactly_the_mean(box, context, square, rows, columns, file_format):
     contents = encoded(NOISE, file_format)
-    whole = ops.load_image(contents, CAFFE_PREPROCESSING).numpy()
     margin = 60
-    framed = np.pad(whole, [(margin, margin), (margin, margin), (0, 0)])
+    framed = np.broadcast_to(MEAN, (120 + 2 * margin, 140 + 2 * margin, 3)).copy()
+    framed[margin:-margin, margin:-margin] = decoded(contents)
     expected = framed[margin + rows[0]:margin + rows[1], margin + columns[0]:margin + columns[1]]
-    np.testing.assert_array_equal(box_of(contents, box, context, square), expected)
+    found = box_of(contents, box, context, square)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_array_equal(found[expected == MEAN], expected[expected == MEAN])
 
 
 SMALL = Preprocessing(crop=7, resize_to=12)
@@ -192,6 +193,19 @@ def test_center_crop_leaves_the_smaller_part_above_and_left(size, crop, start):
         ops.center_crop(image, rule), image[start[0]:start[0] + crop, start[1]:start[1] + crop])
 
 
+@pytest.mark.parametrize("rule", [CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING, PAPER_PREPROCESSING])
+@pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 333), (100, 130), (256, 256)])
+def test_a_window_of_the_resized_image_is_cut_out_of_it(rule, height, width):
+    """Bit for bit, or to 0.01 of a grey level where antialiasing is done for the window alone."""
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    whole = ops.resize(image, rule).numpy()
+    size = whole.shape[:2]
+    for top, left in ((0, 0), (11, 5), (size[0] - rule.crop, size[1] - rule.crop)):
+        window = ops.resized_window(image, rule, lambda margin: tf.minimum(margin, [top, left]))  # noqa: B023
+        expected = whole[top:top + rule.crop, left:left + rule.crop]
+        np.testing.assert_allclose(window, expected, rtol=0, atol=0.01 if rule.antialias else 0)
+
+
 @pytest.mark.parametrize(("height", "width"), [(12, 15), (12, 12), (7, 7)])
 def test_ten_crops_by_hand(height, width):
     image = np.random.default_rng(0).random((height, width, 3), np.float32)
@@ -204,7 +218,7 @@ def test_ten_crops_by_hand(height, width):
 @pytest.mark.parametrize("rule", [CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING])
 def test_network_input_by_hand_and_back(rule):
     grey_levels = PICTURE.astype(np.float32)
-    found = ops.to_network_input(tf.constant(grey_levels - np.float32(rule.mean)), rule).numpy()
+    found = ops.to_network_input(tf.constant(grey_levels), rule).numpy()
     expected = (grey_levels - np.float64(rule.mean)) / np.float64(rule.std)
     np.testing.assert_allclose(found, expected[..., ::-1] if rule.channel_order == "BGR" else expected, rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(ops.from_network_input(found[None], rule)[0], grey_levels, atol=1e-3)
@@ -212,7 +226,7 @@ def test_network_input_by_hand_and_back(rule):
 
 def test_a_palette_bmp_is_refused_since_tensorflow_gets_its_colours_wrong():
     with pytest.raises(tf.errors.InvalidArgumentError, match="palette"):
-        ops.load_image(tf.constant(encoded(palette(), file_format="BMP")), CAFFE_PREPROCESSING)
+        ops.load_image(tf.constant(encoded(palette(), file_format="BMP")))
 
 
 def test_a_line_of_pixels_does_not_grow_with_its_aspect_ratio():

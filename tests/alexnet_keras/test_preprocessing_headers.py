@@ -37,7 +37,7 @@ def claiming(width, height, file_format):
     return bytes(contents)
 
 
-READERS = {"whole": lambda contents: ops.load_image(contents, CAFFE_PREPROCESSING),
+READERS = {"whole": lambda contents: ops.load_image(contents),
            "box": lambda contents: ops.load_box(contents, tf.constant((1.0, 2.0, 3.0, 4.0)), CAFFE_PREPROCESSING, 0.1, True)}
 
 
@@ -68,7 +68,7 @@ def test_pillow_draws_the_line_at_the_same_size():
 def test_up_to_the_limit_the_decoder_has_its_say(width, height):
     """What the header claims is allowed, what follows is too short: this error is the decoder's."""
     with pytest.raises(tf.errors.InvalidArgumentError, match="PNG"):
-        ops.load_image(claiming(width, height, "PNG"), CAFFE_PREPROCESSING)
+        ops.load_image(claiming(width, height, "PNG"))
 
 
 @pytest.mark.parametrize("contents", [
@@ -77,22 +77,22 @@ def test_up_to_the_limit_the_decoder_has_its_say(width, height):
     claiming(2 ** 32 - 1, 5, "PNG")])
 def test_a_header_that_is_none_is_refused_in_a_line(contents):
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
-        ops.load_image(tf.constant(contents), CAFFE_PREPROCESSING)
+        ops.load_image(tf.constant(contents))
     assert len(reason_of(caught.value)) > 10
 
 
 def test_the_largest_frame_of_an_animation_counts():
     frames = [PALETTE, Image.fromarray(PICTURE[:40]).quantize(8), PALETTE]
     contents = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], comment=b"\x2c" * 300)
-    assert ops.load_image(contents, CAFFE_PREPROCESSING).shape == (61, 83, 3)
+    assert ops.load_image(contents).shape == (61, 83, 3)
     last = contents.rindex(b"\x2c\x00\x00\x00\x00")
     bomb = contents[:last + 5] + struct.pack("<HH", 65_535, 65_535) + contents[last + 9:]
     with pytest.raises(tf.errors.InvalidArgumentError, match="at most 178956970 pixels"):
-        ops.load_image(bomb, CAFFE_PREPROCESSING)
+        ops.load_image(bomb)
 
 
 @settings(max_examples=80, deadline=None)
 @given(st.binary(max_size=80), st.sampled_from([b"", b"GIF89a", b"BM", b"\x89PNG", b"\xff\xd8\xff"]))
 def test_no_bytes_raise_anything_else(tail, magic):
     with pytest.raises(tf.errors.InvalidArgumentError):
-        ops.load_image(tf.constant(magic + tail), CAFFE_PREPROCESSING)
+        ops.load_image(tf.constant(magic + tail))
