@@ -27,7 +27,7 @@ def test_every_option_is_described(command):
 
 
 def test_no_option_is_described_that_no_command_has():
-    assert DESCRIBED <= {"--help"}.union(*map(options_of, COMMANDS))
+    assert {"--help"}.union(*map(options_of, COMMANDS)) >= DESCRIBED
 
 
 def test_what_may_change_is_the_list_of_the_program():
