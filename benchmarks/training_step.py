@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from benchmarks.peers import TRAINING, Trainer, peer, random_images, random_weig
 
 BATCH_SIZES = (32, 128)
 TARGETS = {128: {"PyTorch": 2.5, "stock Keras": 4.0, SGEMM: 0.65}}
-LARGEST_DIFFERENCE = 1e-4
+LARGEST_DIFFERENCE = 5e-3
+"""Of a change by two steps, beside which the rounding of a weight is not small."""
 AGREEMENT_BATCH, INPUTS = 4, 2
 
 
@@ -61,7 +63,12 @@ def _changes(trainer: Trainer, images, labels, weights) -> dict[str, np.ndarray]
 def _candidate(name: str, batch_size: int, threads: int) -> Candidate:
     trainer, labels = peer(name).trainer(ALEXNET, random_weights(ALEXNET), batch_size, threads), _labels(batch_size)
     batches = [trainer.convert(random_images(batch_size, ALEXNET.input_size, seed), labels) for seed in range(INPUTS)]
-    return Candidate(name, rotating(trainer.step, batches), batch_size)
+    return Candidate(name, rotating(lambda batch: _refuse_not_finite(name, trainer.step(batch)), batches), batch_size)
+
+
+def _refuse_not_finite(name: str, loss: float) -> None:
+    """After such a loss ours would leave out the update."""
+    assert math.isfinite(loss), f"{name}: the loss is {loss}"
 
 
 def _labels(batch_size: int) -> np.ndarray:

@@ -21,6 +21,8 @@ INFERENCE = {"PyTorch": "torch", "ONNX Runtime": "onnxruntime", "OpenVINO": "ope
 TRAINING = {"PyTorch": "torch", "stock Keras": "keras"}
 MODULES = {"ours": "ours", "PyTorch": "pytorch", "ONNX Runtime": "onnx_runtime", "OpenVINO": "openvino_runtime",
            "OpenCV": "opencv", "stock Keras": "stock_keras"}
+GREY_LEVELS = np.float32(60)
+"""The deviation of images from their mean."""
 
 
 class Network(NamedTuple):
@@ -32,11 +34,11 @@ class Network(NamedTuple):
 
 
 class Trainer(NamedTuple):
-    """``step`` of an input of ``convert`` (images, labels) makes one update and waits for it; ``kernels`` copies those of
-    the convolutions and dense layers, in canonical form."""
+    """``step`` of an input of ``convert`` (images, labels) makes one update and returns the loss before it; ``kernels``
+    copies those of the convolutions and dense layers, in canonical form."""
 
     convert: Callable[[np.ndarray, np.ndarray], object]
-    step: Callable[[object], object]
+    step: Callable[[object], float]
     kernels: Callable[[], dict[str, np.ndarray]]
 
 
@@ -46,7 +48,7 @@ def peer(name: str):
 
 
 def random_weights(architecture: Architecture, classes: int = 1000, seed: int = 0) -> Layers:
-    """Canonical layers whose activations keep their size from layer to layer, and whose logits are small."""
+    """Canonical layers whose activations keep the size of the images up to fc6, which makes them small enough to train."""
     rng, size, channels, layers = np.random.default_rng(seed), architecture.input_size, 3, {}
     for layer in architecture.layers:
         match layer:
@@ -59,7 +61,8 @@ def random_weights(architecture: Architecture, classes: int = 1000, seed: int = 
                 layers[name] = _random_layer(rng, (channels * size * size, units))
                 size, channels = 1, units
     kernel, bias = _random_layer(rng, (channels * size * size, classes))
-    return {**layers, FINAL_LAYER: (kernel / 50, bias)}
+    layers["fc6"] = (layers["fc6"][0] / GREY_LEVELS, layers["fc6"][1])
+    return {**layers, FINAL_LAYER: (kernel, bias)}
 
 
 def _random_layer(rng, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -69,9 +72,9 @@ def _random_layer(rng, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 def random_images(count: int, size: int, seed: int = 1) -> np.ndarray:
     """(count, size, size, 3) float32 grey levels about their mean."""
-    return np.float32(60) * np.random.default_rng(seed).standard_normal((count, size, size, 3), np.float32)
+    return GREY_LEVELS * np.random.default_rng(seed).standard_normal((count, size, size, 3), np.float32)
 
 
 def relative_difference(found: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference, as a fraction of the largest expected value."""
-    return float(np.max(np.abs(found - expected)) / np.max(np.abs(expected)))
+    """The norm of the difference, as a fraction of that of what is expected."""
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))

@@ -39,5 +39,5 @@ def trainer(architecture: Architecture, weights: Layers, batch_size: int, thread
 
     def convert(images: np.ndarray, labels: np.ndarray) -> Batch:
         return Batch(*map(tf.constant, (images, labels, np.ones(len(labels), np.float32), np.arange(len(labels)))))
-    return Trainer(convert, lambda batch: updates(0, batch, RATE),
+    return Trainer(convert, lambda batch: updates(0, batch, RATE).loss,
                    lambda: {name: model.get_layer(name).kernel.numpy() for name in weights})

@@ -56,5 +56,5 @@ def trainer(architecture: Architecture, weights: Layers, batch_size: int, thread
 
     def convert(images: np.ndarray, labels: np.ndarray) -> tuple:
         return tf.constant(images), tf.constant(labels)
-    return Trainer(convert, lambda batch: model.train_on_batch(*batch),
+    return Trainer(convert, lambda batch: float(model.train_on_batch(*batch)),
                    lambda: {name: model.get_layer(name).kernel.numpy() for name in weights})
