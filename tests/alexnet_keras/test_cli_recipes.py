@@ -158,7 +158,14 @@ SCRATCH_REFUSED = {
     "--resize-to 100000000": "preprocessing.resize_to: expected at most"}
 
 
-@pytest.mark.usefixtures("empty_folder")
+@pytest.fixture
+def refused(monkeypatch, empty_folder):
+    """What is not refused fails here, instead of training for days."""
+    for mode in ("scratch", "transfer"):
+        monkeypatch.setattr(f"modes.{mode}.{mode}", lambda *arguments, **options: pytest.fail("it was not refused"))
+
+
+@pytest.mark.usefixtures("refused")
 @pytest.mark.parametrize("options", REFUSED)
 @pytest.mark.parametrize("mode", ["scratch", "transfer"])
 def test_what_contradicts_or_means_nothing_is_refused_before_anything_is_written(files, mode, options):
@@ -166,13 +173,13 @@ def test_what_contradicts_or_means_nothing_is_refused_before_anything_is_written
     assert_refused(mode, "--data", files / "tree", *weights, *options.split(), says=REFUSED[options])
 
 
-@pytest.mark.usefixtures("empty_folder")
+@pytest.mark.usefixtures("refused")
 @pytest.mark.parametrize("options", SCRATCH_REFUSED)
 def test_sizes_that_no_image_can_have(files, options):
     assert_refused("scratch", "--data", files / "tree", *options.split(), says=SCRATCH_REFUSED[options])
 
 
-@pytest.mark.usefixtures("empty_folder")
+@pytest.mark.usefixtures("refused")
 @pytest.mark.parametrize("value", ["nan", "-1", "inf"])
 def test_factors_of_a_new_head(files, value):
     assert_refused("transfer", "--data", files / "tree", "--head-lr-mult", value,
