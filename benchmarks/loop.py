@@ -39,11 +39,14 @@ class PacedLoop:
         self.asked, self.given, self.open = threading.Semaphore(0), threading.Semaphore(0), True
         self.training = ThreadPoolExecutor(1).submit(self._train)
         self.training.add_done_callback(lambda training: self.asked.release())
-        self.asked.acquire()
+        self._wait()
 
     def step(self) -> None:
         """Let one step pass and wait until the loop asks for the next batch; raises what ended the loop."""
         self.given.release()
+        self._wait()
+
+    def _wait(self) -> None:
         self.asked.acquire()
         if self.training.done():
             self.training.result()
