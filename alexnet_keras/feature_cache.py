@@ -56,7 +56,7 @@ def _compute(below: keras.Model, batches: EvaluationBatches, path: Path, shape: 
 def _opened(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     try:
         features = np.load(path, mmap_mode="r")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, EOFError) as error:
         logger.warning("%s: computed again, for it cannot be read: %s", path, " ".join(str(error).split()))

@@ -1,0 +1,104 @@
+"""Files to features on disk, and files to updates of the weights, each against the parts that it is made of.
+
+The two cores are shared by reading and computing, so that at best an image takes the sum of both.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import keras
+import numpy as np
+import tensorflow as tf
+
+from alexnet_keras.data.layouts import Dataset
+from alexnet_keras.data.pipeline import Batch, Batches, EvaluationBatches, TrainingBatches
+from alexnet_keras.data.samples import Samples
+from alexnet_keras.features import feature_extractor
+from alexnet_keras.model import AlexNetModel
+from alexnet_keras.pretrained import Pretrained, new_network
+from alexnet_keras.recipes import Recipe
+from alexnet_keras.spec import ALEXNET, CAFFE_PREPROCESSING
+from alexnet_keras.training import train
+from alexnet_keras.updates import Updates
+from alexnet_keras.workers import open_workers
+from benchmarks.measure import Line, Options, Rate
+from benchmarks.photographs import photographs, samples_of
+from benchmarks.steady import Clock, one_after_the_other, steady_rates
+from modes.extract import extract_features
+
+BATCH_SIZES = (32,)
+STEPS, MOST_REPETITIONS, CLASSES = 12, 5, 1000
+BOTH = "model, then input"
+TARGET = 0.95
+
+
+def lines(options: Options) -> Iterator[Line]:
+    """Extraction, then training, for each batch size."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        paths, origin = photographs(folder)
+        click.echo(f"extraction and training: {origin}")
+        for batch_size in options.sizes(BATCH_SIZES):
+            samples = samples_of(paths, batch_size * STEPS, classes=CLASSES)
+            for measure, runs in (("extraction", _extraction), ("training on files", _training)):
+                model = new_network(ALEXNET, CAFFE_PREPROCESSING, samples.class_names)
+                rates = steady_rates(runs(model, samples, batch_size, options.threads, folder),
+                                     min(options.repetitions, MOST_REPETITIONS))
+                found = {name: Rate.of(values) for name, values in rates.items()}
+                found[BOTH] = one_after_the_other(rates["model alone"], rates["input alone"])
+                yield Line(f"{measure}, batch {batch_size}", "ours", found, {BOTH: TARGET}, notes=origin)
+
+
+def _extraction(model: AlexNetModel, samples: Samples, batch_size: int, threads: int, folder: Path) -> dict:
+    source, out = Pretrained(model, "random", folder / "random.keras", "0" * 64), folder / "fc7.npy"
+    dataset = Dataset("photographs", "folder", folder, ("train",), {}, lambda split: samples)
+    extractor = feature_extractor(model, "fc7")
+    step = tf.function(lambda images: extractor(images, training=False)["fc7"])
+    batch = _batch(batch_size)
+    return {"ours": lambda clock: extract_features(dataset, out, source=source, batch_size=batch_size, overwrite=True,
+                                                   loading={"workers": threads}, on_batch=clock),
+            "model alone": lambda clock: _repeated(lambda: step(batch.images).numpy(), batch_size, clock),
+            "input alone": lambda clock: _read(EvaluationBatches(samples, model.preprocessing, batch_size, workers=threads),
+                                               clock)}
+
+
+def _training(model: AlexNetModel, samples: Samples, batch_size: int, threads: int, folder: Path) -> dict:
+    recipe = Recipe("benchmark", batch_size, steps=STEPS, learning_rate=1e-4)
+    updates = Updates(model, recipe, batch_size, seed=0, workers=open_workers("one"))
+    batch = _batch(batch_size)
+
+    def batches() -> TrainingBatches:
+        return TrainingBatches(samples, model.preprocessing, batch_size, seed=0, augmentation=recipe.augmentation,
+                               workers=threads)
+    return {"ours": lambda clock: train(model, batches(), recipe, callbacks=[_Told(clock, batch_size)]),
+            "model alone": lambda clock: _repeated(lambda: updates(0, batch, 1e-4), batch_size, clock),
+            "input alone": lambda clock: _read(batches(), clock)}
+
+
+class _Told(keras.callbacks.Callback):
+    def __init__(self, clock: Clock, batch_size: int):
+        super().__init__()
+        self.clock, self.size = clock, batch_size
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.clock(self.size)
+
+
+def _batch(size: int) -> Batch:
+    images = np.random.default_rng(0).normal(0, 60, (size, ALEXNET.input_size, ALEXNET.input_size, 3)).astype(np.float32)
+    return Batch(*map(tf.constant, (images, np.arange(size, dtype=np.int32), np.ones(size, np.float32), np.arange(size))))
+
+
+def _repeated(function, items: int, clock: Clock) -> None:
+    for _ in range(STEPS):
+        function()
+        clock(items)
+
+
+def _read(batches: Batches, clock: Clock) -> None:
+    for _ in batches.between(0, STEPS):
+        clock(batches.batch_size)
