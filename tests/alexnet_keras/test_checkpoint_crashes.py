@@ -87,6 +87,7 @@ def check_what_a_kill_left(folder, before):
     return step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [(), (1, 2)])
 def test_killed_at_every_file_operation(tmp_path, caplog, steps):
     found = []
@@ -105,6 +106,7 @@ def test_killed_at_every_file_operation(tmp_path, caplog, steps):
     assert caplog.messages == []
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_a_write(tmp_path):
     size = bytes_of_variables(tmp_path / "size")
     for limit in (0, 1, size // 3, size // 2, size - 1):

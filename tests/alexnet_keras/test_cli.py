@@ -42,7 +42,7 @@ def run(files):
 
 def test_what_a_run_prints_and_writes(run, files):
     folder, printed = run
-    first, epoch, last = printed.splitlines()
+    first, epoch, last = (line for line in printed.splitlines() if not line.startswith("  step "))  # on a slow machine
     assert first == f"scratch: 10 train and 5 val samples of 2 classes from coco; writing {folder}"
     assert epoch.startswith("epoch 1/1  loss ")
     assert last.startswith(f"{folder}: top-1 ")
@@ -102,7 +102,7 @@ def test_runs_are_numbered_and_never_overwritten_unasked(run, files, tmp_path, m
 
     refused = invoke("scratch", "--data", files / "coco", "--output", "runs/transfer-2")
     assert (refused.exit_code, refused.stderr) == (
-        2, "error: runs/transfer-2: already holds config.json; give another --output, or --overwrite\n")
+        2, "error: runs/transfer-2: already holds checkpoints; give another --output, or --overwrite\n")
     assert read(Path("runs/transfer-2/config.json")) == config
 
 

@@ -26,7 +26,8 @@ def run_on(tree, folder, *options):
     return result
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_leaves_a_network_in_float32(tree, tmp_path, precision):
     """Trained in parts, with TensorBoard; what result.json tells is what evaluate finds of the network that is left."""
     run_on(tree, tmp_path / "run", "--precision", precision, "--accumulate", "2", "--tensorboard")

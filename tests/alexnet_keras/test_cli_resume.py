@@ -105,6 +105,7 @@ def test_a_finished_run_is_refused_and_goes_on_with_more_epochs(files, run):
     assert line == "error: steps: expected --epochs or --steps, found both\n"
 
 
+@pytest.mark.slow
 def test_a_longer_run_that_was_cut_off_goes_on_without_being_told_again(files, run):
     """Its result.json is of the shorter run."""
     shutil.copy(files / "run" / "result.json", run)

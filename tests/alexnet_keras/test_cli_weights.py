@@ -234,7 +234,8 @@ def test_a_caffenet_under_the_name_of_another_is_refused(publish, tmp_path):
     assert_refused("predict", "cat.jpg", says="expected the weights of alexnet that caffe are, found the layers of caffenet")
 
 
-@pytest.mark.parametrize("command", ["predict", "evaluate", "extract", "transfer"])
+@pytest.mark.parametrize("command", [
+    "predict", "evaluate", *(pytest.param(name, marks=pytest.mark.slow) for name in ("extract", "transfer"))])
 def test_gaps_are_refused_or_told(tmp_path, command):
     """Every command that loads weights: without --partial an error, with it one warning, and then its work."""
     weights = caffemodel(tmp_path / "trunk.caffemodel", layers=TRUNK)

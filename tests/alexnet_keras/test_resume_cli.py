@@ -101,7 +101,8 @@ def transferred(dataset, run, callbacks):
              callbacks=callbacks, execution=execution_of(run))
 
 
-@pytest.mark.parametrize("learn", [from_scratch, pytest.param(transferred, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("learn", [from_scratch, transferred])
 def test_ctrl_c_in_the_middle_of_an_epoch_and_on_in_the_same_process(root, tmp_path, learn):
     """Whatever Keras has named and numbered since; the epoch's means are of all its images, exactly."""
     dataset, outcomes = open_dataset(root), []

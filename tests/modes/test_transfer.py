@@ -69,7 +69,7 @@ def test_layers_that_were_not_loaded_start_anew_from_the_seed(base):
 
 
 @pytest.mark.parametrize(("train_from", "changed"), [
-    ("fc8", ["fc8"]), ("conv4", ["conv4", "conv5", "fc6", "fc7", "fc8"])])
+    ("fc8", ["fc8"]), pytest.param("conv4", ["conv4", "conv5", "fc6", "fc7", "fc8"], marks=pytest.mark.slow)])
 def test_fine_tuning_changes_nothing_below_where_it_starts(base, dataset, tmp_path, train_from, changed):
     before = [array.copy() for array in base.model.get_weights()]
     model, outcome = learn(dataset, base, tmp_path / "run", train_from=train_from)
