@@ -94,8 +94,8 @@ def test_a_network_without_softmax_gives_probabilities_too(tmp_path, model):
 
 
 @pytest.mark.parametrize(("content", "found"), [
-    (b"", "no JPEG, PNG, GIF or BMP"), (b"not an image", "no JPEG, PNG, GIF or BMP"), (encoded(picture())[:400], "Invalid JPEG"),
-    (None, "No such file or directory")])
+    (b"", "no JPEG, PNG, GIF or BMP"), (b"not an image", "no JPEG, PNG, GIF or BMP"),
+    (encoded(picture())[:400], "Invalid JPEG"), (None, "No such file or directory")])
 def test_a_bad_image_is_one_line_that_names_it(tmp_path, model, content, found):
     good, = picture_files(tmp_path, 1)
     bad = tmp_path / "bad.jpg"
