@@ -34,7 +34,7 @@ def lines(options: Options) -> Iterator[Line]:
     flops = _flops()
     for batch_size in options.sizes(BATCH_SIZES):
         candidates = [_candidate(name, batch_size, options.threads) for name in names]
-        rates = interleaved(candidates + ceilings(options.threads), options.repetitions)
+        rates = interleaved(candidates + ceilings(options.threads), options.repetitions, warm_up=1)
         yield Line(f"training step, batch {batch_size}", "ours", rates, TARGETS.get(batch_size, {}), flops)
     for batch_size in options.sizes(BATCH_SIZES):
         yield _memory(names, batch_size, options.threads)
