@@ -149,7 +149,7 @@ def test_two_processes_end_with_the_same_weights_bit_for_bit(files, tmp_path, mo
         assert (running.returncode, errors) == (0, "")
         assert read(tmp_path / name / "config.json")["environment"]["threads"] == 2
     assert weights_of(tmp_path / "one") == weights_of(tmp_path / "again") != weights_of(tmp_path / "other")
-    metrics = [[{**json.loads(line), "images_per_second": 0, "val_seconds": 0, "val_images_per_second": 0}
+    metrics = [[{name: value for name, value in json.loads(line).items() if "second" not in name}
                 for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()] for name in ("one", "again")]
     assert metrics[0] == metrics[1]
 
