@@ -93,7 +93,7 @@ def correct_in_top(k: int, logits, labels):
 def evaluation_step(model: keras.Model, workers: Workers | None = None) -> Callable:
     """The compiled function from one ``Batch`` to its :class:`Counts`, computed by all devices of this worker."""
     if workers is None or workers.replicas == 1:
-        return tf.function(_counting(model))
+        return tf.function(_counting(model), autograph=False)
     with workers.strategy.scope():
         counting = _counting(model)
     on_replicas = tf.function(lambda batch: workers.strategy.run(counting, args=(batch,)))

@@ -84,10 +84,10 @@ class Updates:
             self.optimizer = MomentumSGD(recipe.learning_rate, recipe.momentum, recipe.weight_decay, recipe.bias_multiplier,
                                          recipe.multipliers)
             self.optimizer.build(self.variables)
-        self._gradients = tf.function(self._on_replicas(self._gradients_of_piece))
+        self._gradients = tf.function(self._on_replicas(self._gradients_of_piece), autograph=False)
         self._add = tf.function(self._on_replicas(lambda one, other: tf.nest.map_structure(tf.add, one, other)))
-        self._reduce = tf.function(self._on_replicas(self._reduced))
-        self._apply = tf.function(self._applied)
+        self._reduce = tf.function(self._on_replicas(self._reduced), autograph=False)
+        self._apply = tf.function(self._applied, autograph=False)
 
     def __call__(self, step: int, batch: Batch, rate: float, signal: int | None = None) -> Result:
         """Update by this worker's part of the batch of ``step``; ``signal``, if one came, is told to all workers.

@@ -91,8 +91,8 @@ def test_every_field_lost_or_of_another_kind(run, section):
     """No traceback: what is not needed to go on does no harm, everything else is refused in one line."""
     config = read(run / "config.json")
     whole = {path.name: path.read_bytes() for path in run.iterdir()}
-    for path in fields({section: config[section]}):
-        for value in (..., *WRONG):
+    for place, path in enumerate(fields({section: config[section]})):
+        for value in (..., *WRONG)[place % 3::3]:  # each field meets a third of them
             for name, content in whole.items():
                 (run / name).write_bytes(content)
             put(run, config, path, value)

@@ -79,7 +79,7 @@ def outputs(running, seconds=180):
 
 def chatter(errors):
     """Lines on stderr that TensorFlow did not write before any log level is looked at."""
-    early = re.compile(r"WARNING: All log messages before absl|cuda|Unable to register|computation placer|TF-TRT")
+    early = re.compile(r"WARNING: All log messages before absl|cuda|oneDNN|Unable to register|computation placer|TF-TRT")
     return [line for line in errors.splitlines() if not early.search(line)]
 
 
