@@ -123,6 +123,7 @@ def bytes_of_variables(folder):
     return (folder / "000001-step-3" / "variables.npz").stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [0, 1, 500, 900])
 def test_a_disk_that_is_full(tmp_path, limit):
     save(tmp_path / "checkpoints", 1, 2)

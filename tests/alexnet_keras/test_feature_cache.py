@@ -217,6 +217,7 @@ def test_batches_of_a_memory_map_are_centered_and_scaled(model, paths, tmp_path)
     assert sorted(rows) == sorted([*range(COUNT)] * 2)
 
 
+@pytest.mark.slow
 def test_the_command_keeps_them_for_the_next_run(tmp_path, computed):
     tiny_model(classes=3).save(tmp_path / "tiny.keras")
     folder, data = tmp_path / "kept", class_folders(tmp_path / "data")

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import keras
 import numpy as np
+import pytest
 
 from alexnet_keras.model import AlexNetModel
 from alexnet_keras.pretrained import load_model
@@ -18,6 +19,7 @@ MODELS = {"caffenet": "caffenet", "owt": "owt", "ablated": ABLATED}
 FRESH = """
 import pathlib, sys
 import numpy as np
+import pytest
 import alexnet_keras
 folder = pathlib.Path(sys.argv[1])
 x = np.load(folder / "x.npy")
@@ -37,6 +39,7 @@ def photographs(count=3):
     return np.random.default_rng(0).standard_normal((count, 67, 67, 3), np.float32) * 60
 
 
+@pytest.mark.slow
 def test_keras_files_open_in_a_fresh_process_that_imports_nothing_else(tmp_path):
     np.save(tmp_path / "x.npy", photographs())
     models = {name: tiny_model(variant, size=67) for name, variant in MODELS.items()}

@@ -52,6 +52,7 @@ def steps_saved(folder):
     return [int(path.name[12:]) for path in sorted((folder / "checkpoints").glob("[0-9]*"))]
 
 
+@pytest.mark.slow
 def test_the_run_is_one_worth_resuming(whole):
     """It saves, drops its rate, measures itself, and epochs end within batches."""
     outcome, _ = whole
@@ -65,6 +66,7 @@ def test_the_run_is_one_worth_resuming(whole):
     assert any(name.startswith("velocity/") for name in outcome["generation"])
 
 
+@pytest.mark.slow
 def test_killed_once_inside_a_write(root, whole, tmp_path):
     assert in_a_process(go_on, root, tmp_path / "run", plan=MIDWAY) == KILLED
     assert not (tmp_path / "run" / "result.json").exists()

@@ -61,6 +61,7 @@ def test_the_run_folder_tells_what_happened(dataset, tmp_path):
         ARCHITECTURE, PREPROCESSING, tuple(CATEGORIES.values()))
 
 
+@pytest.mark.slow
 def test_it_learns_red_from_blue_and_the_result_is_that_of_the_saved_weights(tmp_path):
     root = class_folders(tmp_path / "tree", ("blue", "red"))
     for path in root.glob("*/*/*.jpg"):
@@ -100,6 +101,7 @@ def test_ctrl_c_keeps_what_was_learned(dataset, tmp_path):
     assert load_model(folder).class_names == dataset.class_names
 
 
+@pytest.mark.slow
 def test_an_unreadable_file_is_skipped_counted_and_named(tmp_path, caplog):
     root = class_folders(class_folders(tmp_path / "tree", ("a", "b"), 51, ("train",)), ("a", "b"), 2, ("val",))
     bad = root / "train" / "b" / "7.jpg"

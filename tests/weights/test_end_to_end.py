@@ -96,6 +96,7 @@ def extract_by_name(data, tmp_path, layer="fc7", **size):
     assert np.ptp(expected, axis=0).max() > 0.01 * expected.max(), "all images look alike, which shows nothing"
 
 
+@pytest.mark.slow
 def test_transfer_from_caffe_by_name(publish, mirror, data, tmp_path):
     transfer_by_name(data, tmp_path, publish(**NARROW))
     assert [asked.path for asked in mirror.asked] == [f"/{FILES['caffe']}"]

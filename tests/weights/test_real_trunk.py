@@ -63,6 +63,7 @@ def relative(found, expected):
     return np.linalg.norm(difference, axis=1) / np.linalg.norm(expected.reshape(len(found), -1), axis=1)
 
 
+@pytest.mark.slow
 def test_extracted_rows_equal_opencvs_on_the_same_crops(trunk, coco, tmp_path):
     """By the command line, pool5 of val objects; and what swapped channels or a wrong mean would do is far away."""
     out = tmp_path / "pool5.npy"
