@@ -294,7 +294,7 @@ def _damage(path: Path) -> Iterator[None]:
     """Whatever a damaged file makes ``zipfile``, NumPy and ``json`` raise, as one line in a ``RunError``."""
     try:
         yield
+    except MemoryError:
+        raise
     except Exception as error:
-        if isinstance(error, MemoryError):
-            raise
         raise RunError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or repr(error)}") from None

@@ -17,14 +17,11 @@ FIELDS = {"batch_size": "batch_size", "lr": "learning_rate", "lr_gamma": "gamma"
 CHANGEABLE = ("epochs", "steps", "lr", "clip_norm", "accumulate", "strategy", "worker_timeout", "save_every", "keep",
               "tensorboard", "workers", "feature_cache", "resume")
 
-length_options = options(
-    click.option("--epochs", type=int, metavar="N", show_default="the recipe's",
-                 help="Passes over the train split; drops of the rate move in proportion."),
-    click.option("--steps", type=int, metavar="N", help="Updates, instead of --epochs."))
-
 recipe_options = options(
     click.option("--recipe", type=click.Choice(RECIPE_NAMES), help="Published; each option below replaces one field."),
-    length_options,
+    click.option("--epochs", type=int, metavar="N", show_default="the recipe's",
+                 help="Passes over the train split; drops of the rate move in proportion."),
+    click.option("--steps", type=int, metavar="N", help="Updates, instead of --epochs."),
     click.option("--batch-size", type=int, show_default="the recipe's", metavar="N", help="Images a step, of all workers."),
     click.option("--lr", type=float, show_default="the recipe's", help="Initial learning rate."),
     click.option("--lr-schedule", type=click.Choice(["constant", "step", "plateau"]),
@@ -67,8 +64,8 @@ execution_options = options(
     click.option("--tensorboard", is_flag=True, help="Also write scalars and histograms into the run's tensorboard folder."),
     click.option("--output", metavar="FOLDER", help="Run folder.  [default: runs/<mode>-<n>]"),
     overwrite_option,
-    click.option("--resume", metavar="RUN", help=f"Go on with a run; of the options only --{', --'.join(CHANGEABLE[:-1])} "
-                                                 "may change.".replace("_", "-")))
+    click.option("--resume", metavar="RUN",
+                 help="Go on with a run by its own options; docs/usage.md lists what may change."))
 
 
 def recipe_of(base, samples: int, given: dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ from alexnet_keras.errors import ConfigurationError, DataError, RunError
 
 DATA_OPTIONS = ("data", "layout", "classes", "min_size", "context", "square", "workers")
 UNRECORDED = ("resume", "output", "overwrite")
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -107,12 +105,14 @@ class Session:
             return self.folder
         output = self.options["output"]
         run = new_run(output and Path(output), self.mode, self.options["overwrite"])
-        crops = self.loading["crops"]
-        described = self.dataset.describe() | {"crops": crops and vars(crops)}
-        recorded = {name: value for name, value in self.options.items() if name not in UNRECORDED}
-        run.write_config({"mode": self.mode, "data": described, "seed": self.options["seed"], "options": recorded,
-                          "recipe": recipe.to_dict(), **config}, self.samples)
+        run.write_config(self._described(recipe, config), self.samples)
         return run
+
+    def _described(self, recipe, config) -> dict:
+        crops = self.loading["crops"]
+        recorded = {name: value for name, value in self.options.items() if name not in UNRECORDED}
+        return {"mode": self.mode, "data": self.dataset.describe() | {"crops": crops and vars(crops)},
+                "seed": self.options["seed"], "options": recorded, "recipe": recipe.to_dict(), **config}
 
     def _execution(self, run, recipe, config):
         from alexnet_keras.training import Execution
@@ -125,7 +125,7 @@ class Session:
         about = {"mode": self.mode, "variant": config["architecture"]["name"], "classes": len(self.dataset.class_names),
                  "seed": self.options["seed"], "batch size": recipe.batch_size}
         return Execution(self.workers, self.options["accumulate"], checkpoints, self.options["save_every"], found,
-                         generation, about)
+                         generation, about, self._described(recipe, config))
 
     def _callbacks(self, run) -> Iterator[object]:
         from alexnet_keras.training_progress import TrainingProgress

@@ -18,13 +18,15 @@ from alexnet_keras.workers import Workers
 class Snapshots:
     """Saves the weights, velocities and progress of a run; the chief writes, and every worker is given what it restores.
 
-    ``about``: facts (JSON-ready) that a generation must share with the run that continues from it.
+    ``about``: facts (JSON-ready) that a generation must share with the run that continues from it; ``config``: the whole of
+    what the run was asked, for whoever finds the generation without it.
     """
 
     def __init__(self, checkpoints: Checkpoints | None, model: keras.Model, updates: Updates, workers: Workers,
-                 about: dict, save_seconds: float):
+                 about: dict, config: dict, save_seconds: float):
         self.checkpoints = checkpoints if workers.is_chief else None
-        self.updates, self.workers, self.about, self.save_seconds = updates, workers, about, save_seconds
+        self.updates, self.workers, self.save_seconds = updates, workers, save_seconds
+        self.about, self.config = about, config
         self.variables = {variable.path: variable for variable in model.weights}
         self.variables |= {f"velocity/{variable.path}": velocity for variable, velocity in updates.velocities()}
         self.saved, self.saved_progress = perf_counter(), None
@@ -62,8 +64,9 @@ class Snapshots:
                 raise RunError(f"after step {progress.step}: {name} holds values that are not finite, and is not saved; "
                                "try a lower learning rate")
         scale = self.updates.loss_scale
-        if self.checkpoints.save(arrays, {"step": progress.step, "best": progress.best, "about": self.about,
-                                          "progress": progress.to_dict(), "loss_scale": scale and asdict(scale)}):
+        state = {"step": progress.step, "best": progress.best, "about": self.about, "progress": progress.to_dict(),
+                 "loss_scale": scale and asdict(scale), "config": self.config}
+        if self.checkpoints.save(arrays, state):
             self.saved, self.saved_progress = perf_counter(), progress.to_dict()
 
     def _refuse_foreign(self, generation: Generation) -> None:

@@ -31,7 +31,7 @@ class Execution:
 
     ``accumulate``: each batch is computed in so many parts. ``save_seconds``: at least so long from one generation to the
     next. ``continue_run``: go on from a saved ``generation``, which the chief alone has. ``about``: facts that a generation
-    records, and that must be the same when it is continued.
+    records, and that must be the same when it is continued; ``config``: the run's, which it records too.
     """
 
     workers: Workers = field(default_factory=lambda: open_workers("one"))
@@ -41,6 +41,7 @@ class Execution:
     continue_run: bool = False
     generation: Generation | None = None
     about: dict = field(default_factory=dict)
+    config: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class _Loop:
                                accumulate=execution.accumulate)
         self.evaluation_step = evaluation_step(self.model, execution.workers)
         self.snapshots = Snapshots(execution.checkpoints, self.model, self.updates, execution.workers, execution.about,
-                                   execution.save_seconds)
+                                   execution.config, execution.save_seconds)
         self.progress = self.snapshots.restore(execution.generation) if execution.continue_run else Progress()
 
     def run(self) -> bool:
@@ -186,6 +187,8 @@ class _Loop:
 
     def _saved(self) -> str:
         """Save, and say in how far."""
+        if not self.snapshots.checkpoints:
+            return "this worker has nothing to save"
         whole = self.snapshots.save_now(self.progress)
         return f"saved after step {self.progress.step}" if whole else "the last steps could not be saved"
 

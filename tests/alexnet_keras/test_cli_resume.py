@@ -56,6 +56,13 @@ def resume(run, *options):
     return result
 
 
+def test_a_generation_tells_what_the_run_was_asked(files):
+    """Found without its folder, it says what it is a generation of."""
+    config, state = read(files / "run" / "config.json"), read(generations(files / "run")[-1] / "state.json")
+    assert state["config"] == {name: value for name, value in config.items() if name != "environment"}
+    assert {"recipe", "architecture", "preprocessing", "options"} <= set(state["config"])
+
+
 # What may change.
 
 MAY_CHANGE = ("--workers, --epochs, --steps, --lr, --clip-norm, --accumulate, --strategy, --worker-timeout, --save-every, "
