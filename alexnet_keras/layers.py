@@ -14,9 +14,9 @@ import keras
 from keras import ops
 
 if keras.backend.backend() == "tensorflow":
-    from alexnet_keras.layers_tensorflow import SPLITS_GROUPS, convolve, normalize
+    from alexnet_keras.layers_tensorflow import convolve, normalize, splits_groups
 else:
-    from alexnet_keras.layers_generic import SPLITS_GROUPS, convolve, normalize
+    from alexnet_keras.layers_generic import convolve, normalize, splits_groups
 
 
 @keras.saving.register_keras_serializable("alexnet_keras")
@@ -49,7 +49,7 @@ class GroupedConv2D(keras.layers.Conv2D):
     """``keras.layers.Conv2D`` with Caffe's padding in pixels, whose groups train on every CPU.
 
     Input (batch, height, width, in), kernel (kernel, kernel, in / groups, filters), one variable whatever the groups.
-    Each group is a convolution of its own where that is faster (``SPLITS_GROUPS``).
+    Each group is a convolution of its own where that is faster or all that works (``splits_groups``).
     """
 
     def __init__(self, filters, kernel_size, padding=0, **kwargs):
@@ -57,7 +57,7 @@ class GroupedConv2D(keras.layers.Conv2D):
         super().__init__(filters, kernel_size, padding="valid", **{**kwargs, "data_format": "channels_last"})
 
     def call(self, inputs):
-        groups = self.groups if SPLITS_GROUPS else 1
+        groups = self.groups if splits_groups() else 1
         parts = zip(ops.split(self._padded(inputs), groups, -1),
                     ops.split(ops.convert_to_tensor(self.kernel), groups, -1),
                     ops.split(ops.convert_to_tensor(self.bias), groups), strict=True)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-SPLITS_GROUPS = keras.backend.backend() != "torch"
-"""On a CPU, XLA's grouped convolution is five times slower than its parts; PyTorch's is faster than its parts."""
+
+def splits_groups() -> bool:
+    """Whether each group is to be a convolution of its own: on a CPU, XLA's grouped one is five times slower than its
+    parts, and PyTorch's is faster than its parts.
+    """
+    return keras.backend.backend() == "jax"
 
 
 def normalize(x, depth_radius: int, bias: float, alpha: float, beta: float):

@@ -1,5 +1,9 @@
 """The two layers against NumPy by hand, TensorFlow's own normalization, Keras's own convolution and OpenCV."""
 
+import os
+import subprocess
+import sys
+
 import cv2
 import keras
 import numpy as np
@@ -179,3 +183,35 @@ def test_layers_come_back_from_their_configuration(layer):
     again(x)
     again.set_weights(layer.get_weights())
     np.testing.assert_array_equal(again(x), layer(x))
+
+
+GROUPED = """
+import sys
+import numpy as np
+import tensorflow as tf
+from alexnet_keras.layers import GroupedConv2D, splits_groups
+layer, values = GroupedConv2D(8, 3, 1, groups=2, activation="relu"), np.random.default_rng(0)
+layer.build((None, 7, 7, 6))
+layer.set_weights([values.standard_normal(weight.shape, np.float32) for weight in layer.weights])
+x = tf.constant(values.standard_normal((4, 7, 7, 6), np.float32))
+@tf.function
+def outcome():
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x)
+        loss = tf.reduce_sum(y ** 2)
+    return y, *tape.gradient(loss, [x, *layer.trainable_variables])
+np.savez(sys.argv[1], *outcome(), splits=splits_groups())
+"""
+
+
+def test_groups_are_tensorflows_own_where_onednn_trains_them(tmp_path):
+    found = {}
+    for onednn in "01":
+        file = tmp_path / f"{onednn}.npz"
+        subprocess.run([sys.executable, "-c", GROUPED, file], check=True, capture_output=True,
+                       env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": onednn})
+        found[onednn] = dict(np.load(file))
+    assert (found["0"].pop("splits"), found["1"].pop("splits")) == (True, False)
+    for name, values in found["0"].items():
+        np.testing.assert_allclose(found["1"][name], values, rtol=1e-4, atol=1e-4)
