@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_keras.data.layouts import Dataset
-from alexnet_keras.data.pipeline import Batch, Batches, EvaluationBatches, TrainingBatches
+from alexnet_keras.data.pipeline import Batch, EvaluationBatches, TrainingBatches
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.features import feature_extractor
 from alexnet_keras.model import AlexNetModel
@@ -25,6 +25,7 @@ from alexnet_keras.spec import ALEXNET, CAFFE_PREPROCESSING
 from alexnet_keras.training import train
 from alexnet_keras.updates import Updates
 from alexnet_keras.workers import open_workers
+from benchmarks.input_pipeline import read
 from benchmarks.measure import Line, Options, Rate
 from benchmarks.photographs import photographs, samples_of
 from benchmarks.steady import Clock, one_after_the_other, steady_rates
@@ -62,8 +63,8 @@ def _extraction(model: AlexNetModel, samples: Samples, batch_size: int, threads:
     return {"ours": lambda clock: extract_features(dataset, out, source=source, batch_size=batch_size, overwrite=True,
                                                    loading={"workers": threads}, on_batch=clock),
             "model alone": lambda clock: _repeated(lambda: step(batch.images).numpy(), batch_size, clock),
-            "input alone": lambda clock: _read(EvaluationBatches(samples, model.preprocessing, batch_size, workers=threads),
-                                               clock)}
+            "input alone": lambda clock: read(EvaluationBatches(samples, model.preprocessing, batch_size, workers=threads),
+                                              STEPS, clock)}
 
 
 def _training(model: AlexNetModel, samples: Samples, batch_size: int, threads: int, folder: Path) -> dict:
@@ -76,7 +77,7 @@ def _training(model: AlexNetModel, samples: Samples, batch_size: int, threads: i
                                workers=threads)
     return {"ours": lambda clock: train(model, batches(), recipe, callbacks=[_Told(clock, batch_size)]),
             "model alone": lambda clock: _repeated(lambda: updates(0, batch, 1e-4), batch_size, clock),
-            "input alone": lambda clock: _read(batches(), clock)}
+            "input alone": lambda clock: read(batches(), STEPS, clock)}
 
 
 class _Told(keras.callbacks.Callback):
@@ -97,8 +98,3 @@ def _repeated(function, items: int, clock: Clock) -> None:
     for _ in range(STEPS):
         function()
         clock(items)
-
-
-def _read(batches: Batches, clock: Clock) -> None:
-    for _ in batches.between(0, STEPS):
-        clock(batches.batch_size)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from alexnet_keras.data.pipeline import Batches, EvaluationBatches, TrainingBatc
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.recipes import AUGMENTATIONS
 from alexnet_keras.spec import CAFFE_PREPROCESSING, PAPER_PREPROCESSING, TORCHVISION_PREPROCESSING
-from benchmarks.measure import Candidate, Line, Options, installed, interleaved
+from benchmarks.measure import Line, Options, Rate, installed
 from benchmarks.photographs import SHARED, photographs, samples_of
 from benchmarks.pillow_loading import pillow_batches
+from benchmarks.steady import Clock, steady_rates
 
 DECODING, PILLOW = "decoding alone", "Pillow, NumPy"
 BATCH_SIZE, STEPS = 32, 20
@@ -53,30 +54,37 @@ def _line(measure, samples, rule, augmentation, target, options, origin) -> Line
         batches = TrainingBatches(samples, rule, BATCH_SIZE, seed=0, augmentation=AUGMENTATIONS[augmentation],
                                   workers=options.threads)
     pillow = pillow_batches(samples, rule, BATCH_SIZE, options.threads, augmentation is not None)
-    candidates = [Candidate("ours", lambda: read(batches, STEPS), COUNT), Candidate(PILLOW, pillow, COUNT)]
     there, _ = installed({DECODING: "simplejpeg"})
-    candidates += [Candidate(name, _decoding(samples, options.threads), COUNT) for name in there]
-    rates = interleaved(candidates, options.repetitions, warm_up=1)
+    runs = {"ours": lambda clock: read(batches, STEPS, clock), PILLOW: lambda clock: _told(pillow(), clock)}
+    if there:
+        decoded = _decoding(samples, options.threads)
+        runs[DECODING] = lambda clock: _told(decoded(), clock)
+    rates = {name: Rate.of(values) for name, values in steady_rates(runs, options.repetitions).items()}
     return Line(measure, "ours", rates, {DECODING: target} if target and there else {}, notes=origin)
 
 
-def read(batches: Batches, steps: int) -> None:
+def read(batches: Batches, steps: int, clock: Clock) -> None:
     """Build the first ``steps`` batches."""
-    for batch in batches.between(0, steps):
-        batch.images  # noqa: B018  it is there already
+    for _ in batches.between(0, steps):
+        clock(batches.batch_size)
 
 
-def _decoding(samples: Samples, threads: int):
+def _told(pieces: Iterator, clock: Clock) -> None:
+    for piece in pieces:
+        clock(len(piece))
+
+
+def _decoding(samples: Samples, threads: int) -> Callable[[], Iterator]:
     import simplejpeg
     contents = {path: Path(path).read_bytes() for path in set(samples.paths)}
     most = max(np.prod(simplejpeg.decode_jpeg_header(data)[:2]) for data in contents.values())
     own, pool = threading.local(), ThreadPoolExecutor(threads)
 
-    def decode(path: str) -> None:
+    def decode(path: str) -> tuple:
         if not hasattr(own, "pixels"):
             own.pixels = np.empty(most * 3, np.uint8)
-        simplejpeg.decode_jpeg(contents[path], "RGB", buffer=own.pixels)
-    return lambda: [None for _ in pool.map(decode, samples.paths)]
+        return (simplejpeg.decode_jpeg(contents[path], "RGB", buffer=own.pixels),)
+    return lambda: pool.map(decode, samples.paths)
 
 
 def _objects(paths: list[str], origin: str) -> tuple[Samples, str]:

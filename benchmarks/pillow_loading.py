@@ -14,8 +14,8 @@ from alexnet_keras.spec import Preprocessing
 CONTEXT = 0.1
 
 
-def pillow_batches(samples: Samples, rule: Preprocessing, batch_size: int, threads: int, training: bool) -> Callable:
-    """A function that reads all samples in batches (batch, crop, crop, 3) float32. Pillow always antialiases."""
+def pillow_batches(samples: Samples, rule: Preprocessing, batch_size: int, threads: int, training: bool) -> Callable[[], Iterator[np.ndarray]]:
+    """A function that reads all samples in batches (batch, crop, crop, 3) float32, one after the other. Pillow always antialiases."""
     pool, generator = ThreadPoolExecutor(threads), np.random.default_rng(0)
 
     def batches() -> Iterator[np.ndarray]:
@@ -23,7 +23,7 @@ def pillow_batches(samples: Samples, rule: Preprocessing, batch_size: int, threa
             draws = generator.random((batch_size, 3)) if training else np.full((batch_size, 3), 0.5)
             yield np.stack(list(pool.map(lambda row, draw: _sample(samples, rule, row, draw),
                                          range(start, start + batch_size), draws)))
-    return lambda: [len(batch) for batch in batches()]
+    return batches
 
 
 def _sample(samples: Samples, rule: Preprocessing, row: int, draw: np.ndarray) -> np.ndarray:

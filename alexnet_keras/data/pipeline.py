@@ -60,11 +60,14 @@ class Share:
     index: int = 0
     count: int = 1
 
-    def positions(self, step, batch_size: int):
-        """Places of this part in the stream: (batch_size / count,) int64, ascending."""
-        size = batch_size // self.count
-        first = step * batch_size + self.index * size
-        return tf.range(first, first + size, dtype=tf.int64)
+    def position(self, step, place, batch_size: int):
+        """Where in the stream the sample stands that has this place in the part."""
+        return step * batch_size + self.index * (batch_size // self.count) + place
+
+    def positions(self, step: int, batch_size: int) -> range:
+        """Places of the part in the stream."""
+        first = self.position(step, 0, batch_size)
+        return range(first, first + batch_size // self.count)
 
 
 class Batches:
@@ -108,15 +111,16 @@ class Batches:
                 self._mark_unreadable(step, error)
 
     def _dataset(self, first_step: int, last_step: int) -> tf.data.Dataset:
-        readable = tf.constant(~self.unreadable)
+        readable, size = tf.constant(~self.unreadable), self.batch_size // self.share.count
         options = tf.data.Options()
         options.deterministic = True
+        options.autotune.enabled = False  # nothing is left to it
         options.threading.private_threadpool_size = self.workers
-        steps = tf.data.Dataset.range(first_step, last_step)
-        positions = steps.flat_map(
-            lambda step: tf.data.Dataset.from_tensor_slices(self.share.positions(step, self.batch_size)))
-        return (positions.map(lambda position: self._traced_sample(position, readable), num_parallel_calls=self.workers)
-                .batch(self.batch_size // self.share.count, drop_remainder=True).prefetch(2).with_options(options))
+
+        def sample(count):
+            return self._traced_sample(self.share.position(first_step + count // size, count % size, self.batch_size), readable)
+        return (tf.data.Dataset.range((last_step - first_step) * size).map(sample, num_parallel_calls=self.workers)
+                .batch(size, drop_remainder=True).prefetch(2).with_options(options))
 
     def _sample(self, position, readable):
         row, wanted = self._row(position)
@@ -146,7 +150,7 @@ class Batches:
         A damaged file can hold boxes that are whole: each sample is tried, so that no batch depends on those before it.
         """
         found = {}
-        for position in self.share.positions(step, self.batch_size):
+        for position in map(np.int64, self.share.positions(step, self.batch_size)):
             row, wanted = self._row(position)
             if not wanted or self.unreadable[int(row)]:
                 continue
