@@ -17,13 +17,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from alexnet_keras.cli_options import prepare
-from benchmarks.measure import Line, Options, table, to_json
+from benchmarks.measure import Line, Options, print_table, show, to_json
 
 NAMES = ("inference", "training_step", "loop", "input_pipeline", "extraction", "head_training", "startup", "growth")
-TABLE_WIDTH = 130
 PACKAGES = ("tensorflow", "keras", "numpy", "torch", "onnxruntime", "openvino", "opencv-python-headless", "simplejpeg",
             "pillow")
 
@@ -54,10 +52,10 @@ def main(names, batch_sizes, repetitions, threads, file, plot) -> None:
     for name in names or [name for name in NAMES if find_spec(f"benchmarks.{name}")]:
         for line in importlib.import_module(f"benchmarks.{name}").lines(Options(batch_sizes, repetitions, threads)):
             lines.append(line)
-            _print([line])
+            print_table([line])
             if file is not None:  # after each line, so that what comes later takes nothing away
                 file.write_text(json.dumps(to_json(lines, environment), indent=1) + "\n", encoding="utf-8")
-    _conclude(lines)
+    show(lines)
     if plot is not None:
         from benchmarks.plot import draw
         draw(lines, plot)
@@ -67,22 +65,6 @@ def _limit_threads(threads: int) -> None:
     import tensorflow as tf
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-
-
-def _print(lines: list[Line]) -> None:
-    console = Console()
-    console.width = max(console.width, TABLE_WIDTH)
-    console.print(table(lines))
-
-
-def _conclude(lines: list[Line]) -> None:
-    _print(lines)
-    for line in lines:
-        if line.notes:
-            click.echo(f"{line.measure}: {line.notes}")
-    for line in lines:
-        for other in line.missed:
-            click.echo(f"missed: {line.measure} against {other}: {line.ratio(other):.2f}, expected {line.targets[other]:g}")
 
 
 def _environment(threads: int) -> dict:

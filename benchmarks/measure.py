@@ -15,14 +15,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 
+import click
 import numpy as np
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 SGEMM, COPY = "sgemm", "memory copy"
 SGEMM_SIZE, COPY_BYTES = 4096, 1 << 28
 LEAST_SECONDS = 0.25
 REST_SECONDS = 0.03
+TABLE_WIDTH = 130
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,24 @@ def installed(packages: dict[str, str]) -> tuple[list[str], list[str]]:
     """Of peers and the modules that they need, the names of those that are installed and of those that are not."""
     there = [name for name, module in packages.items() if find_spec(module) is not None]
     return there, [name for name in packages if name not in there]
+
+
+def print_table(lines: Iterable[Line]) -> None:
+    """The table on the terminal, no narrower than it needs."""
+    console = Console()
+    console.width = max(console.width, TABLE_WIDTH)
+    console.print(table(lines))
+
+
+def show(lines: Sequence[Line]) -> None:
+    """The table, what is to know about each line, and the targets that are missed."""
+    print_table(lines)
+    for line in lines:
+        if line.notes:
+            click.echo(f"{line.measure}: {line.notes}")
+    for line in lines:
+        for other in line.missed:
+            click.echo(f"missed: {line.measure} against {other}: {line.ratio(other):.2f}, expected {line.targets[other]:g}")
 
 
 def table(lines: Iterable[Line]) -> Table:

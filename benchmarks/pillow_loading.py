@@ -14,8 +14,9 @@ from alexnet_keras.spec import Preprocessing
 CONTEXT = 0.1
 
 
-def pillow_batches(samples: Samples, rule: Preprocessing, batch_size: int, threads: int, training: bool) -> Callable[[], Iterator[np.ndarray]]:
-    """A function that reads all samples in batches (batch, crop, crop, 3) float32, one after the other. Pillow always antialiases."""
+def pillow_batches(samples: Samples, rule: Preprocessing, batch_size: int, threads: int,
+                   training: bool) -> Callable[[], Iterator[np.ndarray]]:
+    """A function that yields all samples in batches (batch, crop, crop, 3) float32. Pillow always antialiases."""
     pool, generator = ThreadPoolExecutor(threads), np.random.default_rng(0)
 
     def batches() -> Iterator[np.ndarray]:

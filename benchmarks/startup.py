@@ -1,6 +1,6 @@
 """Starting up: from a data set as large as ImageNet or COCO to its first batch, without an index and with it.
 
-    python -m benchmarks.startup [--folder FOLDER] [--photographs ../shared/data/imagenet_sample]
+    python -m benchmarks.startup [--folder FOLDER]
 
 Generates an ImageNet tree of hard links to a few photographs and a COCO data set whose ``instances_train2017.json`` is as
 large as the real one, then reads each in fresh processes. With ``--folder`` they are kept there and used again.
@@ -9,7 +9,6 @@ large as the real one, then reads each in fresh processes. With ``--folder`` the
 from __future__ import annotations
 
 import json
-import math
 import os
 import random
 import shutil
@@ -17,44 +16,68 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 from PIL import Image
 
 from alexnet_keras.data.imagenet import imagenet_classes
+from benchmarks.measure import Line, Options, Rate, show
+from benchmarks.photographs import photographs
 
-LONGEST_FIRST_BATCH_SECONDS = 5
+LIMIT, NO_INDEX = "limit", "without an index"
+LONGEST_FIRST_BATCH_SECONDS, MOST_BUILD_GB, MOST_REPETITIONS = 5, 4, 3
 LONGEST_BUILD_SECONDS = {"imagenet": 60, "coco": 40}
-MOST_BUILD_GB = {"coco": 4}
 IMAGENET_IMAGES = 1_281_167
 COCO_IMAGES, COCO_OBJECTS, COCO_CLASSES = 118_287, 860_001, 80
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "imagenet_sample"
 
 
 @click.command(context_settings={"show_default": True})
 @click.option("--folder", type=click.Path(path_type=Path), help="Generate here and keep it.  [default: temporary]")
-@click.option("--photographs", type=click.Path(path_type=Path, exists=True), default=SHARED,
-              help="JPEG files, at any depth.")
 @click.option("--scale", default=1.0, help="A fraction of the full size; the targets hold at 1.")
 @click.option("--repetitions", default=3, help="Processes that start with the index.")
-def main(folder: Path | None, photographs: Path, scale: float, repetitions: int) -> None:
-    """Generate, measure, print and assert the targets."""
-    missed = []
-    with ExitStack() as stack:
-        folder = (folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))).absolute()
-        home = stack.enter_context(tempfile.TemporaryDirectory())
+def main(folder: Path | None, scale: float, repetitions: int) -> None:
+    """Generate, measure and print."""
+    with tempfile.TemporaryDirectory() as temporary:
+        show(list(measured((folder or Path(temporary)).absolute(), scale, repetitions)))
+
+
+def lines(options: Options) -> Iterator[Line]:
+    """Time to the first batch, time and memory of building the index, of each data set at its full size."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield from measured(Path(folder), 1.0, min(options.repetitions, MOST_REPETITIONS))
+
+
+def measured(folder: Path, scale: float, repetitions: int) -> Iterator[Line]:
+    """The lines, of data sets in ``folder``, which are generated where they are not there."""
+    with tempfile.TemporaryDirectory() as home:
         for layout, write in (("imagenet", write_imagenet), ("coco", write_coco)):
             root = folder / f"{layout}-{scale:g}"
             if not root.exists():
                 unfinished = folder / f".{root.name}"
                 shutil.rmtree(unfinished, ignore_errors=True)
-                write(unfinished, sorted(photographs.rglob("*.[Jj]*")), scale)
+                unfinished.mkdir(parents=True)
+                write(unfinished, [Path(path) for path in photographs(unfinished)[0]], scale)
                 unfinished.rename(root)
-            runs = [_first_batch(root, layout, home) for _ in range(1 + repetitions)]
-            missed += _report(layout, runs[0], runs[1:])
-    assert not missed, "; ".join(missed)
+            yield from _lines(layout, _first_batch(root, layout, home),
+                              [_first_batch(root, layout, home) for _ in range(repetitions)])
+
+
+def _lines(layout: str, cold: dict, indexed: list[dict]) -> Iterator[Line]:
+    """``cold``: what the process told that found no index and built it; ``indexed``: those that came after it."""
+    stages = ", ".join(f"{stage} {statistics.median(run[stage] for run in indexed):.2f}"
+                       for stage in ("read", "batches", "first_batch"))
+    yield _line(f"first batch, {layout}", [run["total"] for run in indexed], LONGEST_FIRST_BATCH_SECONDS, "s",
+                f"{cold['samples']} samples, batch 256, after importing TensorFlow; {stages}", {NO_INDEX: Rate.of([cold["total"]])})
+    yield _line(f"building the index, {layout}", [cold["read"]], LONGEST_BUILD_SECONDS[layout], "s")
+    yield _line(f"memory of building it, {layout}", [cold["peak_gb"]], MOST_BUILD_GB, "GB")
+
+
+def _line(measure: str, values: list[float], limit: float, unit: str, notes: str = "",
+          others: dict | None = None) -> Line:
+    rates = {"ours": Rate.of(values), LIMIT: Rate.of([limit]), **(others or {})}
+    return Line(measure, "ours", rates, {LIMIT: 1}, notes=notes, unit=unit, less_is_better=True)
 
 
 def write_imagenet(root: Path, photographs: list[Path], scale: float) -> None:
@@ -137,20 +160,6 @@ print(json.dumps({"samples": len(samples), "read": read - began, "batches": made
                   "first_batch": perf_counter() - made, "total": perf_counter() - began, "cpu": process_time() - cpu,
                   "peak_gb": int(peak[1]) / 1e6}))
 """
-
-
-def _report(layout: str, cold: dict[str, float], indexed: list[dict[str, float]]) -> list[str]:
-    """Print the two rows of a data set; returns the targets that they miss."""
-    warm = {stage: statistics.median(run[stage] for run in indexed) for stage in cold}
-    click.echo(f"{layout}: {cold['samples']} samples; seconds after importing TensorFlow, batch 256")
-    for name, run in (("no index", cold), ("index", warm)):
-        click.echo(f"  {name:8}  read {run['read']:5.2f}  batches {run['batches']:5.2f}  "
-                   f"first batch {run['first_batch']:5.2f}  in all {run['total']:5.2f}  "
-                   f"of the processor {run['cpu']:5.2f}  peak {run['peak_gb']:.2f} GB")
-    limits = [("first batch with the index", warm["total"], LONGEST_FIRST_BATCH_SECONDS, "s"),
-              ("reading without it", cold["read"], LONGEST_BUILD_SECONDS[layout], "s"),
-              ("peak without it", cold["peak_gb"], MOST_BUILD_GB.get(layout, math.inf), "GB")]
-    return [f"{layout}: {what}: {found:.1f} {unit}, expected {most}" for what, found, most, unit in limits if found > most]
 
 
 if __name__ == "__main__":

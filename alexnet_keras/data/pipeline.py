@@ -118,7 +118,8 @@ class Batches:
         options.threading.private_threadpool_size = self.workers
 
         def sample(count):
-            return self._traced_sample(self.share.position(first_step + count // size, count % size, self.batch_size), readable)
+            position = self.share.position(first_step + count // size, count % size, self.batch_size)
+            return self._traced_sample(position, readable)
         return (tf.data.Dataset.range((last_step - first_step) * size).map(sample, num_parallel_calls=self.workers)
                 .batch(size, drop_remainder=True).prefetch(2).with_options(options))
 
