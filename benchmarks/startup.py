@@ -69,7 +69,8 @@ def _lines(layout: str, cold: dict, indexed: list[dict]) -> Iterator[Line]:
     stages = ", ".join(f"{stage} {statistics.median(run[stage] for run in indexed):.2f}"
                        for stage in ("read", "batches", "first_batch"))
     yield _line(f"first batch, {layout}", [run["total"] for run in indexed], LONGEST_FIRST_BATCH_SECONDS, "s",
-                f"{cold['samples']} samples, batch 256, after importing TensorFlow; {stages}", {NO_INDEX: Rate.of([cold["total"]])})
+                f"{cold['samples']} samples, batch 256, after importing TensorFlow; {stages}",
+                {NO_INDEX: Rate.of([cold["total"]])})
     yield _line(f"building the index, {layout}", [cold["read"]], LONGEST_BUILD_SECONDS[layout], "s")
     yield _line(f"memory of building it, {layout}", [cold["peak_gb"]], MOST_BUILD_GB, "GB")
 
