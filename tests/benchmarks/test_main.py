@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import types
 
@@ -26,6 +28,11 @@ def measured(monkeypatch):
     monkeypatch.setattr(command, "_limit_threads", lambda threads: None)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return seen
+
+
+@pytest.mark.parametrize("name", command.NAMES)
+def test_every_name_is_a_module_that_makes_lines(name):
+    assert inspect.isgeneratorfunction(importlib.import_module(f"benchmarks.{name}").lines)
 
 
 def test_it_prints_the_table_the_notes_and_every_target_that_is_missed(measured, tmp_path):
