@@ -57,7 +57,7 @@ class GroupedConv2D(keras.layers.Conv2D):
         super().__init__(filters, kernel_size, padding="valid", **{**kwargs, "data_format": "channels_last"})
 
     def call(self, inputs):
-        groups = self.groups if splits_groups() else 1
+        groups = self.groups if splits_groups(self.compute_dtype) else 1
         parts = zip(ops.split(self._padded(inputs), groups, -1),
                     ops.split(ops.convert_to_tensor(self.kernel), groups, -1),
                     ops.split(ops.convert_to_tensor(self.bias), groups), strict=True)

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 
-def splits_groups() -> bool:
+def splits_groups(dtype: str) -> bool:
     """Whether each group is to be a convolution of its own: on a CPU, XLA's grouped one is five times slower than its
     parts, and PyTorch's is faster than its parts.
     """

@@ -45,4 +45,8 @@ def _bar(axes, line: Line, name: str, at: float) -> None:
     ours, rate = line.rates[line.ours].median, line.rates[name]
     spread = [[(rate.median - rate.low) / ours], [(rate.high - rate.median) / ours]]
     axes.barh(at, rate.median / ours, BAR, xerr=spread, color=OURS if name == line.ours else THEIRS, capsize=2)
-    axes.text(min(rate.high / ours, 0.9 * LONGEST), at, f"  {rate.median:.3g}", va="center", size="small")
+    axes.text(min(rate.high / ours, 0.9 * LONGEST), at, f"  {_figure(rate.median)}", va="center", size="small")
+
+
+def _figure(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -201,7 +201,16 @@ def outcome():
         y = layer(x)
         loss = tf.reduce_sum(y ** 2)
     return y, *tape.gradient(loss, [x, *layer.trainable_variables])
-np.savez(sys.argv[1], *outcome(), splits=splits_groups())
+for policy in "mixed_bfloat16", "mixed_float16":  # whether or not this processor has them
+    half = GroupedConv2D(8, 3, 1, groups=2, dtype=policy)
+    @tf.function
+    def gradients():
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(tf.cast(half(x), tf.float32))
+        return tape.gradient(loss, [x, *half.trainable_variables])
+    gradients()
+np.savez(sys.argv[1], *outcome(), splits=splits_groups("float32"))
 """
 
 

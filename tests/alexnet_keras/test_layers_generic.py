@@ -67,6 +67,6 @@ def test_convolution_is_the_one_of_tensorflow_and_so_are_its_gradients(config, s
     assert layers.convolve is layers_tensorflow.convolve
     expected = outcome()
     monkeypatch.setattr(layers, "convolve", layers_generic.convolve)
-    monkeypatch.setattr(layers, "splits_groups", lambda: splits)
+    monkeypatch.setattr(layers, "splits_groups", lambda dtype: splits)
     for ours, theirs in zip(outcome(), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * np.abs(theirs).max())
