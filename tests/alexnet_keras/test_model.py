@@ -19,7 +19,6 @@ MODELS = {"caffenet": "caffenet", "owt": "owt", "ablated": ABLATED}
 FRESH = """
 import pathlib, sys
 import numpy as np
-import pytest
 import alexnet_keras
 folder = pathlib.Path(sys.argv[1])
 x = np.load(folder / "x.npy")
