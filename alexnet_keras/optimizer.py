@@ -34,7 +34,7 @@ class MomentumSGD(keras.optimizers.Optimizer):
     def update_step(self, gradient, variable, learning_rate):
         """Keras's hook, for ``apply`` and ``model.fit``."""
         index = self._get_variable_index(variable)
-        self._update(index, variable, self.velocities[index], gradient, learning_rate)
+        self._update(index, variable, self.velocities[index].value, gradient, learning_rate)
 
     def apply_summed(self, variable, gradient, learning_rate, strategy: tf.distribute.Strategy):
         """Update one variable on all replicas of ``strategy`` by a gradient summed over them, outside ``strategy.run``."""
@@ -43,9 +43,10 @@ class MomentumSGD(keras.optimizers.Optimizer):
                                  args=(self.velocities[index].value, gradient, learning_rate))
 
     def _update(self, index, variable, velocity, gradient, learning_rate):
-        gradient = gradient + self._decays[index] * variable
-        self.assign(velocity, self.momentum * velocity - self._rates[index] * learning_rate * gradient)
-        self.assign_add(variable, velocity)
+        """In one pass over the variable, without the copies of it that plain assignments make."""
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle, accum=velocity.handle, lr=self._rates[index] * learning_rate,
+            grad=gradient + self._decays[index] * variable, momentum=self.momentum)
 
     def get_config(self):
         return {**super().get_config(), "momentum": self.momentum, "decay": self.decay,

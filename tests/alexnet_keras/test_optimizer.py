@@ -55,6 +55,21 @@ def test_steps_are_those_of_the_formula(options, decays, rates, compiled):
         np.testing.assert_allclose(found, wanted, rtol=3e-6, atol=1e-6)
 
 
+def test_what_was_read_before_a_step_does_not_change():
+    """Generations are written while training goes on."""
+    model, gradients = layers()
+    optimizer = MomentumSGD()
+    optimizer.build(model.trainable_variables)
+    run(optimizer, model, gradients)
+    variables = [*model.trainable_variables, *optimizer.velocities]
+    read = [np.asarray(variable.value.read_value()) for variable in variables]
+    copies = [array.copy() for array in read]
+    run(optimizer, model, gradients)
+    for array, copy, variable in zip(read, copies, variables, strict=True):
+        np.testing.assert_array_equal(array, copy)
+        assert (variable.numpy() != copy).any()
+
+
 def test_at_a_constant_rate_it_is_pytorchs_rule_and_not_after_a_drop():
     """torch: v = m v + g + decay w; w -= rate v."""
     def torch_rule(rates, weight, gradients, velocity=0.0):
