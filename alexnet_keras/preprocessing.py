@@ -138,20 +138,34 @@ def ten_crops(image, preprocessing: Preprocessing):
     return tf.ensure_shape(tf.concat([five, tf.reverse(five, [2])], 0), (10, crop, crop, 3))
 
 
-def to_network_input(image, preprocessing: Preprocessing):
-    """The last step, on (..., height, width, 3) grey levels: ``(image - mean) / std`` in ``channel_order``, float32."""
+def to_network_input(image, preprocessing: Preprocessing, mirrored=None):
+    """The last step, on (..., height, width, 3) grey levels: ``(image - mean) / std`` in ``channel_order``, float32.
+
+    ``mirrored``, a bool scalar, exchanges left and right.
+    """
     scaled = by_rows(tf.subtract, tf.cast(image, tf.float32), preprocessing.mean)
     if preprocessing.std != (1.0, 1.0, 1.0):
         scaled = by_rows(tf.divide, scaled, preprocessing.std)
-    return _reversed_channels(scaled) if preprocessing.channel_order == "BGR" else scaled
+    bgr = preprocessing.channel_order == "BGR"
+    straight, turned = (_reversed_channels, _reversed_rows) if bgr else (tf.identity, _reversed_pixels)
+    return straight(scaled) if mirrored is None else tf.cond(mirrored, lambda: turned(scaled), lambda: straight(scaled))
 
 
 def _reversed_channels(image):
-    """``image[..., ::-1]``, four times faster: numbers of a row reversed, then its pixels."""
-    shape = tf.shape(image)
-    rows = tf.reverse(tf.reshape(image, tf.stack([-1, shape[-2] * 3])), [1])
-    pixels = tf.reverse(tf.reshape(rows, tf.stack([-1, shape[-2], 3])), [1])
-    return tf.ensure_shape(tf.reshape(pixels, shape), image.shape)
+    """``image[..., ::-1]``, four times faster: all its numbers reversed, then its pixels."""
+    pixels = tf.reshape(tf.reverse(tf.reshape(image, [-1]), [0]), [1, -1, 3])
+    return tf.ensure_shape(tf.reshape(tf.reverse(pixels, [1]), tf.shape(image)), image.shape)
+
+
+def _reversed_rows(image):
+    """``image[..., ::-1, ::-1]`` at once: mirrored, and its channels reversed."""
+    rows = tf.reshape(image, tf.stack([-1, tf.shape(image)[-2] * 3]))
+    return tf.ensure_shape(tf.reshape(tf.reverse(rows, [1]), tf.shape(image)), image.shape)
+
+
+def _reversed_pixels(image):
+    """``image[..., ::-1, :]``, five times faster: mirrored."""
+    return tf.reverse(image, [-2])
 
 
 def from_network_input(batch, preprocessing: Preprocessing):

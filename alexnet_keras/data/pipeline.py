@@ -135,14 +135,15 @@ class Batches:
             image = ops.load_image(contents)
         else:
             image = ops.load_box(contents, self._boxes[row], self.preprocessing, self.crops.context, self.crops.square)
-        return ops.to_network_input(self._window(position, image), self.preprocessing)
+        window, mirrored = self._window(position, image)
+        return ops.to_network_input(window, self.preprocessing, mirrored)
 
     def _row(self, position):
         """The sample at a place of the stream, and whether it is wanted there (or only fills up a batch)."""
         raise NotImplementedError
 
     def _window(self, position, image):
-        """What is cut out of the image once it is resized, of shape ``_image_shape``."""
+        """What is cut out of the image once it is resized, of shape ``_image_shape``, and whether it is to be mirrored."""
         raise NotImplementedError
 
     def _mark_unreadable(self, step: int, error: tf.errors.OpError) -> None:
@@ -259,8 +260,8 @@ class EvaluationBatches(Batches):
     def _window(self, position, image):
         rule = self.preprocessing
         if self.views == 10:
-            return ops.ten_crops(ops.resize(image, rule), rule)
-        return ops.resized_window(image, rule, lambda margin: ops.central(margin, rule))
+            return ops.ten_crops(ops.resize(image, rule), rule), None
+        return ops.resized_window(image, rule, lambda margin: ops.central(margin, rule)), None
 
 
 def refuse_batch_size(batch_size: int, parts: int) -> None:

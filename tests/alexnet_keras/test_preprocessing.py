@@ -224,6 +224,15 @@ def test_network_input_by_hand_and_back(rule):
     np.testing.assert_allclose(ops.from_network_input(found[None], rule)[0], grey_levels, atol=1e-3)
 
 
+@pytest.mark.parametrize("rule", [CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING])
+def test_a_mirrored_input_is_the_plain_one_turned_over_in_every_bit(rule):
+    images = np.random.default_rng(0).uniform(0, 255, (2, 5, 4, 3)).astype(np.float32)
+    for batch in (images, images[0]):
+        plain = ops.to_network_input(batch, rule).numpy()
+        np.testing.assert_array_equal(ops.to_network_input(batch, rule, tf.constant(True)), plain[..., ::-1, :])
+        np.testing.assert_array_equal(ops.to_network_input(batch, rule, tf.constant(False)), plain)
+
+
 def test_a_palette_bmp_is_refused_since_tensorflow_gets_its_colours_wrong():
     with pytest.raises(tf.errors.InvalidArgumentError, match="palette"):
         ops.load_image(tf.constant(encoded(palette(), file_format="BMP")))
