@@ -55,6 +55,8 @@ execution_options = options(
                  help="Parts that a batch is computed in, to fit a small memory."),
     click.option("--precision", type=click.Choice(["float32", "mixed_float16", "mixed_bfloat16"]), default="float32"),
     click.option("--deterministic", is_flag=True, help="Bit for bit the same on a GPU too; slower there."),
+    click.option("--direct-convolution", is_flag=True,
+                 help="No 3x3 convolution by Winograd's algorithm: on a CPU faster, and the same but for rounding."),
     click.option("--strategy", type=click.Choice(["auto", "one", "mirrored", "multiworker"]), default="auto",
                  help="One device, all GPUs, or many machines (docs/distributed.md)."),
     click.option("--worker-timeout", type=click.FloatRange(1), default=300.0, metavar="SECONDS",

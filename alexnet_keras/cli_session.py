@@ -147,6 +147,7 @@ def open_session(mode: str, given: dict) -> Iterator[Session]:
     """Join the workers, take up the run that ``--resume`` names, and open its data or those of the options."""
     import keras
 
+    from alexnet_keras import winograd
     from alexnet_keras.workers import open_workers
     changed = _changed(given)
     workers = open_workers(given["strategy"], given["worker_timeout"])
@@ -159,6 +160,7 @@ def open_session(mode: str, given: dict) -> Iterator[Session]:
         yield session
     finally:
         keras.config.set_dtype_policy(policy)
+        winograd.allow(True)
         if session.folder is not None:
             session.folder.close()
 
@@ -213,7 +215,10 @@ def _recorded(session: Session) -> dict:
 def _set_numerics(options: dict) -> None:
     import keras
     import tensorflow as tf
+
+    from alexnet_keras import winograd
     keras.config.set_dtype_policy(options["precision"])
+    winograd.allow(not options["direct_convolution"])
     if options["deterministic"]:
         tf.config.experimental.enable_op_determinism()
 

@@ -56,12 +56,12 @@ class GroupedConv2D(keras.layers.Conv2D):
         self.padding_pixels = padding
         super().__init__(filters, kernel_size, padding="valid", **{**kwargs, "data_format": "channels_last"})
 
-    def call(self, inputs):
+    def call(self, inputs, training=False):
         groups = self.groups if splits_groups(self.compute_dtype) else 1
         parts = zip(ops.split(self._padded(inputs), groups, -1),
                     ops.split(ops.convert_to_tensor(self.kernel), groups, -1),
                     ops.split(ops.convert_to_tensor(self.bias), groups), strict=True)
-        outputs = [self.activation(convolve(x, kernel, bias, self.strides, self._padding_rule))
+        outputs = [self.activation(convolve(x, kernel, bias, self.strides, self._padding_rule, training))
                    for x, kernel, bias in parts]
         return outputs[0] if groups == 1 else ops.concatenate(outputs, -1)  # PyTorch copies even one part
 

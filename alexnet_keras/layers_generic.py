@@ -24,7 +24,7 @@ def normalize(x, depth_radius: int, bias: float, alpha: float, beta: float):
     return x * ops.exp(-beta * ops.log(denominator))  # XLA vectorizes these on a CPU, and not the power
 
 
-def convolve(x, kernel, bias, strides: tuple[int, int], padding: str):
+def convolve(x, kernel, bias, strides: tuple[int, int], padding: str, training: bool):
     """Convolution of (batch, height, width, in) with an HWIO kernel, ``"same"`` or ``"valid"``, and its bias.
 
     The kernel's shape tells the number of groups.

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-from alexnet_keras import layers_generic
+from alexnet_keras import layers_generic, winograd
 
 
 @functools.cache
@@ -67,9 +67,16 @@ def _power(x, beta):
     return tf.exp(-beta * tf.math.log(x))
 
 
-def convolve(x, kernel, bias, strides: tuple[int, int], padding: str):
-    """Convolution of (batch, height, width, in) with an HWIO kernel, ``"same"`` or ``"valid"``, and its bias."""
-    return tf.nn.bias_add(tf.nn.conv2d(x, kernel, strides, padding.upper()), bias)
+def convolve(x, kernel, bias, strides: tuple[int, int], padding: str, training: bool):
+    """Convolution of (batch, height, width, in) with an HWIO kernel, ``"same"`` or ``"valid"``, and its bias.
+
+    The kernel's shape tells the number of groups. In training it may be computed by :mod:`alexnet_keras.winograd`.
+    """
+    if training and winograd.suits(x, kernel, strides, padding):
+        product = winograd.convolve(x, kernel)
+    else:
+        product = tf.nn.conv2d(x, kernel, strides, padding.upper())
+    return tf.nn.bias_add(product, bias)
 
 
 def drop(x, rate: float, seed: int, position, layer: str):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from alexnet_keras import recipes
+from alexnet_keras import recipes, winograd
 from alexnet_keras.cli import main
 from alexnet_keras.data.colour import colour_axes
 from alexnet_keras.evaluation import Evaluation
@@ -110,14 +110,22 @@ def test_transfer_has_a_recipe_too(configured, options, expected):
 
 def test_how_it_is_carried_out_is_recorded(configured):
     options = configured("scratch", "--accumulate", "4", "--precision", "mixed_bfloat16", "--deterministic",
-                         "--strategy", "one", "--worker-timeout", "9", "--save-every", "5", "--keep", "3",
-                         "--seed", "8")["options"]
-    assert {name: options[name] for name in ("accumulate", "precision", "deterministic", "strategy", "worker_timeout",
-                                             "save_every", "keep", "seed", "workers")} == {
-        "accumulate": 4, "precision": "mixed_bfloat16", "deterministic": True, "strategy": "one", "worker_timeout": 9.0,
-        "save_every": 5.0, "keep": 3, "seed": 8, "workers": 2}
+                         "--direct-convolution", "--strategy", "one", "--worker-timeout", "9", "--save-every", "5",
+                         "--keep", "3", "--seed", "8")["options"]
+    assert {name: options[name] for name in ("accumulate", "precision", "deterministic", "direct_convolution",
+                                             "strategy", "worker_timeout", "save_every", "keep", "seed", "workers")} == {
+        "accumulate": 4, "precision": "mixed_bfloat16", "deterministic": True, "direct_convolution": True,
+        "strategy": "one", "worker_timeout": 9.0, "save_every": 5.0, "keep": 3, "seed": 8, "workers": 2}
     assert not {"output", "overwrite", "resume"} & set(options)
     assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.mark.parametrize(("options", "allowed"), [((), True), (("--direct-convolution",), False)])
+def test_direct_convolution_is_for_one_run(configured, monkeypatch, options, allowed):
+    told = []
+    monkeypatch.setattr(winograd, "allow", told.append)
+    configured("scratch", *options)
+    assert told == [allowed, True]
 
 
 REFUSED = {

@@ -72,7 +72,8 @@ FIXED = {
     "width": "0.5", "recipe": "paper", "batch_size": "8", "lr_schedule": "constant", "lr_step_size": "1", "lr_patience": "3",
     "lr_drops": "2", "lr_gamma": "0.5", "lr_mult": "fc8=2", "bias_lr_mult": "1", "momentum": "0.5", "weight_decay": "0",
     "dropout": "0.1", "augment": "none", "colour": "data", "init": "he", "resize": "warp", "resize_to": "300", "seed": "4",
-    "precision": "mixed_bfloat16", "deterministic": None, "output": "other", "overwrite": None}
+    "precision": "mixed_bfloat16", "deterministic": None, "direct_convolution": None,
+    "output": "other", "overwrite": None}
 
 
 def test_every_option_either_may_change_or_is_tried_here():
