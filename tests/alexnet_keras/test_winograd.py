@@ -48,7 +48,7 @@ def test_output_and_gradients_are_those_of_plain_convolution(shape):
         assert np.abs(ours - theirs).max() <= 3e-6 * np.abs(theirs).max()
 
 
-def suits(batch=16, channels=64, groups=1, filters=64, size=3, strides=(1, 1), padding="same", dtype=tf.float32, width=4):
+def suits(batch=16, channels=128, groups=1, filters=128, size=3, strides=(1, 1), padding="same", dtype=tf.float32, width=4):
     """In a graph, where shapes can be unknown."""
     answers = []
 
@@ -61,16 +61,16 @@ def suits(batch=16, channels=64, groups=1, filters=64, size=3, strides=(1, 1), p
 
 def test_it_is_for_3x3_kernels_of_many_channels_on_many_images_in_float32():
     assert suits()
-    assert suits(channels=128, groups=2, filters=128)
-    for other in ({"batch": 15}, {"batch": None}, {"width": None}, {"channels": 63}, {"filters": 63}, {"size": 5},
+    assert suits(channels=256, groups=2, filters=256)
+    for other in ({"batch": 15}, {"batch": None}, {"width": None}, {"channels": 127}, {"filters": 127}, {"size": 5},
                   {"strides": (2, 2)}, {"padding": "valid"}, {"dtype": tf.bfloat16}, {"dtype": tf.float64},
-                  {"channels": 126, "groups": 2, "filters": 128}, {"channels": 128, "groups": 2, "filters": 126}):
+                  {"channels": 254, "groups": 2, "filters": 256}, {"channels": 256, "groups": 2, "filters": 254}):
         assert not suits(**other), other
 
 
 def test_a_layer_uses_it_in_training_alone_and_only_where_it_is_allowed():
-    x = arrays(16, 5, 5, 128, 2, 128)[0]
-    layer = GroupedConv2D(128, 3, 1, groups=2)
+    x = arrays(16, 5, 5, 256, 2, 256)[0]
+    layer = GroupedConv2D(256, 3, 1, groups=2)
     direct, training = layer(x).numpy(), layer(x, training=True).numpy()
     np.testing.assert_array_equal(layer(x, training=False), direct)
     assert (training != direct).any()
