@@ -21,7 +21,7 @@ BATCH_SIZES = (32, 128)
 TARGETS = {128: {"PyTorch": 2.5, "stock Keras": 4.0, SGEMM: 0.65}}
 LARGEST_DIFFERENCE = 5e-3
 """Of a change by two steps, beside which the rounding of a weight is not small."""
-AGREEMENT_BATCH, INPUTS = 4, 2
+AGREEMENT_BATCH, INPUTS = 16, 2  # as many as training by Winograd's algorithm takes
 
 
 def lines(options: Options) -> Iterator[Line]:
