@@ -24,10 +24,9 @@ def load_image(contents):
     JPEG is decoded with the exact integer transform, as Pillow and libjpeg do by default. An image of more than
     ``MOST_PIXELS`` raises ``InvalidArgumentError`` by what its header claims, before anything is decoded.
     """
-    contents = _within_limit(contents)
-
     def jpeg():
-        return tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
+        whole = _within_limit(contents, _size_of_jpeg(contents))
+        return tf.io.decode_jpeg(whole, channels=3, dct_method="INTEGER_ACCURATE")
     return tf.cond(tf.io.is_jpeg(contents), jpeg, lambda: _decode_other(contents))
 
 
@@ -37,24 +36,28 @@ def load_box(contents, box, preprocessing: Preprocessing, context: float, square
     ``square`` grows the shorter side to the longer around the same centre. Of a JPEG only the region is decoded.
     What leaves the image is the mean. Returns (height, width, 3) float32 RGB.
     """
-    contents = _within_limit(contents)
-    is_jpeg = tf.io.is_jpeg(contents)
-    whole = tf.cond(is_jpeg, lambda: tf.zeros((0, 0, 3), tf.uint8), lambda: _decode_other(contents))
-    size = tf.cond(is_jpeg, lambda: tf.io.extract_jpeg_shape(contents)[:2], lambda: tf.shape(whole)[:2])
     start, end = _region(box, context, square)
-    inside_start, inside_end = tf.clip_by_value(start, 0, size - 1), tf.clip_by_value(end, 1, size)
 
     def jpeg():
+        size = _size_of_jpeg(contents)
+        whole, first, last = _within_limit(contents, size), *_inside(start, end, size)
         # two columns more on each side: at its edges a decoder would guess the neighbours of subsampled colours
-        left, right = tf.maximum(inside_start[1] - 2, 0), tf.minimum(inside_end[1] + 2, size[1])
-        window = tf.stack([inside_start[0], left, inside_end[0] - inside_start[0], right - left])
-        decoded = tf.image.decode_and_crop_jpeg(contents, window, channels=3, dct_method="INTEGER_ACCURATE")
-        return decoded[:, inside_start[1] - left:inside_end[1] - left]
+        left, right = tf.maximum(first[1] - 2, 0), tf.minimum(last[1] + 2, size[1])
+        window = tf.stack([first[0], left, last[0] - first[0], right - left])
+        decoded = tf.image.decode_and_crop_jpeg(whole, window, channels=3, dct_method="INTEGER_ACCURATE")
+        return decoded[:, first[1] - left:last[1] - left], first, last
 
     def other():
-        return whole[inside_start[0]:inside_end[0], inside_start[1]:inside_end[1]]
-    margins = tf.stack([inside_start - start, end - inside_end], 1)
-    return _padded_with_mean(tf.cond(is_jpeg, jpeg, other), margins, preprocessing)
+        whole = _decode_other(contents)
+        first, last = _inside(start, end, tf.shape(whole)[:2])
+        return whole[first[0]:last[0], first[1]:last[1]], first, last
+    image, first, last = tf.cond(tf.io.is_jpeg(contents), jpeg, other)
+    return _padded_with_mean(image, tf.stack([first - start, end - last], 1), preprocessing)
+
+
+def _inside(start, end, size):
+    """What of the region from ``start`` to ``end`` lies in an image of ``size``, at least one pixel; all (2,) int32."""
+    return tf.clip_by_value(start, 0, size - 1), tf.clip_by_value(end, 1, size)
 
 
 def _padded_with_mean(image, margins, preprocessing: Preprocessing):
@@ -126,8 +129,7 @@ def central(margin, preprocessing: Preprocessing):
 
 
 def _window(image, top_left, side: int):
-    top, left = tf.unstack(top_left)
-    return tf.ensure_shape(image[top:top + side, left:left + side], (side, side, 3))
+    return tf.slice(image, tf.concat([top_left, [0]], 0), (side, side, 3))
 
 
 def ten_crops(image, preprocessing: Preprocessing):
@@ -186,13 +188,11 @@ def by_rows(operation, image, colour):
     return tf.ensure_shape(tf.reshape(result, shape), image.shape)
 
 
-def _within_limit(contents):
-    """``contents``, which become available only once their header is known to claim no more than ``MOST_PIXELS``."""
-    size = _claimed_size(contents)
-    checks = [_require(tf.reduce_all(size > 0), "no JPEG, PNG, GIF or BMP with a whole header"),
-              _require(tf.reduce_prod(tf.cast(size, tf.float64)) <= MOST_PIXELS,
-                       f"expected at most {MOST_PIXELS} pixels; height and width are", size)]
-    with tf.control_dependencies([check for check in checks if check is not None]):
+def _within_limit(contents, size):
+    """``contents``, which become available only once ``size``, by their header, is of no more than ``MOST_PIXELS``."""
+    check = _require(tf.reduce_prod(tf.cast(size, tf.float64)) <= MOST_PIXELS,
+                     f"expected at most {MOST_PIXELS} pixels; height and width are", size)
+    with tf.control_dependencies([] if check is None else [check]):
         return tf.identity(contents)
 
 
@@ -201,21 +201,22 @@ def _require(condition, *message):
     return tf.raw_ops.Assert(condition=condition, data=message)
 
 
-def _claimed_size(contents):
-    """(height, width) int64 by the header, without decoding; (0, 0) where that is of no known format."""
-    def jpeg():
-        return tf.cast(tf.io.extract_jpeg_shape(contents)[:2], tf.int64)
+def _size_of_jpeg(contents):
+    """(height, width) int32 by the header."""
+    return tf.io.extract_jpeg_shape(contents)[:2]
 
+
+def _size_of_other(contents):
+    """(height, width) int64 of a PNG, GIF or BMP by the header, without decoding; (0, 0) where it is none of them."""
     def png():
         header = tf.io.decode_raw(tf.strings.substr(contents, 0, 24), tf.int32, little_endian=False, fixed_length=24)
         return tf.cast(tf.stack([header[5], header[4]]), tf.int64)
 
-    def other():
+    def gif_or_bmp():
         data = tf.io.decode_raw(contents, tf.uint8)
         size = tf.numpy_function(lambda array: _size_of_gif_or_bmp(array.tobytes()), [data], tf.int64, stateful=False)
         return tf.ensure_shape(size, (2,))
-    is_png = tf.strings.substr(contents, 0, 4) == b"\x89PNG"
-    return tf.case([(tf.io.is_jpeg(contents), jpeg), (is_png, png)], default=other)
+    return tf.cond(tf.strings.substr(contents, 0, 4) == b"\x89PNG", png, gif_or_bmp)
 
 
 def _size_of_gif_or_bmp(contents: bytes) -> np.ndarray:
@@ -245,10 +246,12 @@ def _gif_palette(flags: int) -> int:
 
 
 def _decode_other(contents):
+    size = _size_of_other(contents)
+    _require(tf.reduce_all(size > 0), "no JPEG, PNG, GIF or BMP with a whole header")
     header = tf.io.decode_raw(tf.strings.substr(contents, 0, 29), tf.uint8, fixed_length=29)
     palette_bmp = tf.reduce_all(header[:2] == list(b"BM")) & (header[28] <= 8)
     _require(~palette_bmp, "a BMP with a palette, which would decode to wrong colours")
-    image = tf.io.decode_image(contents, channels=3, expand_animations=False)
+    image = tf.io.decode_image(_within_limit(contents, size), channels=3, expand_animations=False)
     return tf.ensure_shape(image, (None, None, 3))
 
 

@@ -13,7 +13,6 @@ import os
 import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -49,7 +48,7 @@ def main(names, batch_sizes, repetitions, threads, file, plot) -> None:
     click.echo(f"{environment['processor']}, {threads} threads, load {environment['load']}; "
                + ", ".join(f"{name} {found}" for name, found in environment["versions"].items()))
     lines: list[Line] = []
-    for name in names or [name for name in NAMES if find_spec(f"benchmarks.{name}")]:
+    for name in names or NAMES:
         for line in importlib.import_module(f"benchmarks.{name}").lines(Options(batch_sizes, repetitions, threads)):
             lines.append(line)
             print_table([line])

@@ -60,14 +60,10 @@ class Share:
     index: int = 0
     count: int = 1
 
-    def position(self, step, place, batch_size: int):
-        """Where in the stream the sample stands that has this place in the part."""
-        return step * batch_size + self.index * (batch_size // self.count) + place
-
-    def positions(self, step: int, batch_size: int) -> range:
-        """Places of the part in the stream."""
-        first = self.position(step, 0, batch_size)
-        return range(first, first + batch_size // self.count)
+    def position(self, turn, batch_size: int):
+        """Where the sample stands in the stream that is this worker's at its ``turn``, counted from the first step."""
+        size = batch_size // self.count
+        return turn if self.count == 1 else turn // size * batch_size + self.index * size + turn % size
 
 
 class Batches:
@@ -104,37 +100,38 @@ class Batches:
         step = first_step
         while step < last_step:
             try:
-                for batch in self._dataset(step, last_step):
-                    yield Batch(*batch)
+                for images, weights, rows in self._dataset(step, last_step):
+                    yield Batch(images, tf.gather(self._labels, rows), weights, rows)
                     step += 1
             except tf.errors.OpError as error:
                 self._mark_unreadable(step, error)
 
     def _dataset(self, first_step: int, last_step: int) -> tf.data.Dataset:
-        readable, size = tf.constant(~self.unreadable), self.batch_size // self.share.count
+        readable = tf.constant(~self.unreadable)
         options = tf.data.Options()
         options.deterministic = True
         options.autotune.enabled = False  # nothing is left to it
         options.threading.private_threadpool_size = self.workers
 
-        def sample(count):
-            position = self.share.position(first_step + count // size, count % size, self.batch_size)
-            return self._traced_sample(position, readable)
-        return (tf.data.Dataset.range((last_step - first_step) * size).map(sample, num_parallel_calls=self.workers)
+        def sample(turn):
+            return self._traced_sample(self.share.position(turn, self.batch_size), readable)
+        size = self.batch_size // self.share.count
+        return (tf.data.Dataset.range(first_step * size, last_step * size).map(sample, num_parallel_calls=self.workers)
                 .batch(size, drop_remainder=True).prefetch(2).with_options(options))
 
     def _sample(self, position, readable):
         row, wanted = self._row(position)
-        usable = wanted & readable[row]
+        usable = wanted & tf.gather(readable, row)
         image = tf.cond(usable, lambda: self._image(position, row), lambda: tf.zeros(self._image_shape))
-        return image, self._labels[row], tf.cast(usable, tf.float32), row
+        return image, tf.cast(usable, tf.float32), row
 
     def _image(self, position, row):
-        contents = tf.io.read_file(self._paths[row])
+        contents = tf.io.read_file(tf.gather(self._paths, row))
         if self._boxes is None:
             image = ops.load_image(contents)
         else:
-            image = ops.load_box(contents, self._boxes[row], self.preprocessing, self.crops.context, self.crops.square)
+            box, crops = tf.gather(self._boxes, row), self.crops
+            image = ops.load_box(contents, box, self.preprocessing, crops.context, crops.square)
         window, mirrored = self._window(position, image)
         return ops.to_network_input(window, self.preprocessing, mirrored)
 
@@ -152,7 +149,9 @@ class Batches:
         A damaged file can hold boxes that are whole: each sample is tried, so that no batch depends on those before it.
         """
         found = {}
-        for position in map(np.int64, self.share.positions(step, self.batch_size)):
+        size = self.batch_size // self.share.count
+        for turn in range(step * size, (step + 1) * size):
+            position = np.int64(self.share.position(turn, self.batch_size))
             row, wanted = self._row(position)
             if not wanted or self.unreadable[int(row)]:
                 continue
