@@ -191,7 +191,7 @@ def by_rows(operation, image, colour):
 def _within_limit(contents, size):
     """``contents``, which become available only once ``size``, by their header, is of no more than ``MOST_PIXELS``."""
     check = _require(tf.reduce_prod(tf.cast(size, tf.float64)) <= MOST_PIXELS,
-                     f"expected at most {MOST_PIXELS} pixels; height and width are", size)
+                     f"more than {MOST_PIXELS} pixels; height and width are", size)
     with tf.control_dependencies([] if check is None else [check]):
         return tf.identity(contents)
 

@@ -61,7 +61,7 @@ class Share:
     count: int = 1
 
     def position(self, turn, batch_size: int):
-        """Where the sample stands in the stream that is this worker's at its ``turn``, counted from the first step."""
+        """Where in the stream the sample stands that this worker reads as number ``turn`` of its own, from 0."""
         size = batch_size // self.count
         return turn if self.count == 1 else turn // size * batch_size + self.index * size + turn % size
 
@@ -272,6 +272,8 @@ def refuse_batch_size(batch_size: int, parts: int) -> None:
 
 
 def reason_of(error: tf.errors.OpError) -> str:
-    """TensorFlow's message without the graph nodes around it, on one line."""
+    """TensorFlow's message without the graph nodes around it, or what one of our own checks says, on one line."""
     message = re.sub(r"\{\{.*?\}\}", "", str(error.message)).split("[[")[0].split("[Op:")[0]
-    return " ".join(message.split())[-200:]
+    line = " ".join(message.split())
+    asserted = re.fullmatch(r"assertion failed: \[(.*)\]", line)
+    return (asserted[1].replace("] [", " ") if asserted else line)[-200:]
