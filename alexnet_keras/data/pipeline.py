@@ -60,10 +60,11 @@ class Share:
     index: int = 0
     count: int = 1
 
-    def position(self, turn, batch_size: int):
-        """Where in the stream the sample stands that this worker reads as number ``turn`` of its own, from 0."""
-        size = batch_size // self.count
-        return turn if self.count == 1 else turn // size * batch_size + self.index * size + turn % size
+    def position(self, turn, size: int):
+        """Where in the stream the sample stands that this worker reads as number ``turn`` of its own, ``size`` a batch."""
+        if self.count == 1:  # the same, by no operation
+            return turn
+        return (turn // size * self.count + self.index) * size + turn % size
 
 
 class Batches:
@@ -83,6 +84,7 @@ class Batches:
             raise ConfigurationError(f"workers: expected at least 1, found {workers}")
         self.samples, self.preprocessing, self.batch_size = samples, preprocessing, batch_size
         self.crops, self.bad, self.workers, self.share = crops or Crops(), bad, workers, share
+        self._size = batch_size // share.count
         self.unreadable = np.zeros(len(samples), bool)
         self._paths = tf.constant(samples.paths.astype(object), tf.string)
         self._labels = tf.constant(samples.labels, tf.int32)
@@ -114,10 +116,10 @@ class Batches:
         options.threading.private_threadpool_size = self.workers
 
         def sample(turn):
-            return self._traced_sample(self.share.position(turn, self.batch_size), readable)
-        size = self.batch_size // self.share.count
-        return (tf.data.Dataset.range(first_step * size, last_step * size).map(sample, num_parallel_calls=self.workers)
-                .batch(size, drop_remainder=True).prefetch(2).with_options(options))
+            return self._traced_sample(self.share.position(turn, self._size), readable)
+        turns = tf.data.Dataset.range(first_step * self._size, last_step * self._size)
+        return (turns.map(sample, num_parallel_calls=self.workers)
+                .batch(self._size, drop_remainder=True).prefetch(2).with_options(options))
 
     def _sample(self, position, readable):
         row, wanted = self._row(position)
@@ -149,9 +151,8 @@ class Batches:
         A damaged file can hold boxes that are whole: each sample is tried, so that no batch depends on those before it.
         """
         found = {}
-        size = self.batch_size // self.share.count
-        for turn in range(step * size, (step + 1) * size):
-            position = np.int64(self.share.position(turn, self.batch_size))
+        for turn in range(step * self._size, (step + 1) * self._size):
+            position = np.int64(self.share.position(turn, self._size))
             row, wanted = self._row(position)
             if not wanted or self.unreadable[int(row)]:
                 continue

@@ -60,7 +60,8 @@ def test_training_batches_are_a_pure_function_of_seed_and_step(samples):
 def test_the_shares_of_workers_are_the_batch(tmp_path, make, count, contents):
     samples = with_bad(tmp_path, contents)
     whole = arrays(make(samples, bad="mark").between(0, 3))
-    shares = [arrays(make(samples, bad="mark", share=Share(index, count)).between(0, 3)) for index in range(count)]
+    workers = [make(samples, bad="mark", share=Share(index, count)) for index in range(count)]
+    shares = [[*arrays(worker.between(0, 1)), *arrays(worker.between(1, 3))] for worker in workers]
     for batch, *parts in zip(whole, *shares, strict=True):
         assert_same([batch], [tuple(map(np.concatenate, zip(*parts, strict=True)))])
 
