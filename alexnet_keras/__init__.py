@@ -1,4 +1,6 @@
-"""The AlexNet that Keras never had. Names are imported at their first use, so that importing this costs nothing."""
+"""The AlexNet that Keras never had. Names are imported at their first use, so that importing this
+costs nothing.
+"""
 
 from importlib import import_module
 
@@ -8,11 +10,11 @@ _PUBLIC = {
     "AlexNet": "applications",
     "preprocess_input": "applications",
     "decode_predictions": "applications",
-    "load_model": "pretrained",
-    "pretrained": "pretrained",
-    "feature_extractor": "features",
-    "Architecture": "spec",
-    "Preprocessing": "spec",
+    "load_model": "pretrained.loading",
+    "load_pretrained": "pretrained.loading",
+    "feature_extractor": "features.extractor",
+    "Architecture": "configs.architecture",
+    "Preprocessing": "configs.preprocessing",
     "AlexNetError": "errors",
 }
 __all__ = ["__version__", *_PUBLIC]

@@ -1,5 +1,5 @@
 """``python -m alexnet_keras``."""
 
-from alexnet_keras.cli import main
+from alexnet_keras.cli.main import main
 
 main()

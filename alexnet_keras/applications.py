@@ -1,4 +1,6 @@
-"""The public face, in the manner of ``keras.applications``: AlexNet, its weights, its preprocessing, its predictions."""
+"""The public face, in the manner of ``keras.applications``: AlexNet, its weights, its
+preprocessing, its predictions.
+"""
 
 from __future__ import annotations
 
@@ -9,45 +11,67 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_keras import preprocessing as ops
+from alexnet_keras.configs.architecture import FINAL_LAYER, Architecture
+from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING, PREPROCESSING, Preprocessing
+from alexnet_keras.data import image_ops
 from alexnet_keras.data.imagenet import imagenet_classes
 from alexnet_keras.errors import ConfigurationError
-from alexnet_keras.model import AlexNetModel
-from alexnet_keras.network import build
-from alexnet_keras.pretrained import named_architecture, open_source
-from alexnet_keras.spec import CAFFE_PREPROCESSING, FINAL_LAYER, PREPROCESSING, Architecture, Preprocessing
-from weights import catalog
-from weights.assign import assign
+from alexnet_keras.models.alexnet import AlexNetModel, build
+from alexnet_keras.pretrained import catalog
+from alexnet_keras.pretrained.assign import assign
+from alexnet_keras.pretrained.loading import named_architecture, open_source
 
 
-def AlexNet(include_top=True, weights=None, input_tensor=None, input_shape=None, pooling=None, classes=1000,  # noqa: N802
-            classifier_activation="softmax", name=None, *, variant=None, skip=()) -> AlexNetModel:
-    """AlexNet (Krizhevsky, Sutskever and Hinton 2012) as a functional ``keras.Model``, with keras.applications' arguments.
+def AlexNet(  # noqa: N802
+    include_top=True,
+    weights=None,
+    input_tensor=None,
+    input_shape=None,
+    pooling=None,
+    classes=1000,  # noqa: N802
+    classifier_activation="softmax",
+    name=None,
+    *,
+    variant=None,
+    skip=(),
+) -> AlexNetModel:
+    """AlexNet (Krizhevsky, Sutskever and Hinton 2012) as a functional ``keras.Model``, with
+    keras.applications' arguments.
 
-    Args:
-        include_top: keep fc6, fc7 and fc8; without it the output is pool5, (batch, 6, 6, 256) at 227.
-        weights: None (initial values by the variant's recipe), a name of the catalogue (``caffe``, ``caffenet``,
-            ``tensorflow``, ``torchvision``, ``onnx``), or the path of any weight file that :mod:`weights` reads.
-        input_tensor: a Keras tensor to build upon; input_shape: (height, width, channels), by default (227, 227, 3), or
-            (224, 224, 3) for owt. The smallest is 67 pixels, 63 for owt; without the top, None is any size.
+    Args: include_top: keep fc6, fc7 and fc8; without it the output is pool5, (batch, 6, 6, 256) at
+        227. weights: None (initial values by the variant's recipe), a name of the catalogue
+        (``caffe``, ``caffenet``, ``tensorflow``, ``torchvision``, ``onnx``), or the path of any
+        weight file that :mod:`weights` reads.
+        input_tensor: a Keras tensor to build upon; input_shape: (height, width, channels), by
+            default (227, 227, 3), or (224, 224, 3) for owt. The smallest is 67 pixels, 63 for owt;
+            without the top, None is any size.
         pooling: None, ``"avg"`` or ``"max"`` over space, only without the top.
         classes: units of fc8. Published weights have 1000; others need ``skip=("fc8",)``.
-        classifier_activation: of the layer ``prob``; None leaves it out, and the output is fc8's logits.
-        variant: ``alexnet`` (Caffe's replica, the default), ``caffenet``, ``paper``, ``owt`` (torchvision's), or an
-            :class:`~alexnet_keras.spec.Architecture`. By default the one that ``weights`` belongs to.
+        classifier_activation: of the layer ``prob``; None leaves it out, and the output is fc8's
+            logits.
+        variant: ``alexnet`` (Caffe's replica, the default), ``caffenet``, ``paper``, ``owt``
+            (torchvision's), or an :class:`~alexnet_keras.configs.architecture.Architecture`. By
+            default the one that ``weights`` belongs to.
         skip: layers that keep their initial values when weights are loaded.
 
-    The model eats what :func:`preprocess_input` gives, carries it as ``model.preprocessing``, and the names of its
-    outputs as ``model.class_names``. Raises ``ConfigurationError`` or ``WeightsError``.
+    The model eats what :func:`preprocess_input` gives, carries it as ``model.preprocessing``, and
+    the names of its outputs as ``model.class_names``. Raises ``ConfigurationError`` or
+    ``WeightsError``.
     """
     if weights is not None and not isinstance(weights, str | os.PathLike):
-        raise ConfigurationError(f"weights: expected None, a name or a path, found {weights!r}")
+        raise ConfigurationError(f"weights: expected None, a name or a path, got {weights!r}")
     if skip and weights is None:
         raise ConfigurationError(f"skip: {', '.join(skip)} would have no effect without weights")
     _check_top(include_top, pooling, classes)
     source = None if weights is None else open_source(weights)
-    architecture = named_architecture(variant or "alexnet") if source is None else source.architecture(variant)
-    preprocessing = (source and source.preprocessing) or PREPROCESSING.get(architecture.name, CAFFE_PREPROCESSING)
+    architecture = (
+        named_architecture(variant or "alexnet")
+        if source is None
+        else source.architecture(variant)
+    )
+    preprocessing = (source and source.preprocessing) or PREPROCESSING.get(
+        architecture.name, CAFFE_PREPROCESSING
+    )
     inputs = _inputs(input_tensor, input_shape, architecture, include_top)
     model = build(architecture, inputs, classes, include_top, pooling, classifier_activation, name)
     model.architecture = architecture
@@ -59,60 +83,92 @@ def AlexNet(include_top=True, weights=None, input_tensor=None, input_shape=None,
         model.class_names = tuple(name for _, name in imagenet_classes())
     if source is not None:
         top = () if include_top else ("fc6", "fc7", FINAL_LAYER)
-        assign(model, source.weights, skip=(*skip, *(layer for layer in top if layer in source.weights.layers)))
+        assign(
+            model,
+            source.weights,
+            skip=(*skip, *(layer for layer in top if layer in source.weights.layers)),
+        )
     return model
 
 
-def preprocess_input(images, weights="caffe", preprocessing: Preprocessing | None = None) -> tf.Tensor:
-    """RGB images to what the network of ``weights`` eats, by its own rule of resizing, cropping, order and mean.
+def preprocess_input(
+    images, weights="caffe", preprocessing: Preprocessing | None = None
+) -> tf.Tensor:
+    """RGB images to what the network of ``weights`` eats, by its own rule of resizing, cropping,
+    order and mean.
 
-    ``images``: one (height, width, 3) or a batch (batch, height, width, 3), uint8 or float, 0-255, RGB. Images of the
-    network's own size are only normalized; others are resized and centre-cropped first. Returns (batch, crop, crop, 3)
-    float32. ``weights`` is a name of the catalogue; ``preprocessing`` (such as ``model.preprocessing``) goes before it.
+    ``images``: one (height, width, 3) or a batch (batch, height, width, 3), uint8 or float, 0-255,
+    RGB. Images of the network's own size are only normalized; others are resized and
+    centre-cropped first. Returns (batch, crop, crop, 3) float32. ``weights`` is a name of the
+    catalogue; ``preprocessing`` (such as ``model.preprocessing``) goes before it.
     """
     rule = preprocessing or catalog.source(weights).preprocessing
     if rule is None:
-        raise ConfigurationError(f"weights: {weights} belong to no network, and say nothing of its preprocessing")
+        raise ConfigurationError(
+            f"weights: {weights} belong to no network, and say nothing of its preprocessing"
+        )
     images = tf.convert_to_tensor(images)
     images = images[None] if images.shape.rank == 3 else images
     if images.shape.rank != 4 or images.shape[-1] != 3:
-        raise ConfigurationError(f"images: expected (height, width, 3) or (batch, height, width, 3), found {images.shape}")
+        raise ConfigurationError(
+            f"images: expected (height, width, 3) or (batch, height, width, 3), got {images.shape}"
+        )
     if images.shape[1:3] != (rule.crop, rule.crop):
-        images = tf.map_fn(lambda image: ops.center_crop(ops.resize(image, rule), rule), images,
-                           fn_output_signature=tf.float32)
-    return ops.to_network_input(images, rule)
+        images = tf.map_fn(
+            lambda image: image_ops.center_crop(image_ops.resize(image, rule), rule),
+            images,
+            fn_output_signature=tf.float32,
+        )
+    return image_ops.to_network_input(images, rule)
 
 
-def decode_predictions(probabilities, top: int = 5, class_names: Iterable[str] | None = None) -> list[list[tuple]]:
-    """The ``top`` classes of each row: a list of ``(wnid, name, probability)``, best first, offline.
+def decode_predictions(
+    probabilities, top: int = 5, class_names: Iterable[str] | None = None
+) -> list[list[tuple]]:
+    """The ``top`` classes of each row: a list of ``(wnid, name, probability)``, best first,
+    offline.
 
-    ``probabilities``: (batch, classes). Without ``class_names`` they are the 1000 of ImageNet; with them, the first
-    item is the class's index as a string.
+    ``probabilities``: (batch, classes). Without ``class_names`` they are the 1000 of ImageNet;
+    with them, the first item is the class's index as a string.
     """
     probabilities = np.asarray(probabilities)
-    classes = imagenet_classes() if class_names is None else [(str(i), name) for i, name in enumerate(class_names)]
+    classes = (
+        imagenet_classes()
+        if class_names is None
+        else [(str(i), name) for i, name in enumerate(class_names)]
+    )
     if probabilities.ndim != 2 or probabilities.shape[1] != len(classes):
-        raise ConfigurationError(f"probabilities: expected (batch, {len(classes)}), found {probabilities.shape}")
+        raise ConfigurationError(
+            f"probabilities: expected (batch, {len(classes)}), got {probabilities.shape}"
+        )
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-    return [[(*classes[index], float(row[index])) for index in order]
-            for row, order in zip(probabilities, best, strict=True)]
+    return [
+        [(*classes[index], float(row[index])) for index in order]
+        for row, order in zip(probabilities, best, strict=True)
+    ]
 
 
 def _check_top(include_top, pooling, classes) -> None:
     if pooling not in (None, "avg", "max"):
-        raise ConfigurationError(f"pooling: expected None, avg or max, found {pooling!r}")
+        raise ConfigurationError(f"pooling: expected None, avg or max, got {pooling!r}")
     if pooling is not None and include_top:
         raise ConfigurationError(f"pooling: {pooling} acts only with include_top=False")
     if not isinstance(classes, int) or classes < 1:
-        raise ConfigurationError(f"classes: expected a positive integer, found {classes!r}")
+        raise ConfigurationError(f"classes: expected a positive integer, got {classes!r}")
 
 
 def _inputs(input_tensor, input_shape, architecture: Architecture, include_top: bool):
     if input_tensor is not None and not keras.backend.is_keras_tensor(input_tensor):
-        raise ConfigurationError(f"input_tensor: expected a Keras tensor, found {type(input_tensor).__name__}")
+        raise ConfigurationError(
+            f"input_tensor: expected a Keras tensor, got {type(input_tensor).__name__}"
+        )
     default = (architecture.input_size, architecture.input_size, 3)
     shape = tuple(input_shape or default) if input_tensor is None else input_tensor.shape[1:]
-    known = shape if include_top else [size for size in shape[:2] if size is not None] + [*shape[2:]]
+    known = (
+        shape if include_top else [size for size in shape[:2] if size is not None] + [*shape[2:]]
+    )
     if len(shape) != 3 or not all(isinstance(size, int) and size > 0 for size in known):
-        raise ConfigurationError(f"input_shape: expected (height, width, channels) of positive integers, found {shape}")
+        raise ConfigurationError(
+            f"input_shape: expected (height, width, channels) of positive integers, got {shape}"
+        )
     return keras.Input(shape) if input_tensor is None else input_tensor

@@ -1,16 +1,22 @@
-"""The one family of errors that this library raises for what a user can mend: data, weights, arguments, run folders."""
+"""The errors that this library raises for what a user can mend: data, weights, arguments, run
+folders.
+"""
 
+from weights.errors import AlexNetError, WeightsError
 
-class AlexNetError(Exception):
-    """Root of every expected failure. Its text is one line: what is wrong, where, what was expected and what came."""
+__all__ = [
+    "AlexNetError",
+    "ConfigurationError",
+    "DataError",
+    "RunError",
+    "TerminatedError",
+    "WeightsError",
+    "WorkerLostError",
+]
 
 
 class DataError(AlexNetError):
     """A data set, an annotation file or an image that cannot be used."""
-
-
-class WeightsError(AlexNetError):
-    """A weight file that cannot be found, read, trusted or fitted to the network."""
 
 
 class ConfigurationError(AlexNetError, ValueError):

@@ -1,12 +1,15 @@
-"""The paper's claims in miniature: what each of its choices is worth on the demonstration set, over several seeds.
+"""The paper's claims in miniature: what each of its choices is worth on the demonstration set,
+over several seeds.
 
     python -m benchmarks.ablations [--seeds 3] [--epochs 6] [--only tanh] [--json FILE]
 
-The network of Krizhevsky et al. 2012 at a quarter of its width (fully connected layers: an eighth) on 131 pixels, and the
-same with one choice taken back, are trained with the same seeds for as many epochs. A seed fixes the order of the images,
-their crops and the dropout masks, so networks are compared seed by seed: a claim ``held`` where the 95% interval of
-the mean difference (Student's t) lies on its side of zero, it is ``opposite`` where it lies on the other, else ``not seen``.
-131 pixels keep the grids odd (31, 15, 7, 3), so that pooling gives maps of the same size with and without overlap.
+The network of Krizhevsky et al. 2012 at a quarter of its width (fully connected layers: an eighth)
+on 131 pixels, and the same with one choice taken back, are trained with the same seeds for as many
+epochs. A seed fixes the order of the images, their crops and the dropout masks, so networks are
+compared seed by seed: a claim ``held`` where the 95% interval of the mean difference (Student's t)
+lies on its side of zero, it is ``opposite`` where it lies on the other, else ``not seen``. 131
+pixels keep the grids odd (31, 15, 7, 3), so that pooling gives maps of the same size with and
+without overlap.
 """
 
 from __future__ import annotations
@@ -26,17 +29,18 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from alexnet_keras.cli_options import prepare
-from alexnet_keras.console import console
-from alexnet_keras.recipes import AUGMENTATIONS, DEMO_RECIPE, Recipe
-from alexnet_keras.spec import (
-    CAFFE_PREPROCESSING,
+from alexnet_keras.cli.console import console
+from alexnet_keras.cli.options import prepare
+from alexnet_keras.configs.architecture import (
     Architecture,
     Convolution,
     Normalization,
     Pooling,
     demo_architecture,
 )
+from alexnet_keras.configs.augmentation import AUGMENTATIONS
+from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING
+from alexnet_keras.configs.recipe import DEMO_RECIPE, Recipe
 
 INPUT_SIZE, TARGET_ERROR, WINDOW_STEPS, CONFIDENCE = 131, 0.25, 50, 0.95
 PREPROCESSING = CAFFE_PREPROCESSING.for_input(INPUT_SIZE)
@@ -55,15 +59,31 @@ class Network:
         return replace(self, architecture=replace(self.architecture, **fields))
 
 
-PAPER = Network(replace(demo_architecture().with_each(Normalization, bias=2.0, alpha=1e-4), input_size=INPUT_SIZE),
-                replace(DEMO_RECIPE, augmentation=AUGMENTATIONS["paper"]))
+PAPER = Network(
+    replace(
+        demo_architecture().with_each(Normalization, bias=2.0, alpha=1e-4), input_size=INPUT_SIZE
+    ),
+    replace(DEMO_RECIPE, augmentation=AUGMENTATIONS["paper"]),
+)
 
 
 def one_tower(architecture: Architecture) -> Architecture:
-    """Half the kernels, in one group; conv5 and the layers after it keep theirs (section 3.2, footnote 2)."""
-    return replace(architecture, layers=tuple(
-        replace(layer, groups=1, filters=layer.filters if layer.name == "conv5" else layer.filters // 2)
-        if isinstance(layer, Convolution) else layer for layer in architecture.layers))
+    """Half the kernels, in one group; conv5 and the layers after it keep theirs (section 3.2,
+    footnote 2).
+    """
+    return replace(
+        architecture,
+        layers=tuple(
+            replace(
+                layer,
+                groups=1,
+                filters=layer.filters if layer.name == "conv5" else layer.filters // 2,
+            )
+            if isinstance(layer, Convolution)
+            else layer
+            for layer in architecture.layers
+        ),
+    )
 
 
 NETWORKS = {
@@ -72,16 +92,20 @@ NETWORKS = {
     "one-tower": replace(PAPER, architecture=one_tower(PAPER.architecture)),
     "no-lrn": replace(PAPER, architecture=PAPER.architecture.without("norm1", "norm2")),
     "no-overlap": replace(PAPER, architecture=PAPER.architecture.with_each(Pooling, size=2)),
-    "no-augmentation": replace(PAPER, recipe=replace(PAPER.recipe, augmentation=AUGMENTATIONS["none"])),
-    "no-dropout": replace(PAPER, architecture=PAPER.architecture.without("drop6", "drop7"))}
+    "no-augmentation": replace(
+        PAPER, recipe=replace(PAPER.recipe, augmentation=AUGMENTATIONS["none"])
+    ),
+    "no-dropout": replace(PAPER, architecture=PAPER.architecture.without("drop6", "drop7")),
+}
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One network from one seed. Errors are fractions 0-1 of the final weights, on centre crops without dropout.
+    """One network from one seed. Errors are fractions 0-1 of the final weights, on centre crops
+    without dropout.
 
-    ``steps``: updates until the running error on the training batches, as they are augmented and dropped out, was 25%;
-    the length of the run where it never was, and ``reached`` is then False.
+    ``steps``: updates until the running error on the training batches, as they are augmented and
+    dropped out, was 25%; the length of the run where it never was, and ``reached`` is then False.
     """
 
     network: str
@@ -102,7 +126,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class Claim:
-    """What the paper says of the choice that ``network`` lacks; there ``measure`` should be larger (or smaller)."""
+    """What the paper says of the choice that ``network`` lacks; there ``measure`` should be larger
+    (or smaller).
+    """
 
     network: str
     section: str
@@ -119,12 +145,21 @@ CLAIMS = (
     Claim("no-overlap", "3.4", "overlapping is slightly more difficult to overfit", "overfitting"),
     Claim("no-augmentation", "4.1", "substantial overfitting without augmentation", "overfitting"),
     Claim("no-dropout", "4.2", "substantial overfitting without dropout", "overfitting"),
-    Claim("no-dropout", "4.2", "dropout doubles the steps to converge (here: to 25%)", "steps", larger=False))
+    Claim(
+        "no-dropout",
+        "4.2",
+        "dropout doubles the steps to converge (here: to 25%)",
+        "steps",
+        larger=False,
+    ),
+)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Of a network from the paper's, over paired seeds: the ``mean``, give or take ``margin`` at 95% confidence."""
+    """Of a network from the paper's, over paired seeds: the ``mean``, give or take ``margin`` at
+    95% confidence.
+    """
 
     mean: float
     margin: float
@@ -136,7 +171,9 @@ class Difference:
         return cls(float(each.mean()), float(quantile * each.std(ddof=1) / len(each) ** 0.5))
 
     def verdict(self, larger: bool) -> str:
-        """On a claim that the network's values are ``larger`` than the paper's, or else smaller."""
+        """On a claim that the network's values are ``larger`` than the paper's, or else
+        smaller.
+        """
         if abs(self.mean) <= self.margin:
             return "not seen"
         return "held" if (self.mean > 0) == larger else "opposite"
@@ -152,21 +189,41 @@ def steps_to_target(errors: Sequence[float]) -> int | None:
 @click.command(context_settings={"show_default": True})
 @click.option("--seeds", type=click.IntRange(2), default=3, help="How many, from 0.")
 @click.option("--epochs", type=click.IntRange(1), default=6, help="Of every network.")
-@click.option("--only", multiple=True, type=click.Choice(list(NETWORKS)[1:]), help="Compare only this one (repeatable).")
-@click.option("--json", "file", type=click.File("w", lazy=False), help="Also write every trial and verdict here.")
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(list(NETWORKS)[1:]),
+    help="Compare only this one (repeatable).",
+)
+@click.option(
+    "--json",
+    "file",
+    type=click.File("w", lazy=False),
+    help="Also write every trial and verdict here.",
+)
 def main(seeds: int, epochs: int, only: tuple[str, ...], file) -> None:
     """Train, measure and print what held."""
     prepare()
     names = ["paper", *(name for name in NETWORKS if name in only or not only and name != "paper")]
     trials = train_all([(name, seed) for seed in range(seeds) for name in names], epochs)
     by_name = {name: [trial for trial in trials if trial.network == name] for name in names}
-    rows = [(claim, difference(by_name, claim.network, claim.measure)) for claim in CLAIMS if claim.network in by_name]
+    rows = [
+        (claim, difference(by_name, claim.network, claim.measure))
+        for claim in CLAIMS
+        if claim.network in by_name
+    ]
     tables = Console(width=None if console.is_terminal else FILE_WIDTH)
     tables.print(networks_table(by_name), claims_table(rows, by_name), sep="\n")
     if file:
-        verdicts = [{**asdict(claim), **asdict(difference), "verdict": difference.verdict(claim.larger)}
-                    for claim, difference in rows]
-        json.dump({"epochs": epochs, "trials": list(map(asdict, trials)), "claims": verdicts}, file, indent=1)
+        verdicts = [
+            {**asdict(claim), **asdict(difference), "verdict": difference.verdict(claim.larger)}
+            for claim, difference in rows
+        ]
+        json.dump(
+            {"epochs": epochs, "trials": list(map(asdict, trials)), "claims": verdicts},
+            file,
+            indent=1,
+        )
 
 
 def train_all(pairs: Sequence[tuple[str, int]], epochs: int) -> list[Trial]:
@@ -176,8 +233,10 @@ def train_all(pairs: Sequence[tuple[str, int]], epochs: int) -> list[Trial]:
         trial = train_one(name, seed, epochs)
         trials.append(trial)
         left = (perf_counter() - began) / number * (len(pairs) - number)
-        console.print(f"{number}/{len(pairs)}  seed {seed}  {name:15}  error {trial.error:.1%} val, "
-                      f"{trial.train_error:.1%} train  {trial.seconds:.0f} s  {left / 60:.0f} min left")
+        console.print(
+            f"{number}/{len(pairs)}  seed {seed}  {name:15}  error {trial.error:.1%} val, "
+            f"{trial.train_error:.1%} train  {trial.seconds:.0f} s  {left / 60:.0f} min left"
+        )
     return trials
 
 
@@ -185,22 +244,41 @@ def train_one(name: str, seed: int, epochs: int) -> Trial:
     """Train a network in a temporary run folder and measure it on both splits."""
     import keras
 
+    from alexnet_keras.data.batches import EvaluationBatches
     from alexnet_keras.data.layouts import open_dataset
-    from alexnet_keras.data.pipeline import EvaluationBatches
-    from alexnet_keras.evaluation import evaluate
-    from alexnet_keras.runs import new_run
+    from alexnet_keras.evaluation.evaluator import evaluate
+    from alexnet_keras.training.run_folder import new_run
     from modes.scratch import scratch
+
     network, dataset, errors, began = NETWORKS[name], open_dataset("demo"), [], perf_counter()
     train = dataset.samples("train")
     keras.backend.clear_session()
-    watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: errors.append(1 - logs["top1"]))
+    watch = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda step, logs: errors.append(1 - logs["top1"])
+    )
     with TemporaryDirectory() as folder, new_run(Path(folder, "run"), "scratch") as run:
-        val = scratch(dataset, run, architecture=network.architecture, preprocessing=PREPROCESSING, seed=seed,
-                      recipe=network.recipe.lasting(len(train), epochs), callbacks=[watch]).evaluation
+        val = scratch(
+            dataset,
+            run,
+            architecture=network.architecture,
+            preprocessing=PREPROCESSING,
+            seed=seed,
+            recipe=network.recipe.lasting(len(train), epochs),
+            callbacks=[watch],
+        ).evaluation
     fit = evaluate(watch.model, EvaluationBatches(train, PREPROCESSING, network.recipe.batch_size))
     steps = steps_to_target(errors)
-    return Trial(name, seed, watch.model.count_params(), 1 - val.top1, 1 - val.top5, 1 - fit.top1,
-                 steps or len(errors), steps is not None, perf_counter() - began)
+    return Trial(
+        name,
+        seed,
+        watch.model.count_params(),
+        1 - val.top1,
+        1 - val.top5,
+        1 - fit.top1,
+        steps or len(errors),
+        steps is not None,
+        perf_counter() - began,
+    )
 
 
 def values(trials: Sequence[Trial], measure: str) -> list[float]:
@@ -215,28 +293,54 @@ def difference(by_name: dict[str, list[Trial]], name: str, measure: str) -> Diff
 
 def networks_table(by_name: dict[str, list[Trial]]) -> Table:
     """The networks' figures: means over the seeds and their standard deviations."""
-    table = _table("network", "parameters", "top-1 error on val", "difference", "top-5 error", "training error",
-                   "overfitting", "steps to 25%", "seconds")
+    table = _table(
+        "network",
+        "parameters",
+        "top-1 error on val",
+        "difference",
+        "top-5 error",
+        "training error",
+        "overfitting",
+        "steps to 25%",
+        "seconds",
+    )
     for name, trials in by_name.items():
         spread = partial(_mean_and_deviation, trials)
         against = "" if name == "paper" else _shown(difference(by_name, name, "error"), "error")
         unreached = sum(not trial.reached for trial in trials)
-        table.add_row(name, f"{trials[0].parameters:,}", spread("error", _percent), against, spread("top5_error", _percent),
-                      spread("train_error", _percent), spread("overfitting", _percent),
-                      spread("steps", _whole) + (f", {unreached} never" if unreached else ""),
-                      _whole(np.mean(values(trials, "seconds"))))
+        table.add_row(
+            name,
+            f"{trials[0].parameters:,}",
+            spread("error", _percent),
+            against,
+            spread("top5_error", _percent),
+            spread("train_error", _percent),
+            spread("overfitting", _percent),
+            spread("steps", _whole) + (f", {unreached} never" if unreached else ""),
+            _whole(np.mean(values(trials, "seconds"))),
+        )
     return table
 
 
-def claims_table(rows: Sequence[tuple[Claim, Difference]], by_name: dict[str, list[Trial]]) -> Table:
+def claims_table(
+    rows: Sequence[tuple[Claim, Difference]], by_name: dict[str, list[Trial]]
+) -> Table:
     """What the paper says, what was found, and whether it held."""
     table = _table("section", "the paper says", "measured", "without it", "verdict")
     for claim, found in rows:
         shown = _shown(found, claim.measure)
         if claim.measure == "steps":
-            ratio = np.mean(values(by_name[claim.network], "steps")) / np.mean(values(by_name["paper"], "steps"))
+            ratio = np.mean(values(by_name[claim.network], "steps")) / np.mean(
+                values(by_name["paper"], "steps")
+            )
             shown += f" (x{ratio:.2f})"
-        table.add_row(claim.section, claim.says, f"{claim.measure}, {claim.network}", shown, found.verdict(claim.larger))
+        table.add_row(
+            claim.section,
+            claim.says,
+            f"{claim.measure}, {claim.network}",
+            shown,
+            found.verdict(claim.larger),
+        )
     return table
 
 
@@ -247,7 +351,9 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _mean_and_deviation(trials: Sequence[Trial], measure: str, shown: Callable[[float], str]) -> str:
+def _mean_and_deviation(
+    trials: Sequence[Trial], measure: str, shown: Callable[[float], str]
+) -> str:
     numbers = values(trials, measure)
     return f"{shown(np.mean(numbers))} ± {shown(np.std(numbers, ddof=1))}"
 

@@ -1,4 +1,5 @@
-"""Inference and training step of one network under JAX, PyTorch or TensorFlow, each as that framework does it best.
+"""Inference and training step of one network under JAX, PyTorch or TensorFlow, each as that
+framework does it best.
 
 Imported when ``KERAS_BACKEND`` is set; each engine imports its framework and no other.
 """
@@ -12,7 +13,7 @@ import os
 import keras
 import numpy as np
 
-from alexnet_keras.network import build
+from alexnet_keras.models.alexnet import build
 
 RATE, MOMENTUM, DECAY, BIAS_MULTIPLIER = 1e-3, 0.9, 5e-4, 2.0
 POLICIES = {"float32": "float32", "tf32": "float32", "bfloat16": "mixed_bfloat16"}
@@ -20,21 +21,28 @@ POLICIES = {"float32": "float32", "tf32": "float32", "bfloat16": "mixed_bfloat16
 
 def mean_loss(labels, logits):
     """Mean cross-entropy of (batch, classes) logits, in float32."""
-    return keras.ops.mean(keras.losses.sparse_categorical_crossentropy(
-        labels, keras.ops.cast(logits, "float32"), from_logits=True))
+    return keras.ops.mean(
+        keras.losses.sparse_categorical_crossentropy(
+            labels, keras.ops.cast(logits, "float32"), from_logits=True
+        )
+    )
 
 
 def updated(weight, velocity, gradient, is_bias: bool):
-    """Weight and velocity after a step of ``alexnet_keras.optimizer.MomentumSGD``: decay goes through the momentum."""
+    """Weight and velocity after a step of ``alexnet_keras.training.optimizer.MomentumSGD``: decay
+    goes through the momentum.
+    """
     rate, decay = (RATE * BIAS_MULTIPLIER, 0.0) if is_bias else (RATE, DECAY)
     velocity = MOMENTUM * velocity - rate * (gradient + decay * weight)
     return weight + velocity, velocity
 
 
 class Engine:
-    """A network of ``architecture`` with logits for its output; ``precision`` is a key of ``POLICIES``.
+    """A network of ``architecture`` with logits for its output; ``precision`` is a key of
+    ``POLICIES``.
 
-    ``infer(x)`` and ``train(x, labels)`` may return before the device is done; ``wait`` on what they return.
+    ``infer(x)`` and ``train(x, labels)`` may return before the device is done; ``wait`` on what
+    they return.
     """
 
     def __init__(self, architecture, classes: int, precision: str, compiled: bool):
@@ -43,8 +51,12 @@ class Engine:
         self._prepare(tf32=precision != "float32")
         self.tf32 = precision != "float32" if self.on_gpu else None
         size = architecture.input_size
-        self.model = build(architecture, keras.Input((size, size, 3)), classes, classifier_activation=None)
-        self.biases = [variable.path.endswith("bias") for variable in self.model.trainable_variables]
+        self.model = build(
+            architecture, keras.Input((size, size, 3)), classes, classifier_activation=None
+        )
+        self.biases = [
+            variable.path.endswith("bias") for variable in self.model.trainable_variables
+        ]
         self._compile(compiled)
 
     def put(self, array: np.ndarray):
@@ -65,6 +77,7 @@ class JaxEngine(Engine):
 
     def _prepare(self, tf32: bool) -> None:
         import jax
+
         jax.config.update("jax_default_matmul_precision", None if tf32 else "highest")
         self.device, self.version = jax.devices()[0], jax.__version__
         self.on_gpu = self.device.platform == "gpu"
@@ -74,11 +87,20 @@ class JaxEngine(Engine):
 
     def _compile(self, compiled: bool) -> None:
         import jax
+
         # Donated buffers would leave the model's own variables dangling.
-        self.weights = [jax.numpy.copy(variable.value) for variable in self.model.trainable_variables]
+        self.weights = [
+            jax.numpy.copy(variable.value) for variable in self.model.trainable_variables
+        ]
         self.velocities = [jax.numpy.zeros_like(weight) for weight in self.weights]
-        self.seeds = [jax.numpy.copy(variable.value) for variable in self.model.non_trainable_variables]
-        self._infer = jax.jit(lambda weights, seeds, x: self.model.stateless_call(weights, seeds, x, training=False)[0])
+        self.seeds = [
+            jax.numpy.copy(variable.value) for variable in self.model.non_trainable_variables
+        ]
+        self._infer = jax.jit(
+            lambda weights, seeds, x: self.model.stateless_call(weights, seeds, x, training=False)[
+                0
+            ]
+        )
         self._step = jax.jit(self._stateless_step, donate_argnums=(0, 1, 2))
 
     def _stateless_step(self, weights, velocities, seeds, x, labels):
@@ -87,15 +109,23 @@ class JaxEngine(Engine):
         def loss(weights):
             logits, new_seeds = self.model.stateless_call(weights, seeds, x, training=True)
             return mean_loss(labels, logits), new_seeds
+
         (value, new_seeds), gradients = jax.value_and_grad(loss, has_aux=True)(weights)
         pairs = list(map(updated, weights, velocities, gradients, self.biases))
-        return [weight for weight, _ in pairs], [velocity for _, velocity in pairs], new_seeds, value
+        return (
+            [weight for weight, _ in pairs],
+            [velocity for _, velocity in pairs],
+            new_seeds,
+            value,
+        )
 
     def infer(self, x):
         return self._infer(self.weights, self.seeds, x)
 
     def train(self, x, labels):
-        self.weights, self.velocities, self.seeds, loss = self._step(self.weights, self.velocities, self.seeds, x, labels)
+        self.weights, self.velocities, self.seeds, loss = self._step(
+            self.weights, self.velocities, self.seeds, x, labels
+        )
         return loss
 
     def trained(self) -> list[np.ndarray]:
@@ -111,6 +141,7 @@ class TorchEngine(Engine):
 
     def _prepare(self, tf32: bool) -> None:
         import torch
+
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True  # the shapes of a run are few and fixed
@@ -131,9 +162,15 @@ class TorchEngine(Engine):
         loss = mean_loss(labels, self._call(x, training=True))
         gradients = self.torch.autograd.grad(loss, self.weights)
         with self.torch.no_grad():
-            for weight, velocity, gradient, bias in zip(self.weights, self.velocities, gradients, self.biases, strict=True):
-                rate, decay = (RATE * BIAS_MULTIPLIER, 0.0) if bias else (RATE, DECAY)  # updated(), in place
-                velocity.mul_(MOMENTUM).add_(gradient, alpha=-rate).add_(weight, alpha=-rate * decay)
+            for weight, velocity, gradient, bias in zip(
+                self.weights, self.velocities, gradients, self.biases, strict=True
+            ):
+                rate, decay = (
+                    (RATE * BIAS_MULTIPLIER, 0.0) if bias else (RATE, DECAY)
+                )  # updated(), in place
+                velocity.mul_(MOMENTUM).add_(gradient, alpha=-rate).add_(
+                    weight, alpha=-rate * decay
+                )
                 weight.add_(velocity)
         return loss.detach()
 
@@ -154,6 +191,7 @@ class TensorflowEngine(Engine):
 
     def _prepare(self, tf32: bool) -> None:
         import tensorflow as tf
+
         tf.config.experimental.enable_tensor_float_32_execution(tf32)
         self.tf, self.version, gpus = tf, tf.__version__, tf.config.list_physical_devices("GPU")
         self.on_gpu = bool(gpus)
@@ -164,7 +202,9 @@ class TensorflowEngine(Engine):
     def _compile(self, compiled: bool) -> None:
         self.weights = [variable.value for variable in self.model.trainable_variables]
         self.velocities = [self.tf.Variable(self.tf.zeros_like(weight)) for weight in self.weights]
-        self.infer = self.tf.function(functools.partial(self.model, training=False), jit_compile=compiled)
+        self.infer = self.tf.function(
+            functools.partial(self.model, training=False), jit_compile=compiled
+        )
         self.train = self.tf.function(self._step, jit_compile=compiled)
 
     def put(self, array: np.ndarray):
@@ -174,7 +214,9 @@ class TensorflowEngine(Engine):
         with self.tf.GradientTape() as tape:
             loss = mean_loss(labels, self.model(x, training=True))
         gradients = tape.gradient(loss, self.weights)
-        for weight, velocity, gradient, bias in zip(self.weights, self.velocities, gradients, self.biases, strict=True):
+        for weight, velocity, gradient, bias in zip(
+            self.weights, self.velocities, gradients, self.biases, strict=True
+        ):
             new_weight, new_velocity = updated(weight, velocity, gradient, bias)
             weight.assign(new_weight)
             velocity.assign(new_velocity)
@@ -190,7 +232,9 @@ class TensorflowEngine(Engine):
             self.tf.test.experimental.sync_devices()
 
     def peak_bytes(self) -> int | None:
-        return self.tf.config.experimental.get_memory_info("GPU:0")["peak"] if self.on_gpu else None
+        return (
+            self.tf.config.experimental.get_memory_info("GPU:0")["peak"] if self.on_gpu else None
+        )
 
 
 ENGINES = {"jax": JaxEngine, "torch": TorchEngine, "tensorflow": TensorflowEngine}
@@ -199,10 +243,15 @@ ENGINES = {"jax": JaxEngine, "torch": TorchEngine, "tensorflow": TensorflowEngin
 def forward_flops(model) -> list[int]:
     """Multiplications and additions of one image in each weighted layer, first to last."""
     weighted = [layer for layer in model.layers if hasattr(layer, "kernel")]
-    return [2 * math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1]) for layer in weighted]
+    return [
+        2 * math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1])
+        for layer in weighted
+    ]
 
 
 def training_flops(model) -> int:
-    """Those of forward and backward: a layer has two gradients more, the first layer one, for nobody asks its input's."""
+    """Those of forward and backward: a layer has two gradients more, the first layer one, for
+    nobody asks its input's.
+    """
     flops = forward_flops(model)
     return 3 * sum(flops) - flops[0]

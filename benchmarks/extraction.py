@@ -1,4 +1,5 @@
-"""Files to features on disk, and files to updates of the weights, each against the parts that it is made of.
+"""Files to features on disk, and files to updates of the weights, each against the parts that it
+is made of.
 
 The two cores are shared by reading and computing, so that at best an image takes the sum of both.
 """
@@ -14,17 +15,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from alexnet_keras.configs.architecture import ALEXNET
+from alexnet_keras.configs.loading import Loading
+from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING
+from alexnet_keras.configs.recipe import Recipe
+from alexnet_keras.data.batches import Batch, EvaluationBatches, TrainingBatches
 from alexnet_keras.data.layouts import Dataset
-from alexnet_keras.data.pipeline import Batch, EvaluationBatches, TrainingBatches
 from alexnet_keras.data.samples import Samples
-from alexnet_keras.features import feature_extractor
-from alexnet_keras.model import AlexNetModel
-from alexnet_keras.pretrained import Pretrained, new_network
-from alexnet_keras.recipes import Recipe
-from alexnet_keras.spec import ALEXNET, CAFFE_PREPROCESSING
-from alexnet_keras.training import train
-from alexnet_keras.updates import Updates
-from alexnet_keras.workers import open_workers
+from alexnet_keras.distribute.workers import open_workers
+from alexnet_keras.features.extractor import feature_extractor
+from alexnet_keras.models.alexnet import AlexNetModel
+from alexnet_keras.pretrained.loading import Pretrained, new_network
+from alexnet_keras.training.loop import train
+from alexnet_keras.training.train_step import Updates
 from benchmarks.input_pipeline import read
 from benchmarks.measure import Line, Options, Rate
 from benchmarks.photographs import photographs, samples_of
@@ -32,7 +35,7 @@ from benchmarks.steady import Clock, one_after_the_other, steady_rates
 from modes.extract import extract_features
 
 BATCH_SIZES = (32,)
-STEPS, MOST_REPETITIONS, CLASSES = 12, 5, 1000
+STEPS, MAX_REPETITIONS, CLASSES = 12, 5, 1000
 BOTH = "model, then input"
 TARGET = 0.95
 
@@ -47,37 +50,73 @@ def lines(options: Options) -> Iterator[Line]:
             samples = samples_of(paths, batch_size * STEPS, classes=CLASSES)
             for measure, runs in (("extraction", _extraction), ("training on files", _training)):
                 model = new_network(ALEXNET, CAFFE_PREPROCESSING, samples.class_names)
-                rates = steady_rates(runs(model, samples, batch_size, options.threads, folder),
-                                     min(options.repetitions, MOST_REPETITIONS))
+                rates = steady_rates(
+                    runs(model, samples, batch_size, options.threads, folder),
+                    min(options.repetitions, MAX_REPETITIONS),
+                )
                 found = {name: Rate.of(values) for name, values in rates.items()}
                 found[BOTH] = one_after_the_other(rates["model alone"], rates["input alone"])
-                yield Line(f"{measure}, batch {batch_size}", "ours", found, {BOTH: TARGET}, notes=origin)
+                yield Line(
+                    f"{measure}, batch {batch_size}", "ours", found, {BOTH: TARGET}, notes=origin
+                )
 
 
-def _extraction(model: AlexNetModel, samples: Samples, batch_size: int, threads: int, folder: Path) -> dict:
-    source, out = Pretrained(model, "random", folder / "random.keras", "0" * 64), folder / "fc7.npy"
+def _extraction(
+    model: AlexNetModel, samples: Samples, batch_size: int, threads: int, folder: Path
+) -> dict:
+    source, out = (
+        Pretrained(model, "random", folder / "random.keras", "0" * 64),
+        folder / "fc7.npy",
+    )
     dataset = Dataset("photographs", "folder", folder, ("train",), {}, lambda split: samples)
     extractor = feature_extractor(model, "fc7")
     step = tf.function(lambda images: extractor(images, training=False)["fc7"])
     batch = _batch(batch_size)
-    return {"ours": lambda clock: extract_features(dataset, out, source=source, batch_size=batch_size, overwrite=True,
-                                                   loading={"workers": threads}, on_batch=clock),
-            "model alone": lambda clock: _repeated(lambda: step(batch.images).numpy(), batch_size, clock),
-            "input alone": lambda clock: read(EvaluationBatches(samples, model.preprocessing, batch_size, workers=threads),
-                                              STEPS, clock)}
+    return {
+        "ours": lambda clock: extract_features(
+            dataset,
+            out,
+            source=source,
+            batch_size=batch_size,
+            overwrite=True,
+            loading=Loading(num_threads=threads),
+            on_batch=clock,
+        ),
+        "model alone": lambda clock: _repeated(
+            lambda: step(batch.images).numpy(), batch_size, clock
+        ),
+        "input alone": lambda clock: read(
+            EvaluationBatches(samples, model.preprocessing, batch_size, num_threads=threads),
+            STEPS,
+            clock,
+        ),
+    }
 
 
-def _training(model: AlexNetModel, samples: Samples, batch_size: int, threads: int, folder: Path) -> dict:
+def _training(
+    model: AlexNetModel, samples: Samples, batch_size: int, threads: int, folder: Path
+) -> dict:
     recipe = Recipe("benchmark", batch_size, steps=STEPS, learning_rate=1e-4)
     updates = Updates(model, recipe, batch_size, seed=0, workers=open_workers("one"))
     batch = _batch(batch_size)
 
     def batches() -> TrainingBatches:
-        return TrainingBatches(samples, model.preprocessing, batch_size, seed=0, augmentation=recipe.augmentation,
-                               workers=threads)
-    return {"ours": lambda clock: train(model, batches(), recipe, callbacks=[_Told(clock, batch_size)]),
-            "model alone": lambda clock: _repeated(lambda: updates(0, batch, 1e-4), batch_size, clock),
-            "input alone": lambda clock: read(batches(), STEPS, clock)}
+        return TrainingBatches(
+            samples,
+            model.preprocessing,
+            batch_size,
+            seed=0,
+            augmentation=recipe.augmentation,
+            num_threads=threads,
+        )
+
+    return {
+        "ours": lambda clock: train(
+            model, batches(), recipe, callbacks=[_Told(clock, batch_size)]
+        ),
+        "model alone": lambda clock: _repeated(lambda: updates(0, batch, 1e-4), batch_size, clock),
+        "input alone": lambda clock: read(batches(), STEPS, clock),
+    }
 
 
 class _Told(keras.callbacks.Callback):
@@ -90,8 +129,17 @@ class _Told(keras.callbacks.Callback):
 
 
 def _batch(size: int) -> Batch:
-    images = np.random.default_rng(0).normal(0, 60, (size, ALEXNET.input_size, ALEXNET.input_size, 3)).astype(np.float32)
-    return Batch(*map(tf.constant, (images, np.arange(size, dtype=np.int32), np.ones(size, np.float32), np.arange(size))))
+    images = (
+        np.random.default_rng(0)
+        .normal(0, 60, (size, ALEXNET.input_size, ALEXNET.input_size, 3))
+        .astype(np.float32)
+    )
+    return Batch(
+        *map(
+            tf.constant,
+            (images, np.arange(size, dtype=np.int32), np.ones(size, np.float32), np.arange(size)),
+        )
+    )
 
 
 def _repeated(function, items: int, clock: Clock) -> None:

@@ -1,11 +1,13 @@
 """Absolute speed on one device, a GPU by preference, under any backend of Keras that is installed.
 
-    python -m benchmarks.gpu [--backend jax|torch|tensorflow] [--batch-sizes 1,32,128,256] [--json out.json]
+    python -m benchmarks.gpu [--backend jax|torch|tensorflow] [--batch-sizes 1,32,128,256] [--json
+    out.json]
 
-Images a second of inference and of the training step (forward, backward, coupled-decay momentum SGD) on synthetic data that
-lies on the device, and how near that is to a matrix product measured in the same run at the same precision. Needs Keras,
-NumPy, click, rich and one backend. Calls are queued one after another, as training queues them; the clock stops when the
-device has finished the last.
+Images a second of inference and of the training step (forward, backward, coupled-decay momentum
+SGD) on synthetic data that lies on the device, and how near that is to a matrix product measured
+in the same run at the same precision. Needs Keras, NumPy, click, rich and one backend. Calls are
+queued one after another, as training queues them; the clock stops when the device has finished the
+last.
 """
 
 from __future__ import annotations
@@ -28,33 +30,70 @@ CLASSES, REPETITIONS = 1000, 7
 def _batch_sizes(context, parameter, value: str) -> list[int]:
     sizes = value.split(",")
     if not all(size.isdecimal() and int(size) > 0 for size in sizes):
-        raise click.BadParameter(f"expected positive integers like 1,32,256, found {value!r}")
-    return sorted(map(int, sizes))  # a peak of memory is then that of the batch size and not of an earlier one
+        raise click.BadParameter(f"expected positive integers like 1,32,256, got {value!r}")
+    return sorted(
+        map(int, sizes)
+    )  # a peak of memory is then that of the batch size and not of an earlier one
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--backend", type=click.Choice(BACKENDS), help="[default: $KERAS_BACKEND, or the first that is installed]")
-@click.option("--variant", type=click.Choice(["alexnet", "caffenet", "paper", "owt"]), default="alexnet")
+@click.option(
+    "--backend",
+    type=click.Choice(BACKENDS),
+    help="[default: $KERAS_BACKEND, or the first that is installed]",
+)
+@click.option(
+    "--variant", type=click.Choice(["alexnet", "caffenet", "paper", "owt"]), default="alexnet"
+)
 @click.option("--batch-sizes", default="1,32,128,256", callback=_batch_sizes)
-@click.option("--seconds", default=5.0, type=click.FloatRange(0, min_open=True), help="Of each measurement.")
-@click.option("--precision", type=click.Choice(["float32", "tf32", "bfloat16"]), default="float32",
-              help="float32 keeps TF32 off; bfloat16 keeps the weights in float32.")
-@click.option("--compile", "compiled", is_flag=True, help="torch.compile, or XLA for TensorFlow; JAX always compiles.")
+@click.option(
+    "--seconds", default=5.0, type=click.FloatRange(0, min_open=True), help="Of each measurement."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "tf32", "bfloat16"]),
+    default="float32",
+    help="float32 keeps TF32 off; bfloat16 keeps the weights in float32.",
+)
+@click.option(
+    "--compile",
+    "compiled",
+    is_flag=True,
+    help="torch.compile, or XLA for TensorFlow; JAX always compiles.",
+)
 @click.option("--width", default=1.0, help="Filters and units, as a multiple of the published.")
-@click.option("--gemm-size", default=8192, type=click.IntRange(1), help="Of the square matrix product.")
-@click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here too.")
-def main(backend, variant, batch_sizes, seconds, precision, compiled, width, gemm_size, file) -> None:
+@click.option(
+    "--gemm-size", default=8192, type=click.IntRange(1), help="Of the square matrix product."
+)
+@click.option(
+    "--json",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the figures here too.",
+)
+def main(
+    backend, variant, batch_sizes, seconds, precision, compiled, width, gemm_size, file
+) -> None:
     """Measure and print."""
     engine = _engine(_chosen(backend), variant, width, precision, compiled)
-    report = {**_description(engine), "variant": variant, "width": width, "precision": precision,
-              "compiled": compiled}
+    report = {
+        **_description(engine),
+        "variant": variant,
+        "width": width,
+        "precision": precision,
+        "compiled": compiled,
+    }
     _, times = _measure(engine, engine.gemm(gemm_size), seconds)
-    report["gemm"] = {"size": gemm_size, **_rates(times, 2 * gemm_size ** 3 / 1e12, "tflops")}
+    report["gemm"] = {"size": gemm_size, **_rates(times, 2 * gemm_size**3 / 1e12, "tflops")}
     report["measurements"] = []
     for batch_size in batch_sizes:
         for task in ("inference", "training"):
-            report["measurements"].append(_measurement(engine, task, batch_size, seconds, report["gemm"]["tflops"]))
-            if file is not None:  # after each, so that running out of memory leaves what came before
+            report["measurements"].append(
+                _measurement(engine, task, batch_size, seconds, report["gemm"]["tflops"])
+            )
+            if (
+                file is not None
+            ):  # after each, so that running out of memory leaves what came before
                 file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     _print(report)
 
@@ -63,7 +102,9 @@ def _chosen(backend: str | None) -> str:
     installed = [name for name in BACKENDS if find_spec(name) is not None]
     backend = backend or os.environ.get("KERAS_BACKEND") or next(iter(installed), None)
     if backend not in installed:
-        raise click.UsageError(f"--backend: {backend} is not installed here; found {', '.join(installed) or 'none'}")
+        raise click.UsageError(
+            f"--backend: {backend} is not installed here; got {', '.join(installed) or 'none'}"
+        )
     return backend
 
 
@@ -71,8 +112,9 @@ def _engine(backend: str, variant: str, width: float, precision: str, compiled: 
     os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from alexnet_keras.spec import VARIANTS
+    from alexnet_keras.configs.architecture import VARIANTS
     from benchmarks.engines import ENGINES
+
     architecture = VARIANTS[variant] if width == 1 else VARIANTS[variant].widened(width)
     return ENGINES[backend](architecture, CLASSES, precision, compiled)
 
@@ -82,13 +124,25 @@ def _description(engine) -> dict:
     import numpy as np
 
     from benchmarks.engines import forward_flops, training_flops
+
     backend = keras.backend.backend()
-    return {"device": engine.name, "gpu": engine.on_gpu, "tf32": engine.tf32, "backend": backend,
-            "versions": {backend: engine.version, "keras": keras.__version__, "numpy": np.__version__,
-                         "python": platform.python_version()},
-            "parameters": engine.model.count_params(),
-            "gflop_per_image": {"inference": sum(forward_flops(engine.model)) / 1e9,
-                                "training": training_flops(engine.model) / 1e9}}
+    return {
+        "device": engine.name,
+        "gpu": engine.on_gpu,
+        "tf32": engine.tf32,
+        "backend": backend,
+        "versions": {
+            backend: engine.version,
+            "keras": keras.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "parameters": engine.model.count_params(),
+        "gflop_per_image": {
+            "inference": sum(forward_flops(engine.model)) / 1e9,
+            "training": training_flops(engine.model) / 1e9,
+        },
+    }
 
 
 def _measurement(engine, task: str, batch_size: int, seconds: float, gemm_tflops: float) -> dict:
@@ -96,21 +150,41 @@ def _measurement(engine, task: str, batch_size: int, seconds: float, gemm_tflops
     import numpy as np
 
     from benchmarks.engines import forward_flops, training_flops
+
     rng, shape = np.random.default_rng(0), (batch_size, *engine.model.input_shape[1:])
-    x = engine.put(rng.standard_normal(shape, np.float32) * np.float32(60))  # grey levels about their mean
+    x = engine.put(
+        rng.standard_normal(shape, np.float32) * np.float32(60)
+    )  # grey levels about their mean
     labels = engine.put(rng.integers(0, CLASSES, batch_size, np.int32))
-    result, times = _measure(engine, lambda: engine.infer(x) if task == "inference" else engine.train(x, labels), seconds)
+    result, times = _measure(
+        engine,
+        lambda: engine.infer(x) if task == "inference" else engine.train(x, labels),
+        seconds,
+    )
     if task == "training" and not math.isfinite(float(result)):
-        raise click.ClickException(f"training at batch size {batch_size}: the loss is {float(result)}")
-    flops = sum(forward_flops(engine.model)) if task == "inference" else training_flops(engine.model)
+        raise click.ClickException(
+            f"training at batch size {batch_size}: the loss is {float(result)}"
+        )
+    flops = (
+        sum(forward_flops(engine.model)) if task == "inference" else training_flops(engine.model)
+    )
     rates = _rates(times, batch_size, "images_per_second")
     tflops = rates["images_per_second"] * flops / 1e12
-    return {"task": task, "batch_size": batch_size, **rates, "milliseconds": 1e3 * statistics.median(times),
-            "tflops": tflops, "of_gemm": tflops / gemm_tflops, "peak_bytes": engine.peak_bytes()}
+    return {
+        "task": task,
+        "batch_size": batch_size,
+        **rates,
+        "milliseconds": 1e3 * statistics.median(times),
+        "tflops": tflops,
+        "of_gemm": tflops / gemm_tflops,
+        "peak_bytes": engine.peak_bytes(),
+    }
 
 
 def _measure(engine, call, seconds: float):
-    """The last result of ``call``, and seconds a call in each of ``REPETITIONS`` repetitions after two of warm-up."""
+    """The last result of ``call``, and seconds a call in each of ``REPETITIONS`` repetitions after
+    two of warm-up.
+    """
     engine.wait(call())
     began = perf_counter()
     engine.wait(call())
@@ -134,20 +208,31 @@ def _print(report: dict) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in ("task", "batch", "images/s", "range", "TFLOP/s", "of gemm", "peak GB"):
         table.add_column(header, justify="left" if header == "task" else "right", no_wrap=True)
     for row in report["measurements"]:
         low, high = row["images_per_second_range"]
         peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e9:.2f}"
-        table.add_row(row["task"], str(row["batch_size"]), f"{row['images_per_second']:.1f}", f"{low:.1f}-{high:.1f}",
-                      f"{row['tflops']:.3f}", f"{row['of_gemm']:.0%}", peak)
+        table.add_row(
+            row["task"],
+            str(row["batch_size"]),
+            f"{row['images_per_second']:.1f}",
+            f"{low:.1f}-{high:.1f}",
+            f"{row['tflops']:.3f}",
+            f"{row['of_gemm']:.0%}",
+            peak,
+        )
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     tf32 = {True: "TF32 on", False: "TF32 off", None: "a device without TF32"}[report["tf32"]]
     gemm, console = report["gemm"], Console(soft_wrap=True)
     console.print(f"{report['device']}; {versions}", highlight=False)
-    console.print(f"{report['variant']}, width {report['width']:g}, {report['precision']}, {tf32}; "
-                  f"gemm of {gemm['size']}: {gemm['tflops']:.3f} TFLOP/s", highlight=False)
+    console.print(
+        f"{report['variant']}, width {report['width']:g}, {report['precision']}, {tf32}; "
+        f"gemm of {gemm['size']}: {gemm['tflops']:.3f} TFLOP/s",
+        highlight=False,
+    )
     console.print(table)
 
 

@@ -7,16 +7,34 @@ from collections.abc import Iterator
 import click
 import numpy as np
 
-from alexnet_keras.spec import ALEXNET
+from alexnet_keras.configs.architecture import ALEXNET
 from benchmarks.engines import forward_flops
-from benchmarks.measure import SGEMM, Candidate, Line, Options, ceilings, installed, interleaved, rotating
-from benchmarks.peers import INFERENCE, Network, peer, random_images, random_weights, relative_difference
+from benchmarks.measure import (
+    SGEMM,
+    Candidate,
+    Line,
+    Options,
+    ceilings,
+    installed,
+    interleaved,
+    rotating,
+)
+from benchmarks.peers import (
+    INFERENCE,
+    Network,
+    peer,
+    random_images,
+    random_weights,
+    relative_difference,
+)
 
 BATCH_SIZES = (1, 8, 32, 128)
-TARGETS = {1: {"ONNX Runtime": 1.0, "OpenVINO": 0.7},
-           32: {"PyTorch": 1.8, "ONNX Runtime": 1.3, "stock Keras": 1.2, "OpenVINO": 0.9},
-           128: {"PyTorch": 1.8, "ONNX Runtime": 1.3, "stock Keras": 1.2, "OpenVINO": 0.9, SGEMM: 0.65}}
-LARGEST_DIFFERENCE = 1e-4
+TARGETS = {
+    1: {"ONNX Runtime": 1.0, "OpenVINO": 0.7},
+    32: {"PyTorch": 1.8, "ONNX Runtime": 1.3, "stock Keras": 1.2, "OpenVINO": 0.9},
+    128: {"PyTorch": 1.8, "ONNX Runtime": 1.3, "stock Keras": 1.2, "OpenVINO": 0.9, SGEMM: 0.65},
+}
+MAX_DIFFERENCE = 1e-4
 INPUTS = 3
 
 
@@ -29,13 +47,28 @@ def lines(options: Options) -> Iterator[Line]:
     flops = _flops(weights)
     for batch_size in options.sizes(BATCH_SIZES):
         images = [random_images(batch_size, ALEXNET.input_size, seed) for seed in range(INPUTS)]
-        networks = {name: peer(name).network(ALEXNET, weights, batch_size, options.threads) for name in ("ours", *there)}
+        networks = {
+            name: peer(name).network(ALEXNET, weights, batch_size, options.threads)
+            for name in ("ours", *there)
+        }
         check_agreement(networks, images[0])
-        candidates = [Candidate(name, rotating(network.infer, [network.convert(batch) for batch in images]), batch_size)
-                      for name, network in networks.items()]
+        candidates = [
+            Candidate(
+                name,
+                rotating(network.infer, [network.convert(batch) for batch in images]),
+                batch_size,
+            )
+            for name, network in networks.items()
+        ]
         rates = interleaved(candidates + ceilings(options.threads), options.repetitions)
-        yield Line(f"inference, batch {batch_size}", "ours", rates, TARGETS.get(batch_size, {}), flops,
-                   sum(array.nbytes for pair in weights.values() for array in pair) / batch_size)
+        yield Line(
+            f"inference, batch {batch_size}",
+            "ours",
+            rates,
+            TARGETS.get(batch_size, {}),
+            flops,
+            sum(array.nbytes for pair in weights.values() for array in pair) / batch_size,
+        )
 
 
 def check_agreement(networks: dict[str, Network], images: np.ndarray) -> None:
@@ -43,9 +76,12 @@ def check_agreement(networks: dict[str, Network], images: np.ndarray) -> None:
     fc8 = {name: network.infer(network.convert(images)) for name, network in networks.items()}
     for name, values in fc8.items():
         found = relative_difference(values, fc8["ours"])
-        assert found <= LARGEST_DIFFERENCE, f"{name}: fc8 differs from ours by {found:.1e}, expected {LARGEST_DIFFERENCE:g}"
+        assert found <= MAX_DIFFERENCE, (
+            f"{name}: fc8 differs from ours by {found:.1e}, expected {MAX_DIFFERENCE:g}"
+        )
 
 
 def _flops(weights) -> float:
     from benchmarks.peers.ours import model_of
+
     return sum(forward_flops(model_of(ALEXNET, weights)))

@@ -1,6 +1,7 @@
 """JPEG files to batches, against Pillow and NumPy in threads and against decoding alone.
 
-Decoding alone is libjpeg-turbo at full size, of files that are in memory already, into memory that is used again.
+Decoding alone is libjpeg-turbo at full size, of files that are in memory already, into memory that
+is used again.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from pathlib import Path
 import click
 import numpy as np
 
+from alexnet_keras.configs.augmentation import AUGMENTATIONS
+from alexnet_keras.configs.preprocessing import (
+    CAFFE_PREPROCESSING,
+    PAPER_PREPROCESSING,
+    TORCHVISION_PREPROCESSING,
+)
+from alexnet_keras.data.batches import Batches, EvaluationBatches, TrainingBatches
 from alexnet_keras.data.layouts import open_dataset
-from alexnet_keras.data.pipeline import Batches, EvaluationBatches, TrainingBatches
 from alexnet_keras.data.samples import Samples
-from alexnet_keras.recipes import AUGMENTATIONS
-from alexnet_keras.spec import CAFFE_PREPROCESSING, PAPER_PREPROCESSING, TORCHVISION_PREPROCESSING
 from benchmarks.measure import Line, Options, Rate, installed
 from benchmarks.photographs import SHARED, photographs, samples_of
 from benchmarks.pillow_loading import pillow_batches
@@ -27,12 +32,14 @@ from benchmarks.steady import Clock, steady_rates
 DECODING, PILLOW = "decoding alone", "Pillow, NumPy"
 BATCH_SIZE, STEPS = 32, 20
 COUNT = BATCH_SIZE * STEPS
-MEASURES = (  # measure, rule, augmentation of training or None for evaluation, least ratio to decoding alone
+# Measure, preprocessing, augmentation of training (None: evaluation), least ratio to decoding.
+MEASURES = (
     ("training input, caffe", CAFFE_PREPROCESSING, "standard", 0.7),
     ("training input, paper (antialiased)", PAPER_PREPROCESSING, "paper", None),
     ("training input, torchvision (antialiased)", TORCHVISION_PREPROCESSING, "torchvision", None),
     ("evaluation input, bilinear", CAFFE_PREPROCESSING, None, 0.7),
-    ("evaluation input, antialiased", TORCHVISION_PREPROCESSING, None, 0.4))
+    ("evaluation input, antialiased", TORCHVISION_PREPROCESSING, None, 0.4),
+)
 
 
 def lines(options: Options) -> Iterator[Line]:
@@ -44,23 +51,44 @@ def lines(options: Options) -> Iterator[Line]:
         for measure, rule, augmentation, target in MEASURES:
             yield _line(measure, samples, rule, augmentation, target, options, origin)
         objects, origin = _objects(paths, origin)
-        yield _line("training input, objects of COCO", objects, CAFFE_PREPROCESSING, "standard", None, options, origin)
+        yield _line(
+            "training input, objects of COCO",
+            objects,
+            CAFFE_PREPROCESSING,
+            "standard",
+            None,
+            options,
+            origin,
+        )
 
 
 def _line(measure, samples, rule, augmentation, target, options, origin) -> Line:
     if augmentation is None:
-        batches = EvaluationBatches(samples, rule, BATCH_SIZE, workers=options.threads)
+        batches = EvaluationBatches(samples, rule, BATCH_SIZE, num_threads=options.threads)
     else:
-        batches = TrainingBatches(samples, rule, BATCH_SIZE, seed=0, augmentation=AUGMENTATIONS[augmentation],
-                                  workers=options.threads)
+        batches = TrainingBatches(
+            samples,
+            rule,
+            BATCH_SIZE,
+            seed=0,
+            augmentation=AUGMENTATIONS[augmentation],
+            num_threads=options.threads,
+        )
     pillow = pillow_batches(samples, rule, BATCH_SIZE, options.threads, augmentation is not None)
     there, _ = installed({DECODING: "simplejpeg"})
-    runs = {"ours": lambda clock: read(batches, STEPS, clock), PILLOW: lambda clock: _told(pillow(), clock)}
+    runs = {
+        "ours": lambda clock: read(batches, STEPS, clock),
+        PILLOW: lambda clock: _told(pillow(), clock),
+    }
     if there:
         decoded = _decoding(samples, options.threads)
         runs[DECODING] = lambda clock: _told(decoded(), clock)
-    rates = {name: Rate.of(values) for name, values in steady_rates(runs, options.repetitions).items()}
-    return Line(measure, "ours", rates, {DECODING: target} if target and there else {}, notes=origin)
+    rates = {
+        name: Rate.of(values) for name, values in steady_rates(runs, options.repetitions).items()
+    }
+    return Line(
+        measure, "ours", rates, {DECODING: target} if target and there else {}, notes=origin
+    )
 
 
 def read(batches: Batches, steps: int, clock: Clock) -> None:
@@ -76,6 +104,7 @@ def _told(pieces: Iterator, clock: Clock) -> None:
 
 def _decoding(samples: Samples, threads: int) -> Callable[[], Iterator]:
     import simplejpeg
+
     contents = {path: Path(path).read_bytes() for path in set(samples.paths)}
     most = max(np.prod(simplejpeg.decode_jpeg_header(data)[:2]) for data in contents.values())
     own, pool = threading.local(), ThreadPoolExecutor(threads)
@@ -84,15 +113,30 @@ def _decoding(samples: Samples, threads: int) -> Callable[[], Iterator]:
         if not hasattr(own, "pixels"):
             own.pixels = np.empty(most * 3, np.uint8)
         return (simplejpeg.decode_jpeg(contents[path], "RGB", buffer=own.pixels),)
+
     return lambda: pool.map(decode, samples.paths)
 
 
 def _objects(paths: list[str], origin: str) -> tuple[Samples, str]:
-    """Objects, several of an image: COCO's own or, where that is not at hand, nine places of each photograph."""
+    """Objects, several of an image: COCO's own or, where that is not at hand, nine places of each
+    photograph.
+    """
     if (SHARED / "coco128").is_dir():
         found = open_dataset(SHARED / "coco128").samples("train")
         rows = np.arange(COUNT) % len(found)
-        return Samples(np.arange(COUNT).astype(str).astype(object), found.paths[rows], found.labels[rows], found.boxes[rows],
-                       found.class_names, "train", {}), f"{len(found)} objects of {len(set(found.paths))} images of COCO"
-    boxes = np.array([(40 + 90 * (row % 3), 40 + 60 * (row // 3 % 3), 100, 80) for row in range(COUNT)], np.float32)
-    return samples_of([path for path in paths for _ in range(9)], COUNT, boxes), f"nine places each of {origin}"
+        return Samples(
+            np.arange(COUNT).astype(str).astype(object),
+            found.paths[rows],
+            found.labels[rows],
+            found.boxes[rows],
+            found.class_names,
+            "train",
+            {},
+        ), f"{len(found)} objects of {len(set(found.paths))} images of COCO"
+    boxes = np.array(
+        [(40 + 90 * (row % 3), 40 + 60 * (row // 3 % 3), 100, 80) for row in range(COUNT)],
+        np.float32,
+    )
+    return samples_of(
+        [path for path in paths for _ in range(9)], COUNT, boxes
+    ), f"nine places each of {origin}"

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from alexnet_keras.spec import ALEXNET
+from alexnet_keras.configs.architecture import ALEXNET
 from benchmarks.measure import Candidate, Line, Options, interleaved
 from benchmarks.peers import random_images
 
@@ -23,26 +23,36 @@ def lines(options: Options) -> Iterator[Line]:
         images = random_images(batch_size, ALEXNET.input_size)
         labels = np.arange(batch_size, dtype=np.int32) % CLASSES
         loop = PacedLoop(images, labels)
-        candidates = [Candidate("ours", loop.step, batch_size),
-                      Candidate("bare step", _bare_step(images, labels), batch_size)]
+        candidates = [
+            Candidate("ours", loop.step, batch_size),
+            Candidate("bare step", _bare_step(images, labels), batch_size),
+        ]
         rates = interleaved(candidates, options.repetitions)
         loop.close()
         yield Line(f"training loop, batch {batch_size}", "ours", rates, TARGETS)
 
 
 class PacedLoop:
-    """``alexnet_keras.training.train`` in a thread, whose batches let one step pass at each call of ``step``."""
+    """``alexnet_keras.training.loop.train`` in a thread, whose batches let one step pass at each
+    call of ``step``.
+    """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray):
         self.images, self.labels = images, labels
-        self.batch_size, self.samples, self.seed = len(labels), range(len(labels) * ENDLESS_STEPS), 0
+        self.batch_size, self.samples, self.seed = (
+            len(labels),
+            range(len(labels) * ENDLESS_STEPS),
+            0,
+        )
         self.asked, self.given, self.open = threading.Semaphore(0), threading.Semaphore(0), True
         self.training = ThreadPoolExecutor(1).submit(self._train)
         self.training.add_done_callback(lambda training: self.asked.release())
         self._wait()
 
     def step(self) -> None:
-        """Let one step pass and wait until the loop asks for the next batch; raises what ended the loop."""
+        """Let one step pass and wait until the loop asks for the next batch; raises what ended the
+        loop.
+        """
         self.given.release()
         self._wait()
 
@@ -63,9 +73,14 @@ class PacedLoop:
     def between(self, first: int, end: int) -> Iterator:
         import tensorflow as tf
 
-        from alexnet_keras.data.pipeline import Batch
-        batch = Batch(tf.constant(self.images), tf.constant(self.labels), tf.ones(self.batch_size),
-                      tf.range(self.batch_size, dtype=tf.int64))
+        from alexnet_keras.data.batches import Batch
+
+        batch = Batch(
+            tf.constant(self.images),
+            tf.constant(self.labels),
+            tf.ones(self.batch_size),
+            tf.range(self.batch_size, dtype=tf.int64),
+        )
         while True:
             self.asked.release()
             self.given.acquire()
@@ -76,9 +91,10 @@ class PacedLoop:
     def _train(self):
         import keras
 
-        from alexnet_keras.network import build
-        from alexnet_keras.training import train
+        from alexnet_keras.models.alexnet import build
+        from alexnet_keras.training.loop import train
         from benchmarks.peers.ours import RECIPE
+
         model = build(ALEXNET, keras.Input((ALEXNET.input_size, ALEXNET.input_size, 3)), CLASSES)
         return train(model, self, RECIPE.lasting(len(self.samples), steps=ENDLESS_STEPS))
 
@@ -87,6 +103,7 @@ def _bare_step(images: np.ndarray, labels: np.ndarray):
     import tensorflow as tf
 
     from benchmarks.engines import TensorflowEngine
+
     engine = TensorflowEngine(ALEXNET, CLASSES, "float32", compiled=False)
     x, labels = tf.constant(images), tf.constant(labels)
     return lambda: engine.train(x, labels).numpy()

@@ -1,7 +1,8 @@
-"""Rates of several candidates, measured in turn in one run, and what of them makes a line of the report.
+"""Rates of several candidates, measured in turn in one run, and what of them makes a line of the
+report.
 
-Candidates take turns, in an order that is rotated, so that a machine with other load slows all of them alike; what it does
-to each is told by the spread.
+Candidates take turns, in an order that is rotated, so that a machine with other load slows all of
+them alike; what it does to each is told by the spread.
 """
 
 from __future__ import annotations
@@ -69,10 +70,12 @@ class Rate:
 
 @dataclass(frozen=True)
 class Line:
-    """One measure: ``rates`` of ``ours``, of each peer and, where they were measured, of the ceilings.
+    """One measure: ``rates`` of ``ours``, of each peer and, where they were measured, of the
+    ceilings.
 
-    ``targets``: the least ratio of ours to a peer, or fraction of a ceiling. The ceilings SGEMM (GFLOP/s) and COPY (GB/s)
-    are compared with what ours does in ``flops_per_item`` and ``bytes_per_item``. ``less_is_better`` for seconds and bytes.
+    ``targets``: the least ratio of ours to a peer, or fraction of a ceiling. The ceilings SGEMM
+    (GFLOP/s) and COPY (GB/s) are compared with what ours does in ``flops_per_item`` and
+    ``bytes_per_item``. ``less_is_better`` for seconds and bytes.
     """
 
     measure: str
@@ -89,7 +92,9 @@ class Line:
     def others(self) -> list[str]:
         """Peers, then the ceilings that apply."""
         peers = [name for name in self.rates if name not in (self.ours, SGEMM, COPY)]
-        return peers + [name for name, work in self._work().items() if work is not None and name in self.rates]
+        return peers + [
+            name for name, work in self._work().items() if work is not None and name in self.rates
+        ]
 
     def ratio(self, other: str) -> float:
         """How much better ours is than a peer, or the fraction of a ceiling that it reaches."""
@@ -101,15 +106,25 @@ class Line:
     @property
     def missed(self) -> list[str]:
         """Those whose least ratio is not reached."""
-        return [other for other in self.others if self.ratio(other) < self.targets.get(other, -math.inf)]
+        return [
+            other
+            for other in self.others
+            if self.ratio(other) < self.targets.get(other, -math.inf)
+        ]
 
     def _work(self) -> dict[str, float | None]:
-        return {SGEMM: self.flops_per_item and self.flops_per_item / 1e9,
-                COPY: self.bytes_per_item and self.bytes_per_item / 1e9}
+        return {
+            SGEMM: self.flops_per_item and self.flops_per_item / 1e9,
+            COPY: self.bytes_per_item and self.bytes_per_item / 1e9,
+        }
 
 
-def interleaved(candidates: Sequence[Candidate], repetitions: int = 10, warm_up: int = 2) -> dict[str, Rate]:
-    """Rates of the candidates, each of which runs once, or for a quarter of a second, in every repetition."""
+def interleaved(
+    candidates: Sequence[Candidate], repetitions: int = 10, warm_up: int = 2
+) -> dict[str, Rate]:
+    """Rates of the candidates, each of which runs once, or for a quarter of a second, in every
+    repetition.
+    """
     calls = {}
     for candidate in candidates:
         seconds = min(_seconds(candidate, 1) for _ in range(max(1, warm_up)))
@@ -138,23 +153,33 @@ def rotating(function: Callable, inputs: Iterable) -> Callable[[], object]:
 
 
 def ceilings(threads: int) -> list[Candidate]:
-    """What the machine can do: a matrix product in GFLOP/s, and reading and writing memory in GB/s."""
+    """What the machine can do: a matrix product in GFLOP/s, and reading and writing memory in
+    GB/s.
+    """
     import tensorflow as tf
+
     matrix = tf.random.stateless_normal((SGEMM_SIZE, SGEMM_SIZE), (0, 0))
     source = [np.ones(COPY_BYTES // 4 // threads, np.float32) for _ in range(threads)]
     target = [np.empty_like(part) for part in source]
-    return [Candidate(SGEMM, lambda: tf.linalg.matmul(matrix, matrix).numpy(), 2 * SGEMM_SIZE ** 3 / 1e9),
-            Candidate(COPY, _copying(source, target), 2 * COPY_BYTES / 1e9)]
+    return [
+        Candidate(
+            SGEMM, lambda: tf.linalg.matmul(matrix, matrix).numpy(), 2 * SGEMM_SIZE**3 / 1e9
+        ),
+        Candidate(COPY, _copying(source, target), 2 * COPY_BYTES / 1e9),
+    ]
 
 
 def _copying(source: list[np.ndarray], target: list[np.ndarray]) -> Callable[[], object]:
     from concurrent.futures import ThreadPoolExecutor
+
     threads = ThreadPoolExecutor(len(source))
     return lambda: list(threads.map(np.copyto, target, source))
 
 
 def installed(packages: dict[str, str]) -> tuple[list[str], list[str]]:
-    """Of peers and the modules that they need, the names of those that are installed and of those that are not."""
+    """Of peers and the modules that they need, the names of those that are installed and of those
+    that are not.
+    """
     there = [name for name, module in packages.items() if find_spec(module) is not None]
     return there, [name for name in packages if name not in there]
 
@@ -174,14 +199,19 @@ def show(lines: Sequence[Line]) -> None:
             click.echo(f"{line.measure}: {line.notes}")
     for line in lines:
         for other in line.missed:
-            click.echo(f"missed: {line.measure} against {other}: {line.ratio(other):.2f}, expected {line.targets[other]:g}")
+            click.echo(
+                f"missed: {line.measure} against {other}: {line.ratio(other):.2f}, expected "
+                f"{line.targets[other]:g}"
+            )
 
 
 def table(lines: Iterable[Line]) -> Table:
     """A row for each peer and ceiling; the spread is the least and greatest of the repetitions."""
     found = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in ("measure", "ours", "spread", "against", "theirs", "spread", "ratio", "target"):
-        found.add_column(header, justify="left" if header in ("measure", "against") else "right", no_wrap=True)
+        found.add_column(
+            header, justify="left" if header in ("measure", "against") else "right", no_wrap=True
+        )
     for line in lines:
         ours = (f"{line.measure}, {line.unit}", *_cells(line.rates[line.ours]))
         for other in line.others or [None]:
@@ -195,7 +225,12 @@ def _comparison(line: Line, other: str) -> tuple[str, ...]:
     unit = {SGEMM: " GFLOP/s", COPY: " GB/s"}.get(other, "")
     target = f"{line.targets[other]:g}" if other in line.targets else ""
     missed = " missed" if other in line.missed else ""
-    return (f"{other}{unit}", *_cells(line.rates[other]), f"{line.ratio(other):.2f}", target + missed)
+    return (
+        f"{other}{unit}",
+        *_cells(line.rates[other]),
+        f"{line.ratio(other):.2f}",
+        target + missed,
+    )
 
 
 def _cells(rate: Rate) -> tuple[str, str]:
@@ -205,6 +240,14 @@ def _cells(rate: Rate) -> tuple[str, str]:
 
 def to_json(lines: Iterable[Line], environment: dict) -> dict:
     """All figures, and what they were measured on."""
-    return {"environment": environment,
-            "lines": [{**asdict(line), "ratios": {other: line.ratio(other) for other in line.others},
-                       "missed": line.missed} for line in lines]}
+    return {
+        "environment": environment,
+        "lines": [
+            {
+                **asdict(line),
+                "ratios": {other: line.ratio(other) for other in line.others},
+                "missed": line.missed,
+            }
+            for line in lines
+        ],
+    }

@@ -1,4 +1,5 @@
-"""Photographs to read: real ones where they are at hand, otherwise pictures of that size and about that many bytes.
+"""Photographs to read: real ones where they are at hand, otherwise pictures of that size and about
+that many bytes.
 
 ``ALEXNET_KERAS_PHOTOGRAPHS`` names a folder of JPEG files, at any depth, to take instead.
 """
@@ -18,20 +19,33 @@ GENERATED, WIDTH, HEIGHT, QUALITY = 64, 500, 375, 90
 
 
 def photographs(folder: Path) -> tuple[list[str], str]:
-    """Paths of JPEG files, and in words what they are; where there are none, some are generated in ``folder``."""
+    """Paths of JPEG files, and in words what they are; where there are none, some are generated in
+    ``folder``.
+    """
     place = Path(os.environ.get("ALEXNET_KERAS_PHOTOGRAPHS", SHARED / "imagenet_sample"))
-    paths = sorted(str(path) for path in place.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+    paths = sorted(
+        str(path) for path in place.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg")
+    )
     if paths:
         return paths, f"{len(paths)} photographs of {place.name}"
-    return [_generated(folder, number) for number in range(GENERATED)], f"{GENERATED} generated pictures, {WIDTH}x{HEIGHT}"
+    return [
+        _generated(folder, number) for number in range(GENERATED)
+    ], f"{GENERATED} generated pictures, {WIDTH}x{HEIGHT}"
 
 
-def samples_of(paths: list[str], count: int, boxes: np.ndarray | None = None, classes: int = 10) -> Samples:
+def samples_of(
+    paths: list[str], count: int, boxes: np.ndarray | None = None, classes: int = 10
+) -> Samples:
     """``count`` samples, the files taken in turn; ``boxes``: (count, 4) or None."""
-    return Samples(np.array([str(row) for row in range(count)], object),
-                   np.array([paths[row % len(paths)] for row in range(count)], object),
-                   np.arange(count, dtype=np.int32) % classes, boxes, tuple(f"class {label}" for label in range(classes)),
-                   "train", {})
+    return Samples(
+        np.array([str(row) for row in range(count)], object),
+        np.array([paths[row % len(paths)] for row in range(count)], object),
+        np.arange(count, dtype=np.int32) % classes,
+        boxes,
+        tuple(f"class {label}" for label in range(classes)),
+        "train",
+        {},
+    )
 
 
 def _generated(folder: Path, number: int) -> str:
@@ -39,8 +53,12 @@ def _generated(folder: Path, number: int) -> str:
     generator, levels = np.random.default_rng(number), np.full((HEIGHT, WIDTH, 3), 128.0)
     for cells, strength in ((4, 60), (16, 30), (64, 15), (250, 8)):
         noise = generator.normal(0, 1, (cells, cells, 3)) * strength
-        channels = [Image.fromarray(noise[..., channel].astype(np.float32)).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
-                    for channel in range(3)]
+        channels = [
+            Image.fromarray(noise[..., channel].astype(np.float32)).resize(
+                (WIDTH, HEIGHT), Image.Resampling.BICUBIC
+            )
+            for channel in range(3)
+        ]
         levels += np.stack(channels, -1)
     path = folder / f"{number:03d}.jpg"
     Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8)).save(path, quality=QUALITY)

@@ -1,4 +1,6 @@
-"""Loading as torchvision's transforms do it: Pillow decodes and resizes, NumPy normalizes, and threads share the work."""
+"""Loading as torchvision's transforms do it: Pillow decodes and resizes, NumPy normalizes, and
+threads share the work.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +10,35 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
+from alexnet_keras.configs.preprocessing import Preprocessing
 from alexnet_keras.data.samples import Samples
-from alexnet_keras.spec import Preprocessing
 
 CONTEXT = 0.1
 
 
-def pillow_batches(samples: Samples, rule: Preprocessing, batch_size: int, threads: int,
-                   training: bool) -> Callable[[], Iterator[np.ndarray]]:
-    """A function that yields all samples in batches (batch, crop, crop, 3) float32. Pillow always antialiases."""
+def pillow_batches(
+    samples: Samples, rule: Preprocessing, batch_size: int, threads: int, training: bool
+) -> Callable[[], Iterator[np.ndarray]]:
+    """A function that yields all samples in batches (batch, crop, crop, 3) float32. Pillow always
+    antialiases.
+    """
     pool, generator = ThreadPoolExecutor(threads), np.random.default_rng(0)
 
     def batches() -> Iterator[np.ndarray]:
         for start in range(0, len(samples) - batch_size + 1, batch_size):
-            draws = generator.random((batch_size, 3)) if training else np.full((batch_size, 3), 0.5)
-            yield np.stack(list(pool.map(lambda row, draw: _sample(samples, rule, row, draw),
-                                         range(start, start + batch_size), draws)))
+            draws = (
+                generator.random((batch_size, 3)) if training else np.full((batch_size, 3), 0.5)
+            )
+            yield np.stack(
+                list(
+                    pool.map(
+                        lambda row, draw: _sample(samples, rule, row, draw),
+                        range(start, start + batch_size),
+                        draws,
+                    )
+                )
+            )
+
     return batches
 
 
@@ -43,7 +58,11 @@ def _sample(samples: Samples, rule: Preprocessing, row: int, draw: np.ndarray) -
 def _resized(image: Image.Image, rule: Preprocessing) -> Image.Image:
     target = rule.resize_to
     scale = target / min(image.size)
-    size = (target, target) if rule.resize == "warp" else tuple(max(target, int(side * scale)) for side in image.size)
+    size = (
+        (target, target)
+        if rule.resize == "warp"
+        else tuple(max(target, int(side * scale)) for side in image.size)
+    )
     return image.resize(size, Image.Resampling.BILINEAR)
 
 

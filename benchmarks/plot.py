@@ -12,10 +12,14 @@ BAR, INCHES_A_BAR, LONGEST = 0.8, 0.24, 3.0
 
 
 def draw(lines: Iterable[Line], path: Path) -> None:
-    """Write an image of all lines: a group of bars for each measure, in its own unit, relative to ours."""
+    """Write an image of all lines: a group of bars for each measure, in its own unit, relative to
+    ours.
+    """
     import matplotlib
+
     matplotlib.use("Agg")
     from matplotlib import pyplot
+
     lines = [line for line in lines if len(_shown(line)) > 1]
     bars = sum(len(_shown(line)) + 1 for line in lines)
     figure, axes = pyplot.subplots(figsize=(9, 1 + INCHES_A_BAR * bars), layout="constrained")
@@ -44,8 +48,21 @@ def _shown(line: Line) -> list[str]:
 def _bar(axes, line: Line, name: str, at: float) -> None:
     ours, rate = line.rates[line.ours].median, line.rates[name]
     spread = [[(rate.median - rate.low) / ours], [(rate.high - rate.median) / ours]]
-    axes.barh(at, rate.median / ours, BAR, xerr=spread, color=OURS if name == line.ours else THEIRS, capsize=2)
-    axes.text(min(rate.high / ours, 0.9 * LONGEST), at, f"  {_figure(rate.median)}", va="center", size="small")
+    axes.barh(
+        at,
+        rate.median / ours,
+        BAR,
+        xerr=spread,
+        color=OURS if name == line.ours else THEIRS,
+        capsize=2,
+    )
+    axes.text(
+        min(rate.high / ours, 0.9 * LONGEST),
+        at,
+        f"  {_figure(rate.median)}",
+        va="center",
+        size="small",
+    )
 
 
 def _figure(value: float) -> str:

@@ -1,9 +1,11 @@
-"""Starting up: from a data set as large as ImageNet or COCO to its first batch, without an index and with it.
+"""Starting up: from a data set as large as ImageNet or COCO to its first batch, without an index
+and with it.
 
     python -m benchmarks.startup [--folder FOLDER]
 
-Generates an ImageNet tree of hard links to a few photographs and a COCO data set whose ``instances_train2017.json`` is as
-large as the real one, then reads each in fresh processes. With ``--folder`` they are kept there and used again.
+Generates an ImageNet tree of hard links to a few photographs and a COCO data set whose
+``instances_train2017.json`` is as large as the real one, then reads each in fresh processes. With
+``--folder`` they are kept there and used again.
 """
 
 from __future__ import annotations
@@ -27,14 +29,18 @@ from benchmarks.measure import Line, Options, Rate, show
 from benchmarks.photographs import photographs
 
 LIMIT, NO_INDEX = "limit", "without an index"
-LONGEST_FIRST_BATCH_SECONDS, MOST_BUILD_GB, MOST_REPETITIONS = 5, 4, 3
-LONGEST_BUILD_SECONDS = {"imagenet": 60, "coco": 40}
+MAX_FIRST_BATCH_SECONDS, MAX_BUILD_GB, MAX_REPETITIONS = 5, 4, 3
+MAX_BUILD_SECONDS = {"imagenet": 60, "coco": 40}
 IMAGENET_IMAGES = 1_281_167
 COCO_IMAGES, COCO_OBJECTS, COCO_CLASSES = 118_287, 860_001, 80
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--folder", type=click.Path(path_type=Path), help="Generate here and keep it.  [default: temporary]")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    help="Generate here and keep it.  [default: temporary]",
+)
 @click.option("--scale", default=1.0, help="A fraction of the full size; the targets hold at 1.")
 @click.option("--repetitions", default=3, help="Processes that start with the index.")
 def main(folder: Path | None, scale: float, repetitions: int) -> None:
@@ -44,9 +50,11 @@ def main(folder: Path | None, scale: float, repetitions: int) -> None:
 
 
 def lines(options: Options) -> Iterator[Line]:
-    """Time to the first batch, time and memory of building the index, of each data set at its full size."""
+    """Time to the first batch, time and memory of building the index, of each data set at its full
+    size.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        yield from measured(Path(folder), 1.0, min(options.repetitions, MOST_REPETITIONS))
+        yield from measured(Path(folder), 1.0, min(options.repetitions, MAX_REPETITIONS))
 
 
 def measured(folder: Path, scale: float, repetitions: int) -> Iterator[Line]:
@@ -60,23 +68,41 @@ def measured(folder: Path, scale: float, repetitions: int) -> Iterator[Line]:
                 unfinished.mkdir(parents=True)
                 write(unfinished, [Path(path) for path in photographs(unfinished)[0]], scale)
                 unfinished.rename(root)
-            yield from _lines(layout, _first_batch(root, layout, home),
-                              [_first_batch(root, layout, home) for _ in range(repetitions)])
+            yield from _lines(
+                layout,
+                _first_batch(root, layout, home),
+                [_first_batch(root, layout, home) for _ in range(repetitions)],
+            )
 
 
 def _lines(layout: str, cold: dict, indexed: list[dict]) -> Iterator[Line]:
-    """``cold``: what the process told that found no index and built it; ``indexed``: those that came after it."""
-    stages = ", ".join(f"{stage} {statistics.median(run[stage] for run in indexed):.2f}"
-                       for stage in ("read", "batches", "first_batch"))
-    yield _line(f"first batch, {layout}", [run["total"] for run in indexed], LONGEST_FIRST_BATCH_SECONDS, "s",
-                f"{cold['samples']} samples, batch 256, after importing TensorFlow; {stages}",
-                {NO_INDEX: Rate.of([cold["total"]])})
-    yield _line(f"building the index, {layout}", [cold["read"]], LONGEST_BUILD_SECONDS[layout], "s")
-    yield _line(f"memory of building it, {layout}", [cold["peak_gb"]], MOST_BUILD_GB, "GB")
+    """``cold``: what the process told that found no index and built it; ``indexed``: those that
+    came after it.
+    """
+    stages = ", ".join(
+        f"{stage} {statistics.median(run[stage] for run in indexed):.2f}"
+        for stage in ("read", "batches", "first_batch")
+    )
+    yield _line(
+        f"first batch, {layout}",
+        [run["total"] for run in indexed],
+        MAX_FIRST_BATCH_SECONDS,
+        "s",
+        f"{cold['samples']} samples, batch 256, after importing TensorFlow; {stages}",
+        {NO_INDEX: Rate.of([cold["total"]])},
+    )
+    yield _line(f"building the index, {layout}", [cold["read"]], MAX_BUILD_SECONDS[layout], "s")
+    yield _line(f"memory of building it, {layout}", [cold["peak_gb"]], MAX_BUILD_GB, "GB")
 
 
-def _line(measure: str, values: list[float], limit: float, unit: str, notes: str = "",
-          others: dict | None = None) -> Line:
+def _line(
+    measure: str,
+    values: list[float],
+    limit: float,
+    unit: str,
+    notes: str = "",
+    others: dict | None = None,
+) -> Line:
     rates = {"ours": Rate.of(values), LIMIT: Rate.of([limit]), **(others or {})}
     return Line(measure, "ours", rates, {LIMIT: 1}, notes=notes, unit=unit, less_is_better=True)
 
@@ -104,42 +130,85 @@ def write_coco(root: Path, photographs: list[Path], scale: float) -> None:
     rng = random.Random(0)
     with open(root / "annotations" / "instances_train2017.json", "w", encoding="utf-8") as file:
         file.write('{"info": {}, "licenses": [], "images": [')
-        file.write(", ".join(_image(number, name, *sizes[number % len(sizes)]) for number, name in enumerate(names)))
+        file.write(
+            ", ".join(
+                _image(number, name, *sizes[number % len(sizes)])
+                for number, name in enumerate(names)
+            )
+        )
         file.write('], "annotations": [')
         for number in range(int(COCO_OBJECTS * scale)):
             image = rng.randrange(len(names))
-            file.write(", " * bool(number) + _object(number, image, *sizes[image % len(sizes)], rng))
-        categories = [{"supercategory": "thing", "id": number, "name": f"class {number}"} for number in range(COCO_CLASSES)]
+            file.write(
+                ", " * bool(number) + _object(number, image, *sizes[image % len(sizes)], rng)
+            )
+        categories = [
+            {"supercategory": "thing", "id": number, "name": f"class {number}"}
+            for number in range(COCO_CLASSES)
+        ]
         file.write(f'], "categories": {json.dumps(categories)}}}')
 
 
 def _copy(photographs: list[Path], folder: Path) -> list[Path]:
-    """The photographs on the file system of the data set, for hard links do not cross to another."""
+    """The photographs on the file system of the data set, for hard links do not cross to
+    another.
+    """
     folder.mkdir(parents=True)
-    return [Path(shutil.copyfile(path, folder / f"{number}.jpg")) for number, path in enumerate(photographs)]
+    return [
+        Path(shutil.copyfile(path, folder / f"{number}.jpg"))
+        for number, path in enumerate(photographs)
+    ]
 
 
 def _image(number: int, name: str, width: int, height: int) -> str:
-    return json.dumps({"license": 3, "file_name": name, "coco_url": f"http://images.cocodataset.org/train2017/{name}",
-                       "height": height, "width": width, "date_captured": "2013-11-14 11:18:45",
-                       "flickr_url": f"http://farm9.staticflickr.com/8186/{number:010d}_0123456789_z.jpg", "id": number})
+    return json.dumps(
+        {
+            "license": 3,
+            "file_name": name,
+            "coco_url": f"http://images.cocodataset.org/train2017/{name}",
+            "height": height,
+            "width": width,
+            "date_captured": "2013-11-14 11:18:45",
+            "flickr_url": f"http://farm9.staticflickr.com/8186/{number:010d}_0123456789_z.jpg",
+            "id": number,
+        }
+    )
 
 
 def _object(number: int, image: int, width: int, height: int, rng: random.Random) -> str:
     """An annotation with a polygon of 23 points in its box, as COCO's have on average."""
     w, h = rng.uniform(0.1, 0.9) * width, rng.uniform(0.1, 0.9) * height
     x, y = rng.uniform(0, width - w), rng.uniform(0, height - h)
-    polygon = [round(start + rng.random() * length, 2) for _ in range(23) for start, length in ((x, w), (y, h))]
-    return json.dumps({"segmentation": [polygon], "area": w * h / 2, "iscrowd": 0, "image_id": image,
-                       "bbox": [round(value, 2) for value in (x, y, w, h)], "category_id": rng.randrange(COCO_CLASSES),
-                       "id": number})
+    polygon = [
+        round(start + rng.random() * length, 2)
+        for _ in range(23)
+        for start, length in ((x, w), (y, h))
+    ]
+    return json.dumps(
+        {
+            "segmentation": [polygon],
+            "area": w * h / 2,
+            "iscrowd": 0,
+            "image_id": image,
+            "bbox": [round(value, 2) for value in (x, y, w, h)],
+            "category_id": rng.randrange(COCO_CLASSES),
+            "id": number,
+        }
+    )
 
 
 def _first_batch(root: Path, layout: str, home: str) -> dict[str, float]:
     """Seconds to each stage of a fresh process, and its peak memory."""
     environment = {**os.environ, "KERAS_HOME": home, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return json.loads(subprocess.run([sys.executable, "-c", _START, str(root), layout], check=True, text=True,
-                                     stdout=subprocess.PIPE, env=environment).stdout.splitlines()[-1])
+    return json.loads(
+        subprocess.run(
+            [sys.executable, "-c", _START, str(root), layout],
+            check=True,
+            text=True,
+            stdout=subprocess.PIPE,
+            env=environment,
+        ).stdout.splitlines()[-1]
+    )
 
 
 _START = """
@@ -149,8 +218,8 @@ from time import perf_counter, process_time
 import tensorflow
 began, cpu = perf_counter(), process_time()
 from alexnet_keras.data.layouts import open_dataset
-from alexnet_keras.data.pipeline import TrainingBatches
-from alexnet_keras.spec import CAFFE_PREPROCESSING
+from alexnet_keras.data.batches import TrainingBatches
+from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING
 samples = open_dataset(sys.argv[1], sys.argv[2]).samples("train")
 read = perf_counter()
 batches = TrainingBatches(samples, CAFFE_PREPROCESSING, 256, seed=0)
@@ -158,7 +227,8 @@ made = perf_counter()
 next(iter(batches.between(0, 1)))
 peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
 print(json.dumps({"samples": len(samples), "read": read - began, "batches": made - read,
-                  "first_batch": perf_counter() - made, "total": perf_counter() - began, "cpu": process_time() - cpu,
+                  "first_batch": perf_counter() - made, "total": perf_counter() - began,
+                  "cpu": process_time() - cpu,
                   "peak_gb": int(peak[1]) / 1e6}))
 """
 

@@ -9,7 +9,9 @@ from benchmarks.measure import Rate
 
 
 class Clock:
-    """Told of the items done, one piece after the other; ``rate`` leaves out the first, while all is still prepared."""
+    """Told of the items done, one piece after the other; ``rate`` leaves out the first, while all
+    is still prepared.
+    """
 
     def __init__(self, first: int = 3):
         self.first, self.told = first, []
@@ -19,16 +21,18 @@ class Clock:
 
     def rate(self) -> float:
         """Items a second after the first pieces."""
-        (began, _), *after = self.told[self.first - 1:]
+        (began, _), *after = self.told[self.first - 1 :]
         return sum(items for _, items in after) / (after[-1][0] - began)
 
 
-def steady_rates(runs: dict[str, Callable[[Clock], object]], repetitions: int) -> dict[str, list[float]]:
+def steady_rates(
+    runs: dict[str, Callable[[Clock], object]], repetitions: int
+) -> dict[str, list[float]]:
     """Of each of ``runs``, which take turns, the rates of the repetitions."""
     rates = {name: [] for name in runs}
     for repetition in range(repetitions):
         names = list(runs)
-        for name in names[repetition % len(names):] + names[:repetition % len(names)]:
+        for name in names[repetition % len(names) :] + names[: repetition % len(names)]:
             clock = Clock()
             runs[name](clock)
             rates[name].append(clock.rate())

@@ -1,9 +1,10 @@
 """Feature extraction: what a frozen network makes of every image, layer by layer.
 
-What it is: nothing is trained. Each image runs through the network once and the activations of the layers you name are
-written down, a row for each sample. When to use it: to compare layers with brains or with other models, to search or
-cluster images, or as the third method of transfer learning, a linear classifier on frozen features (``probe``). What to
-expect: pool5 and fc6 carry over best to other pictures; fc8 knows most of its own classes.
+What it is: nothing is trained. Each image runs through the network once and the activations of the
+layers you name are written down, a row for each sample. When to use it: to compare layers with
+brains or with other models, to search or cluster images, or as the third method of transfer
+learning, a linear classifier on frozen features (``probe``). What to expect: pool5 and fc6 carry
+over best to other pictures; fc8 knows most of its own classes.
 """
 
 from __future__ import annotations
@@ -16,44 +17,64 @@ from pathlib import Path
 
 import numpy as np
 
+from alexnet_keras.atomic_files import whole_files
+from alexnet_keras.configs.loading import Loading
+from alexnet_keras.data.batches import EvaluationBatches
 from alexnet_keras.data.layouts import Dataset
-from alexnet_keras.data.pipeline import EvaluationBatches
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.errors import ConfigurationError, RunError, WeightsError
-from alexnet_keras.features import extract, feature_extractor, feature_files
-from alexnet_keras.model import AlexNetModel
-from alexnet_keras.pretrained import Pretrained
-from alexnet_keras.runs import environment
-from alexnet_keras.whole_files import whole_files
+from alexnet_keras.features.extractor import extract, feature_extractor, feature_files
+from alexnet_keras.models.alexnet import AlexNetModel
+from alexnet_keras.pretrained.loading import Pretrained
+from alexnet_keras.training.run_folder import environment
 
 
-def extract_features(dataset: Dataset, out: Path, *, source: Pretrained, layers: tuple[str, ...] = ("fc7",),
-                     splits: tuple[str, ...] = (), batch_size: int = 32, loading: dict | None = None,
-                     overwrite: bool = False, on_batch: Callable[[int], None] = lambda rows: None) -> dict[str, Path]:
-    """Write the activations of ``layers`` for every sample of ``splits`` (default: each in turn), row i for sample i.
+def extract_features(
+    dataset: Dataset,
+    out: Path,
+    *,
+    source: Pretrained,
+    layers: tuple[str, ...] = ("fc7",),
+    splits: tuple[str, ...] = (),
+    batch_size: int = 32,
+    loading: Loading = Loading(),
+    overwrite: bool = False,
+    on_batch: Callable[[int], None] = lambda rows: None,
+) -> dict[str, Path]:
+    """Write the activations of ``layers`` for every sample of ``splits`` (default: each in turn),
+    row i for sample i.
 
-    ``out``: ``.npy`` (several layers: ``<stem>-<layer>.npy`` each) or ``.h5`` (a data set a layer). Beside it
-    ``<stem>.csv`` tells what each row is, and ``<stem>.json`` what made it. Returns the file of each layer. Raises
-    ``ConfigurationError``, ``WeightsError`` for a layer that rests on weights which were not loaded, ``RunError``.
+    ``out``: ``.npy`` (several layers: ``<stem>-<layer>.npy`` each) or ``.h5`` (a data set a
+    layer). Beside it ``<stem>.csv`` tells what each row is, and ``<stem>.json`` what made it.
+    Returns the file of each layer. Raises ``ConfigurationError``, ``WeightsError`` for a layer
+    that rests on weights which were not loaded, ``RunError``.
     """
     extractor = feature_extractor(source.model, layers)
-    _refuse_initial_weights(source, layers)
+    _check_loaded(source, layers)
     paths = output_files(out, layers)
     about = (out.with_suffix(".csv"), out.with_suffix(".json"))
-    _refuse_existing([*paths.values(), *about], overwrite)
+    _check_writable([*paths.values(), *about], overwrite)
     parts = [dataset.samples(split) for split in splits or dataset.split_names]
     for option, values in (("layer", layers), ("split", [part.split for part in parts])):
         if len(set(values)) < len(values):
-            raise ConfigurationError(f"{option}: expected each once, found {', '.join(values)}")
+            raise ConfigurationError(f"{option}: expected each once, got {', '.join(values)}")
     rows = sum(map(len, parts))
-    batches = [EvaluationBatches(part, source.model.preprocessing, batch_size, **(loading or {})) for part in parts]
+    batches = [
+        EvaluationBatches(part, source.model.preprocessing, batch_size, **vars(loading))
+        for part in parts
+    ]
     shapes = {name: (rows, *extractor.output[name].shape[1:]) for name in paths}
-    with whole_files(*about) as (rows_file, description_file), feature_files(paths, shapes) as sinks:
+    with (
+        whole_files(*about) as (rows_file, description_file),
+        feature_files(paths, shapes) as sinks,
+    ):
         for part in batches:
             extract(extractor, part, sinks, on_batch)
         _write_rows(rows_file, parts)
-        bad_rows = np.concatenate([start + part.bad_rows for start, part in _offsets(batches)]).tolist()
-        description = _description(source, paths, shapes, dataset, parts, bad_rows, loading or {})
+        bad_rows = np.concatenate(
+            [start + part.bad_rows for start, part in _offsets(batches)]
+        ).tolist()
+        description = _description(source, paths, shapes, dataset, parts, bad_rows, loading)
         description_file.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     return paths
 
@@ -61,13 +82,13 @@ def extract_features(dataset: Dataset, out: Path, *, source: Pretrained, layers:
 def output_files(out: Path, layers: tuple[str, ...]) -> dict[str, Path]:
     """The file of each layer's rows."""
     if out.suffix not in (".npy", ".h5"):
-        raise ConfigurationError(f"out: expected a name that ends in .npy or .h5, found {out}")
+        raise ConfigurationError(f"out: expected a name that ends in .npy or .h5, got {out}")
     if out.suffix == ".h5" or len(layers) == 1:
         return dict.fromkeys(layers, out)
     return {layer: out.with_name(f"{out.stem}-{layer}.npy") for layer in layers}
 
 
-def _refuse_initial_weights(source: Pretrained, layers: tuple[str, ...]) -> None:
+def _check_loaded(source: Pretrained, layers: tuple[str, ...]) -> None:
     """A random layer under a feature would make numbers that look like features."""
     if not source.initial:
         return
@@ -75,23 +96,28 @@ def _refuse_initial_weights(source: Pretrained, layers: tuple[str, ...]) -> None
         below = _layers_up_to(source.model, name)
         resting = [initial for initial in source.initial if initial in below]
         if resting:
-            raise WeightsError(f"{source.path}: layer {name} rests on {', '.join(resting)}, which the file does not hold")
+            raise WeightsError(
+                f"{source.path}: layer {name} rests on {', '.join(resting)}, which the file does "
+                "not hold"
+            )
 
 
 def _layers_up_to(model: AlexNetModel, name: str) -> list[str]:
     names = [layer.name for layer in model.layers]
-    return names[:names.index(name) + 1]
+    return names[: names.index(name) + 1]
 
 
-def _refuse_existing(paths: list[Path], overwrite: bool) -> None:
+def _check_writable(paths: list[Path], overwrite: bool) -> None:
     existing = [path for path in paths if path.exists()]
     if existing and not overwrite:
         raise RunError(f"{existing[0]}: exists already; give another --out, or --overwrite")
     folders = [path for path in existing if path.is_dir()]
     if folders:
-        raise RunError(f"{folders[0]}: expected a file to write, found a folder")
+        raise RunError(f"{folders[0]}: expected a file to write, got a folder")
     if not paths[0].parent.is_dir():
-        raise RunError(f"{paths[0].parent}: expected a folder to write the features into, found none")
+        raise RunError(
+            f"{paths[0].parent}: expected a folder to write the features into, got none"
+        )
 
 
 def _offsets(batches: list[EvaluationBatches]) -> Iterator[tuple[int, EvaluationBatches]]:
@@ -108,16 +134,28 @@ def _write_rows(path: Path, parts: list[Samples]) -> None:
         writer.writerow(("row", "split", "id", "path", "label", "class"))
         for part in parts:
             for sample_id, image, label in zip(part.ids, part.paths, part.labels, strict=True):
-                writer.writerow((row, part.split, sample_id, image, label, part.class_names[label]))
+                writer.writerow(
+                    (row, part.split, sample_id, image, label, part.class_names[label])
+                )
                 row += 1
 
 
 def _description(source, paths, shapes, dataset, parts, bad_rows, loading) -> dict:
-    crops = loading.get("crops")
+    region = loading.region
     return {
-        "variant": source.model.architecture.name, "weights": source.describe(),
-        "preprocessing": asdict(source.model.preprocessing), "crops": crops and asdict(crops),
-        "layers": {name: {"file": path.name, "shape": list(shapes[name]), "dtype": "float32"}
-                   for name, path in paths.items()},
-        "data": {"name": dataset.name, "layout": dataset.layout, "splits": {part.split: len(part) for part in parts}},
-        "bad_rows": bad_rows, "environment": environment()}
+        "variant": source.model.architecture.name,
+        "weights": source.describe(),
+        "preprocessing": asdict(source.model.preprocessing),
+        "region": region and asdict(region),
+        "layers": {
+            name: {"file": path.name, "shape": list(shapes[name]), "dtype": "float32"}
+            for name, path in paths.items()
+        },
+        "data": {
+            "name": dataset.name,
+            "layout": dataset.layout,
+            "splits": {part.split: len(part) for part in parts},
+        },
+        "bad_rows": bad_rows,
+        "environment": environment(),
+    }

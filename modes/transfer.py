@@ -1,10 +1,11 @@
 """Transfer learning: a network that has seen a million images learns your classes from a few.
 
-What it is: published weights keep what they know of edges, textures and parts; only the classifier fc8 is new. First it is
-trained alone on the frozen features of fc7, computed once, so that its random start cannot damage what lies below. Then
-everything from ``train_from`` on is fine-tuned at a tenth of the usual rate, what is new ten times faster, as Caffe's
-example does. When to use it: with tens to thousands of images a class, which is almost always. What to expect: minutes
-instead of days, and far more than scratch can reach on the same images.
+What it is: published weights keep what they know of edges, textures and parts; only the classifier
+fc8 is new. First it is trained alone on the frozen features of fc7, computed once, so that its
+random start cannot damage what lies below. Then everything from ``train_from`` on is fine-tuned at
+a tenth of the usual rate, what is new ten times faster, as Caffe's example does. When to use it:
+with tens to thousands of images a class, which is almost always. What to expect: minutes instead
+of days, and far more than scratch can reach on the same images.
 """
 
 from __future__ import annotations
@@ -16,56 +17,92 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from alexnet_keras.configs.architecture import FINAL_LAYER
+from alexnet_keras.configs.loading import Loading, Share
+from alexnet_keras.configs.recipe import Recipe
+from alexnet_keras.data.batches import EvaluationBatches, FeatureBatches, TrainingBatches
 from alexnet_keras.data.layouts import Dataset
-from alexnet_keras.data.pipeline import EvaluationBatches, FeatureBatches, Share, TrainingBatches
 from alexnet_keras.data.samples import Samples
+from alexnet_keras.distribute.workers import Workers
 from alexnet_keras.errors import ConfigurationError
-from alexnet_keras.evaluation import evaluate
-from alexnet_keras.feature_cache import features_below
-from alexnet_keras.model import AlexNetModel
-from alexnet_keras.pretrained import Pretrained, new_network
-from alexnet_keras.recipes import Recipe
-from alexnet_keras.runs import Run
-from alexnet_keras.spec import FINAL_LAYER
-from alexnet_keras.training import Execution, Outcome, train
-from alexnet_keras.workers import Workers
+from alexnet_keras.evaluation.evaluator import evaluate
+from alexnet_keras.features.cache import features_below
+from alexnet_keras.models.alexnet import AlexNetModel
+from alexnet_keras.pretrained.loading import Pretrained, new_network
+from alexnet_keras.training.loop import Execution, Outcome, train
+from alexnet_keras.training.run_folder import Run
 
 
-def transfer(dataset: Dataset, run: Run, *, base: Pretrained, head_recipe: Recipe, recipe: Recipe, train_from: str = "fc6",
-             seed: int = 0, loading: dict | None = None, callbacks: Iterable[keras.callbacks.Callback] = (),
-             execution: Execution | None = None, feature_cache: Path | None = None) -> Outcome:
-    """Give ``base`` a new fc8 for the classes of ``dataset``, train it, fine-tune, measure on val, fill the run folder.
+def transfer(
+    dataset: Dataset,
+    run: Run,
+    *,
+    base: Pretrained,
+    head_recipe: Recipe,
+    recipe: Recipe,
+    train_from: str = "fc6",
+    seed: int = 0,
+    loading: Loading = Loading(),
+    callbacks: Iterable[keras.callbacks.Callback] = (),
+    execution: Execution | None = None,
+    feature_cache: Path | None = None,
+) -> Outcome:
+    """Give ``base`` a new fc8 for the classes of ``dataset``, train it, fine-tune, measure on val,
+    fill the run folder.
 
-    ``train_from``: the lowest layer that fine-tuning changes. ``loading``: ``crops``, ``workers`` and ``share`` of
-    :class:`~alexnet_keras.data.pipeline.Batches`; ``execution``: on what; ``feature_cache``: a folder where the
-    features that the head is trained on are kept for the next time. Ctrl-C while the head trains leaves fine-tuning out.
+    ``train_from``: the lowest layer that fine-tuning changes. ``loading``: how images are
+    read; ``execution``: on what; ``feature_cache``: a folder where the features that the head is trained on are kept
+    for the next time. Ctrl-C while the head trains leaves fine-tuning out.
     """
     train_samples, val_samples = dataset.samples("train"), dataset.samples("val")
-    loading, execution = loading or {}, execution or Execution()
+    execution = execution or Execution()
     keras.utils.set_random_seed(seed)
     with execution.workers.strategy.scope():
         model = with_new_head(base, recipe, dataset.class_names)
     frozen = layers_below(model, train_from)
-    val_batches = EvaluationBatches(val_samples, model.preprocessing, recipe.batch_size, **loading)
+    val_batches = EvaluationBatches(
+        val_samples, model.preprocessing, recipe.batch_size, **vars(loading)
+    )
 
-    if execution.continue_run or train_head(model, train_samples, head_recipe, seed, loading, execution.workers,
-                                              feature_cache):
+    if execution.continue_run or train_head(
+        model, train_samples, head_recipe, seed, loading, execution.workers, feature_cache
+    ):
         _set_trainable(model, frozen, False)
-        batches = TrainingBatches(train_samples, model.preprocessing, recipe.batch_size, seed=seed,
-                                  augmentation=recipe.augmentation, **loading)
+        batches = TrainingBatches(
+            train_samples,
+            model.preprocessing,
+            recipe.batch_size,
+            seed=seed,
+            augmentation=recipe.augmentation,
+            **vars(loading),
+        )
         new_layers = dict.fromkeys((FINAL_LAYER, *base.initial), recipe.head_multiplier)
-        outcome = train(model, batches, replace(recipe, multipliers=new_layers | recipe.multipliers),
-                        callbacks=[run.metrics(), *callbacks], val_batches=val_batches, execution=execution)
+        outcome = train(
+            model,
+            batches,
+            replace(recipe, multipliers=new_layers | recipe.multipliers),
+            callbacks=[run.metrics(), *callbacks],
+            val_batches=val_batches,
+            execution=execution,
+        )
         _set_trainable(model, frozen, True)
     else:
-        outcome = Outcome(finished=False, steps=0, evaluation=evaluate(model, val_batches, workers=execution.workers))
+        outcome = Outcome(
+            finished=False,
+            steps=0,
+            evaluation=evaluate(model, val_batches, workers=execution.workers),
+        )
     run.finish(model, outcome, val_batches)
     return outcome
 
 
 def with_new_head(base: Pretrained, recipe: Recipe, class_names: tuple[str, ...]) -> AlexNetModel:
-    """The same network with the recipe's dropout and an fc8 of its own for ``class_names``, other loaded weights copied."""
-    model = new_network(recipe.applied_to(base.model.architecture), base.model.preprocessing, class_names)
+    """The same network with the recipe's dropout and an fc8 of its own for ``class_names``, other
+    loaded weights copied.
+    """
+    model = new_network(
+        recipe.applied_to(base.model.architecture), base.model.preprocessing, class_names
+    )
     for layer in model.layers:
         if layer.weights and layer.name not in (FINAL_LAYER, *base.initial):
             layer.set_weights(base.model.get_layer(layer.name).get_weights())
@@ -73,11 +110,15 @@ def with_new_head(base: Pretrained, recipe: Recipe, class_names: tuple[str, ...]
 
 
 def layers_below(model: AlexNetModel, train_from: str) -> list[str]:
-    """Names of the weighted layers below ``train_from``. Raises ``ConfigurationError`` listing what it can be."""
+    """Names of the weighted layers below ``train_from``. Raises ``ConfigurationError`` listing
+    what it can be.
+    """
     weighted = [layer.name for layer in model.layers if layer.weights]
     if train_from not in weighted:
-        raise ConfigurationError(f"train-from: expected one of {', '.join(weighted)}; found {train_from}")
-    return weighted[:weighted.index(train_from)]
+        raise ConfigurationError(
+            f"train-from: expected one of {', '.join(weighted)}; got {train_from}"
+        )
+    return weighted[: weighted.index(train_from)]
 
 
 def _set_trainable(model: AlexNetModel, layers: list[str], trainable: bool) -> None:
@@ -85,38 +126,62 @@ def _set_trainable(model: AlexNetModel, layers: list[str], trainable: bool) -> N
         model.get_layer(name).trainable = trainable
 
 
-def train_head(model: AlexNetModel, samples: Samples, recipe: Recipe, seed: int, loading: dict, workers: Workers,
-               feature_cache: Path | None = None) -> bool:
-    """Train fc8 on what the layers below it give for centre crops, which is computed once. False if Ctrl-C ended it.
+def train_head(
+    model: AlexNetModel,
+    samples: Samples,
+    recipe: Recipe,
+    seed: int,
+    loading: Loading,
+    workers: Workers,
+    feature_cache: Path | None = None,
+) -> bool:
+    """Train fc8 on what the layers below it give for centre crops, which is computed once. False
+    if Ctrl-C ended it.
 
-    It takes seconds, so every worker does all of it, and takes the chief's for the sake of the last bits.
+    It takes seconds, so every worker does all of it, and takes the chief's for the sake of the
+    last bits.
     """
-    final, everything = model.get_layer(FINAL_LAYER), {**loading, "share": Share()}
-    features = features_below(model, FINAL_LAYER, EvaluationBatches(samples, model.preprocessing, recipe.batch_size,
-                                                                    **everything), feature_cache)
+    final, everything = model.get_layer(FINAL_LAYER), vars(replace(loading, share=Share()))
+    features = features_below(
+        model,
+        FINAL_LAYER,
+        EvaluationBatches(samples, model.preprocessing, recipe.batch_size, **everything),
+        feature_cache,
+    )
     center, scale = _conditions(features)
     head = _head(features.shape[1], final.units)
-    outcome = train(head, FeatureBatches(features, samples, recipe.batch_size, seed, center, scale), recipe)
+    outcome = train(
+        head, FeatureBatches(features, samples, recipe.batch_size, seed, center, scale), recipe
+    )
     kernel, bias = head.get_layer(FINAL_LAYER).get_weights()
-    agreed, _ = workers.broadcast({"kernel": kernel / scale, "bias": bias - center @ kernel / scale}, {})
+    agreed, _ = workers.broadcast(
+        {"kernel": kernel / scale, "bias": bias - center @ kernel / scale}, {}
+    )
     final.set_weights([agreed["kernel"], agreed["bias"]])
     return all(worker["finished"] for worker in workers.exchange({"finished": outcome.finished}))
 
 
 def _conditions(features: np.ndarray) -> tuple[np.ndarray, np.float32]:
-    """The centre of features, and the scale that brings their mean square norm to 1: one rate then suits every network.
+    """The centre of features, and the scale that brings their mean square norm to 1: one rate then
+    suits every network.
 
     Computed in pieces, for the features may be a memory map.
     """
-    pieces = [features[start:start + 4096] for start in range(0, len(features), 4096)]
+    pieces = [features[start : start + 4096] for start in range(0, len(features), 4096)]
     readable = sum((~np.isnan(piece[:, 0])).sum() for piece in pieces)
-    center = (sum(np.nansum(piece, axis=0, dtype=np.float64) for piece in pieces) / max(readable, 1)).astype(np.float32)
-    square = sum(np.nansum(np.square(piece - center), dtype=np.float64) for piece in pieces) / max(readable, 1)
+    center = (
+        sum(np.nansum(piece, axis=0, dtype=np.float64) for piece in pieces) / max(readable, 1)
+    ).astype(np.float32)
+    square = sum(np.nansum(np.square(piece - center), dtype=np.float64) for piece in pieces) / max(
+        readable, 1
+    )
     return center, np.float32(np.sqrt(square) or 1)
 
 
 def _head(width: int, classes: int) -> keras.Model:
     """fc8 as a network of its own, starting from zero, since the problem is convex."""
     inputs = keras.Input((width,))
-    final = keras.layers.Dense(classes, kernel_initializer="zeros", dtype="float32", name=FINAL_LAYER)
+    final = keras.layers.Dense(
+        classes, kernel_initializer="zeros", dtype="float32", name=FINAL_LAYER
+    )
     return keras.Model(inputs, final(inputs))

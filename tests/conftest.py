@@ -20,7 +20,9 @@ def keras_home(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def shared_data():
-    """The folder of real images and weights beside the checkout; a user's machine does not have it."""
+    """The folder of real images and weights beside the checkout; a user's machine does not have
+    it.
+    """
     if not SHARED.is_dir():
         pytest.skip("the real data beside the checkout (../shared/data) is absent")
     return SHARED

@@ -1,4 +1,6 @@
-"""What readers and writers of weights share: checked float32 pairs, ``.npy`` headers, files replaced in one step."""
+"""What readers and writers of weights share: checked float32 pairs, ``.npy`` headers, files
+replaced in one step.
+"""
 
 from __future__ import annotations
 
@@ -14,48 +16,64 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_keras.errors import WeightsError
 from weights.canonical import Layers, from_channels_first
+from weights.errors import WeightsError
 
 BFLOAT16 = np.dtype([("bfloat16", "<u2")])
 """How a reader marks bfloat16, which NumPy lacks: the upper 16 bits of a float32."""
 _HEADER_LIMIT = 4096
 
 
-def collect(found: dict[str, dict[str, np.ndarray]], path: Path, size: int, channels_first: bool = False) -> Layers:
-    """``{layer: {"kernel", "bias"}}`` in canonical form as float32, by layer name; what is so already is not copied.
+def collect(
+    found: dict[str, dict[str, np.ndarray]], path: Path, size: int, channels_first: bool = False
+) -> Layers:
+    """``{layer: {"kernel", "bias"}}`` in canonical form as float32, by layer name; what is so
+    already is not copied.
 
-    ``channels_first``: the arrays are in PyTorch's order. Raises ``WeightsError`` for a missing kernel or bias, a shape
-    that is neither convolution nor dense, NaN and Inf, and where the arrays hold more bytes than ``size``, the file's:
-    then it shows one array often, to fill the memory.
+    ``channels_first``: the arrays are in PyTorch's order. Raises ``WeightsError`` for a missing
+    kernel or bias, a shape that is neither convolution nor dense, NaN and Inf, and where the
+    arrays hold more bytes than ``size``, the file's: then it shows one array often, to fill the
+    memory.
     """
     layers = {}
     for layer in sorted(found):
         if not re.fullmatch(r"\w{1,64}", layer, re.ASCII):
-            raise WeightsError(f"{path}: expected a layer's name such as conv1, found {layer[:80]!r}")
+            raise WeightsError(
+                f"{path}: expected a layer's name such as conv1, got {layer[:80]!r}"
+            )
         for role in ("kernel", "bias"):
             if role not in found[layer]:
-                raise WeightsError(f"{path}: {layer}: expected a kernel and a bias, found no {role}")
+                raise WeightsError(f"{path}: {layer}: expected a kernel and a bias, got no {role}")
         kernel, bias = layers[layer] = found[layer]["kernel"], found[layer]["bias"]
         _check_shapes(kernel, bias, f"{path}: {layer}")
         size -= kernel.nbytes + bias.nbytes
         if size < 0:
-            raise WeightsError(f"{path}: {layer}: expected arrays that fit into the file, found more than its size")
+            raise WeightsError(
+                f"{path}: {layer}: expected arrays that fit into the file, got more than its size"
+            )
     if not layers:
-        raise WeightsError(f"{path}: expected layers such as conv1, found none")
-    if channels_first:  # before float32, so that fc6, which this copies, is copied as small as it is stored
+        raise WeightsError(f"{path}: expected layers such as conv1, got none")
+    if (
+        channels_first
+    ):  # before float32, so that fc6, which this copies, is copied as small as it is stored
         layers = from_channels_first(layers, path)
     for layer in layers:
         kernel, bias = layers[layer]
-        layers[layer] = (_finite_float32(kernel, f"{path}: {layer} kernel"), _finite_float32(bias, f"{path}: {layer} bias"))
+        layers[layer] = (
+            _finite_float32(kernel, f"{path}: {layer} kernel"),
+            _finite_float32(bias, f"{path}: {layer} bias"),
+        )
     return layers
 
 
 def _check_shapes(kernel: np.ndarray, bias: np.ndarray, place: str) -> None:
     if kernel.ndim not in (2, 4) or kernel.size == 0:
-        raise WeightsError(f"{place} kernel: expected 4 dimensions (convolution) or 2 (dense), none 0, found {kernel.shape}")
+        raise WeightsError(
+            f"{place} kernel: expected 4 dimensions (convolution) or 2 (dense), none 0, got "
+            f"{kernel.shape}"
+        )
     if bias.ndim != 1 or bias.size == 0:
-        raise WeightsError(f"{place} bias: expected 1 dimension, not 0, found {bias.shape}")
+        raise WeightsError(f"{place} bias: expected 1 dimension, not 0, got {bias.shape}")
 
 
 def _finite_float32(array: np.ndarray, place: str) -> np.ndarray:
@@ -67,8 +85,10 @@ def _finite_float32(array: np.ndarray, place: str) -> np.ndarray:
         else:
             values = array.astype(np.float32, copy=False)
     if _first_not_finite(values, order="K") is not None:  # the order in memory is the fast one
-        index = tuple(int(i) for i in np.unravel_index(_first_not_finite(values, order="C"), values.shape))
-        raise WeightsError(f"{place}{list(index)}: expected a finite float32, found {values[index]}")
+        index = tuple(
+            int(i) for i in np.unravel_index(_first_not_finite(values, order="C"), values.shape)
+        )
+        raise WeightsError(f"{place}{list(index)}: expected a finite float32, got {values[index]}")
     return values
 
 
@@ -84,43 +104,62 @@ def _first_not_finite(values: np.ndarray, order: str) -> int | None:
 
 
 def read_npy_header(data: memoryview, place: str) -> tuple[tuple[int, ...], bool, str, int]:
-    """Shape, Fortran order, dtype string and length of the header of a ``.npy``; ``place`` begins every error."""
+    """Shape, Fortran order, dtype string and length of the header of a ``.npy``; ``place`` begins
+    every error.
+    """
     if bytes(data[:6]) != b"\x93NUMPY" or len(data) < 12 or data[6] not in (1, 2, 3):
-        raise WeightsError(f"{place}: expected the .npy format, found {bytes(data[:8])!r}")
+        raise WeightsError(f"{place}: expected the .npy format, got {bytes(data[:8])!r}")
     width = 2 if data[6] == 1 else 4
     start = 8 + width
     end = start + int.from_bytes(data[8:start], "little")
     if end > min(len(data), _HEADER_LIMIT):
-        raise WeightsError(f"{place}: .npy header: expected it to end by byte {min(len(data), _HEADER_LIMIT)}, "
-                           f"found a length that ends at {end}")
+        raise WeightsError(
+            f"{place}: .npy header: expected it to end by byte {min(len(data), _HEADER_LIMIT)}, "
+            f"got a length that ends at {end}"
+        )
     try:
         header = ast.literal_eval(bytes(data[start:end]).decode("latin-1").strip())
         shape, fortran, descr = header["shape"], header["fortran_order"], header["descr"]
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
-        raise WeightsError(f"{place}: .npy header: expected a dictionary of descr, fortran_order and shape, found "
-                           f"{bytes(data[start:min(end, start + 80)])!r}") from None
+        raise WeightsError(
+            f"{place}: .npy header: expected a dictionary of descr, fortran_order and shape, got "
+            f"{bytes(data[start : min(end, start + 80)])!r}"
+        ) from None
     if not is_shape(shape) or type(fortran) is not bool or type(descr) is not str:
-        raise WeightsError(f"{place}: .npy header: expected a shape, True or False, and a plain dtype, found "
-                           f"{bytes(data[start:min(end, start + 80)])!r}")
+        raise WeightsError(
+            f"{place}: .npy header: expected a shape, True or False, and a plain dtype, got "
+            f"{bytes(data[start : min(end, start + 80)])!r}"
+        )
     return shape, fortran, descr, end
 
 
 def is_shape(value: object) -> bool:
-    """Whether ``value`` is a tuple of at most 8 integers from 0 to 2**40: what an array may be asked to be."""
-    return type(value) is tuple and len(value) <= 8 and all(type(n) is int and 0 <= n <= 1 << 40 for n in value)
+    """Whether ``value`` is a tuple of at most 8 integers from 0 to 2**40: what an array may be
+    asked to be.
+    """
+    return (
+        type(value) is tuple
+        and len(value) <= 8
+        and all(type(n) is int and 0 <= n <= 1 << 40 for n in value)
+    )
 
 
-def view_array(data: memoryview, dtype: np.dtype, shape: tuple[int, ...], fortran: bool = False) -> np.ndarray:
+def view_array(
+    data: memoryview, dtype: np.dtype, shape: tuple[int, ...], fortran: bool = False
+) -> np.ndarray:
     """``data`` seen as an array; raises ``ValueError`` where its length is not the shape's."""
     expected = math.prod(shape) * dtype.itemsize
     if len(data) != expected:
-        raise ValueError(f"expected {expected} bytes for shape {shape} of {dtype.str}, found {len(data)}")
+        raise ValueError(
+            f"expected {expected} bytes for shape {shape} of {dtype.str}, got {len(data)}"
+        )
     return np.ndarray(shape, dtype, buffer=data, order="F" if fortran else "C")
 
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` that gets ``path``'s name when the block ends well, and vanishes otherwise.
+    """A temporary name beside ``path`` that gets ``path``'s name when the block ends well, and
+    vanishes otherwise.
 
     Raises ``WeightsError`` where the disk is full or the folder cannot be written.
     """
@@ -131,7 +170,7 @@ def replaced(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise WeightsError(f"{path}: expected to write the weights here, found: {error}") from None
+        raise WeightsError(f"{path}: expected to write the weights here, got: {error}") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()

@@ -1,6 +1,8 @@
-"""Caffe's files: ``.caffemodel`` weights in both encodings, and the mean image, ``.binaryproto`` or ``.npy``.
+"""Caffe's files: ``.caffemodel`` weights in both encodings, and the mean image, ``.binaryproto``
+or ``.npy``.
 
-Field numbers are those of caffe.proto (https://github.com/BVLC/caffe/blob/master/src/caffe/proto/caffe.proto).
+Field numbers are those of caffe.proto
+(https://github.com/BVLC/caffe/blob/master/src/caffe/proto/caffe.proto).
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alexnet_keras.errors import WeightsError
-from alexnet_keras.spec import ALEXNET
+from alexnet_keras.configs.architecture import ALEXNET
 from weights.arrays import read_npy_header, view_array
 from weights.canonical import WeightSet, from_channels_first
+from weights.errors import WeightsError
 from weights.recognise import foreign_content
 from weights.wire import VARINT, Message, map_file
 
@@ -28,21 +30,26 @@ class _Encoding(NamedTuple):
     blobs: int
 
 
-_ENCODINGS = {2: _Encoding("layers", name=4, blobs=6), 100: _Encoding("layer", name=1, blobs=7)}  # V1 (2014) and V2
+_ENCODINGS = {
+    2: _Encoding("layers", name=4, blobs=6),
+    100: _Encoding("layer", name=1, blobs=7),
+}  # V1 (2014) and V2
 _V0_LAYER = 1
 _DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8
 _LEGACY_SHAPE = {1: "num", 2: "channels", 3: "height", 4: "width"}
-_MOST_LAYERS, _MOST_DIMENSIONS, _LARGEST_MEAN = 1000, 4, 2048
+_MAX_LAYERS, _MAX_DIMENSIONS, _MAX_MEAN_SIDE = 1000, 4, 2048
 _MEAN_DTYPES = {"|u1"} | {order + kind for order in "<>" for kind in ("f2", "f4", "f8")}
 
 
 def read_caffemodel(path: Path) -> WeightSet:
-    """Weights of a ``.caffemodel``, V1 (the official files of 2014) or V2, in canonical form as float32.
+    """Weights of a ``.caffemodel``, V1 (the official files of 2014) or V2, in canonical form as
+    float32.
 
-    Arrays are views of the memory-mapped file wherever its encoding and the canonical order allow: read-only, perhaps
-    unaligned. ``layer_order`` names the public layers, weighted or not, as the file lists them. Layers of other names
-    are kept if they have weights. Raises ``WeightsError`` naming layer, blob and byte where the file is damaged, not a
-    caffemodel, of the V0 encoding, without weights, or holds NaN or infinity.
+    Arrays are views of the memory-mapped file wherever its encoding and the canonical order allow:
+    read-only, perhaps unaligned. ``layer_order`` names the public layers, weighted or not, as the
+    file lists them. Layers of other names are kept if they have weights. Raises ``WeightsError``
+    naming layer, blob and byte where the file is damaged, not a caffemodel, of the V0 encoding,
+    without weights, or holds NaN or infinity.
     """
     path = Path(path)
     network = _open(path)
@@ -51,8 +58,8 @@ def read_caffemodel(path: Path) -> WeightSet:
     for index, field in enumerate(fields):
         encoding = _ENCODINGS[field.number]
         layer = network.message(field, f"{encoding.field}[{index}]")
-        if index == _MOST_LAYERS:
-            raise layer.error(field.position, f"at most {_MOST_LAYERS} layers", "more")
+        if index == _MAX_LAYERS:
+            raise layer.error(field.position, f"at most {_MAX_LAYERS} layers", "more")
         name, weights = _read_layer(layer, encoding)
         if weights and name in layers:
             raise layer.error(field.position, "every name once", f"a second {name} with weights")
@@ -66,17 +73,25 @@ def read_caffemodel(path: Path) -> WeightSet:
 
 
 def read_mean(path: Path) -> np.ndarray:
-    """Caffe's mean, BGR in the file, as (H, W, 3) or (3,) float32 in RGB order and grey levels (0-255).
+    """Caffe's mean, BGR in the file, as (H, W, 3) or (3,) float32 in RGB order and grey levels
+    (0-255).
 
-    Reads a ``.binaryproto`` (a BlobProto) or a plain ``.npy`` of shape (3, H, W) or (3,), told apart by content. Raises
-    ``WeightsError`` for anything else, a pickle included, and for values that are no grey levels.
+    Reads a ``.binaryproto`` (a BlobProto) or a plain ``.npy`` of shape (3, H, W) or (3,), told
+    apart by content. Raises ``WeightsError`` for anything else, a pickle included, and for values
+    that are no grey levels.
     """
     blob = _open(Path(path), "mean")
     mean = _read_npy(blob) if blob.data[:6] == b"\x93NUMPY" else _read_blob(blob)
     if mean.ndim == 4 and len(mean) == 1:
         mean = mean[0]
-    if mean.ndim not in (1, 3) or len(mean) != 3 or not 0 < min(mean.shape) <= max(mean.shape) <= _LARGEST_MEAN:
-        raise blob.error(0, f"shape (3,) or (3, H, W), at most {_LARGEST_MEAN} wide and high", mean.shape)
+    if (
+        mean.ndim not in (1, 3)
+        or len(mean) != 3
+        or not 0 < min(mean.shape) <= max(mean.shape) <= _MAX_MEAN_SIDE
+    ):
+        raise blob.error(
+            0, f"shape (3,) or (3, H, W), at most {_MAX_MEAN_SIDE} wide and high", mean.shape
+        )
     if not (mean.min() >= 0 and mean.max() <= 255):
         raise blob.error(0, "grey levels, 0 to 255", f"{mean.min():g} to {mean.max():g}")
     return np.ascontiguousarray(np.moveaxis(mean[::-1], 0, -1), np.float32)
@@ -90,24 +105,37 @@ def _open(path: Path, place: str = "") -> Message:
     return message
 
 
-def _read_layer(layer: Message, encoding: _Encoding) -> tuple[str, tuple[np.ndarray, np.ndarray] | None]:
+def _read_layer(
+    layer: Message, encoding: _Encoding
+) -> tuple[str, tuple[np.ndarray, np.ndarray] | None]:
     """A layer's name and its (kernel, bias) in Caffe's order, None where it has no weights."""
     if encoding.field == "layers" and any(field.number == _V0_LAYER for field in layer):
-        raise layer.error(layer.start, "V1 or V2 layers",
-                          "the V0 encoding of 2013 (Caffe's upgrade_net_proto_binary brings it up to date)")
+        raise layer.error(
+            layer.start,
+            "V1 or V2 layers",
+            "the V0 encoding of 2013 (Caffe's upgrade_net_proto_binary brings it up to date)",
+        )
     name = layer.text(encoding.name, "name")
     layer = layer.within(name)
     blobs = list(islice((field for field in layer if field.number == encoding.blobs), 3))
     if not blobs:
         return name, None
     if not name or len(blobs) != 2:
-        raise layer.error(layer.start, "a name and 2 blobs (kernel, bias)",
-                          f"name {name!r} and {len(blobs) if len(blobs) < 3 else '3 or more'}")
-    kernel, bias = (_read_blob(layer.message(field, f"blobs[{index}]")) for index, field in enumerate(blobs))
+        raise layer.error(
+            layer.start,
+            "a name and 2 blobs (kernel, bias)",
+            f"name {name!r} and {len(blobs) if len(blobs) < 3 else '3 or more'}",
+        )
+    kernel, bias = (
+        _read_blob(layer.message(field, f"blobs[{index}]")) for index, field in enumerate(blobs)
+    )
     bias = bias.reshape(-1) if bias.size == max(bias.shape) else bias
     if kernel.ndim not in (2, 4) or bias.shape != kernel.shape[:1]:
-        raise layer.error(layer.start, "a kernel of 2 or 4 dimensions and a bias for each of its outputs",
-                          f"{_times(kernel.shape)} and {_times(bias.shape)}")
+        raise layer.error(
+            layer.start,
+            "a kernel of 2 or 4 dimensions and a bias for each of its outputs",
+            f"{_times(kernel.shape)} and {_times(bias.shape)}",
+        )
     return name, (kernel, bias)
 
 
@@ -134,13 +162,13 @@ def _read_shape(blob: Message) -> tuple[int, ...]:
     for field in blob:
         if field.number in _LEGACY_SHAPE:
             blob.expect(field, _LEGACY_SHAPE[field.number], VARINT)
-            legacy[field.number], = blob.integers(field, _LEGACY_SHAPE[field.number])
+            (legacy[field.number],) = blob.integers(field, _LEGACY_SHAPE[field.number])
         elif field.number == _SHAPE:
             shape = blob.message(field, "shape")
             for dim in (dim for dim in shape if dim.number == 1):
-                dimensions += islice(shape.integers(dim, "dim"), _MOST_DIMENSIONS + 1)
-        if len(dimensions) > _MOST_DIMENSIONS:
-            raise blob.error(field.position, f"at most {_MOST_DIMENSIONS} dimensions", "more")
+                dimensions += islice(shape.integers(dim, "dim"), _MAX_DIMENSIONS + 1)
+        if len(dimensions) > _MAX_DIMENSIONS:
+            raise blob.error(field.position, f"at most {_MAX_DIMENSIONS} dimensions", "more")
     if legacy:
         dimensions = [legacy.get(number, 0) for number in _LEGACY_SHAPE]
         dimensions = dimensions[2:] if dimensions[:2] == [1, 1] else dimensions
@@ -150,9 +178,11 @@ def _read_shape(blob: Message) -> tuple[int, ...]:
 
 
 def _check_finite(blob: Message, values: np.ndarray, chunk: int = 1 << 18) -> None:
-    """Raise ``WeightsError`` at the first NaN or infinity; in chunks, so that no mask as long as fc6 is made."""
+    """Raise ``WeightsError`` at the first NaN or infinity; in chunks, so that no mask as long as
+    fc6 is made.
+    """
     for start in range(0, len(values), chunk):
-        finite = np.isfinite(values[start:start + chunk])
+        finite = np.isfinite(values[start : start + chunk])
         if not finite.all():
             first = start + int(finite.argmin())
             raise blob.error(blob.start, "finite numbers", f"{values[first]} at value {first}")

@@ -1,4 +1,6 @@
-"""Canonical weights out to a ``.caffemodel`` that Caffe and OpenCV read: V2 layers, ``shape`` blobs, packed floats."""
+"""Canonical weights out to a ``.caffemodel`` that Caffe and OpenCV read: V2 layers, ``shape``
+blobs, packed floats.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,14 @@ _WEIGHTLESS = {"norm": b"LRN", "pool": b"Pooling", "prob": b"Softmax"}
 
 
 def write_caffemodel(path: Path, layers: Layers, layer_order: Iterable[str] = ()) -> None:
-    """Write canonical ``{layer: (kernel, bias)}`` as float32, in ``layer_order`` and then in that of the dictionary.
+    """Write canonical ``{layer: (kernel, bias)}`` as float32, in ``layer_order`` and then in that
+    of the dictionary.
 
-    Of ``layer_order``, the network's public names, those without weights are written too, empty: where norm1 and pool1
-    stand tells a CaffeNet from an AlexNet. Blocks of 8 MB are brought into Caffe's order and written one by one, under
-    another name until all is on disk, so that ``path`` never holds half a file.
-    :func:`weights.caffe.read_caffemodel` gives the same bits back. Raises ``WeightsError`` where the file cannot be
-    written.
+    Of ``layer_order``, the network's public names, those without weights are written too, empty:
+    where norm1 and pool1 stand tells a CaffeNet from an AlexNet. Blocks of 8 MB are brought into
+    Caffe's order and written one by one, under another name until all is on disk, so that ``path``
+    never holds half a file. :func:`weights.caffe.read_caffemodel` gives the same bits back. Raises
+    ``WeightsError`` where the file cannot be written.
     """
     with replaced(Path(path)) as unfinished, unfinished.open("wb") as file:
         for name in dict.fromkeys((*layer_order, *layers)):
@@ -37,9 +40,14 @@ def _write_layer(file: BinaryIO, name: str, layers: Layers, path: Path) -> None:
     kernel, bias = layers[name]
     convolution = kernel.ndim == 4
     shape = [kernel.shape[axis] for axis in ((3, 2, 0, 1) if convolution else (1, 0))]
-    head = _delimited(1, name.encode()) + _delimited(2, b"Convolution" if convolution else b"InnerProduct")
+    head = _delimited(1, name.encode()) + _delimited(
+        2, b"Convolution" if convolution else b"InnerProduct"
+    )
     kernel_head, bias_head = _blob_head(shape), _blob_head(bias.shape)
-    file.write(_tag(100) + _varint(len(head) + len(kernel_head) + len(bias_head) + 4 * (kernel.size + bias.size)))
+    file.write(
+        _tag(100)
+        + _varint(len(head) + len(kernel_head) + len(bias_head) + 4 * (kernel.size + bias.size))
+    )
     file.write(head + kernel_head)
     for block in _kernel_blocks(name, layers, path):
         file.write(np.ascontiguousarray(block, "<f4"))
@@ -48,13 +56,17 @@ def _write_layer(file: BinaryIO, name: str, layers: Layers, path: Path) -> None:
 
 
 def _kernel_blocks(name: str, layers: Layers, path: Path) -> Iterator[np.ndarray]:
-    """The kernel in Caffe's order, some filters at a time; conv5 comes along because fc6's order follows from it."""
+    """The kernel in Caffe's order, some filters at a time; conv5 comes along because fc6's order
+    follows from it.
+    """
     kernel, bias = layers[name]
     around = {"conv5": layers["conv5"]} if "conv5" in layers else {}
     filters = kernel.shape[-1]
     step = max(1, _BLOCK_VALUES * filters // kernel.size)
     for start in range(0, filters, step):
-        yield to_channels_first({**around, name: (kernel[..., start:start + step], bias)}, path)[name][0]
+        yield to_channels_first({**around, name: (kernel[..., start : start + step], bias)}, path)[
+            name
+        ][0]
 
 
 def _blob_head(shape: list[int] | tuple[int, ...]) -> bytes:

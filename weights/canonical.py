@@ -1,7 +1,9 @@
-"""The one form that every reader's file is brought into: ``{layer: (kernel, bias)}`` as Keras holds it.
+"""The one form that every reader's file is brought into: ``{layer: (kernel, bias)}`` as Keras
+holds it.
 
-Convolution kernels are (height, width, in / groups, out), dense kernels (in, out), and fc6's rows run in height, width,
-channel order, as the network flattens. Names are the public layer names, conv1 ... fc8.
+Convolution kernels are (height, width, in / groups, out), dense kernels (in, out), and fc6's rows
+run in height, width, channel order, as the network flattens. Names are the public layer names,
+conv1 ... fc8.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_keras.errors import WeightsError
+from weights.errors import WeightsError
 
 Layers = dict[str, tuple[np.ndarray, np.ndarray]]
 _CACHE_LINE_VALUES = 16
@@ -20,9 +22,11 @@ _CACHE_LINE_VALUES = 16
 
 @dataclass(frozen=True)
 class WeightSet:
-    """What a reader found: ``layers`` in canonical form, and what the file itself says of its origin.
+    """What a reader found: ``layers`` in canonical form, and what the file itself says of its
+    origin.
 
-    ``layer_order``: the names of all layers in the file's own order (norm and pool too), empty where it does not tell.
+    ``layer_order``: the names of all layers in the file's own order (norm and pool too), empty
+    where it does not tell.
     """
 
     layers: Layers
@@ -32,10 +36,11 @@ class WeightSet:
 
 
 def from_channels_first(layers: Layers, path: Path) -> Layers:
-    """Caffe's and PyTorch's order to the canonical one: OIHW -> HWIO, (out, in) -> (in, out), fc6 C,H,W -> H,W,C.
+    """Caffe's and PyTorch's order to the canonical one: OIHW -> HWIO, (out, in) -> (in, out), fc6
+    C,H,W -> H,W,C.
 
-    All but fc6 are views. The spatial size of what fc6 eats follows from its inputs and conv5's filters. Raises
-    ``WeightsError`` where they do not fit together.
+    All but fc6 are views. The spatial size of what fc6 eats follows from its inputs and conv5's
+    filters. Raises ``WeightsError`` where they do not fit together.
     """
     canonical = {}
     for name, (kernel, bias) in layers.items():
@@ -50,7 +55,9 @@ def from_channels_first(layers: Layers, path: Path) -> Layers:
 
 
 def to_channels_first(layers: Layers, path: Path) -> Layers:
-    """Inverse of :func:`from_channels_first`: what Caffe and PyTorch store. ``path`` is for errors."""
+    """Inverse of :func:`from_channels_first`: what Caffe and PyTorch store. ``path`` is for
+    errors.
+    """
     caffe = {}
     for name, (kernel, bias) in layers.items():
         if kernel.ndim == 4:
@@ -66,33 +73,46 @@ def to_channels_first(layers: Layers, path: Path) -> Layers:
 
 
 def contiguous(array: np.ndarray) -> np.ndarray:
-    """``array`` in C order, itself where it is so; a transposed matrix is copied by cache lines, three times faster."""
+    """``array`` in C order, itself where it is so; a transposed matrix is copied by cache lines,
+    three times faster.
+    """
     if array.ndim != 2 or array.flags.c_contiguous:
         return np.ascontiguousarray(array)
     copy = np.empty(array.shape, array.dtype)
     for start in range(0, array.shape[1], _CACHE_LINE_VALUES):
-        copy[:, start:start + _CACHE_LINE_VALUES] = array[:, start:start + _CACHE_LINE_VALUES]
+        copy[:, start : start + _CACHE_LINE_VALUES] = array[:, start : start + _CACHE_LINE_VALUES]
     return copy
 
 
 def _height_first(kernel: np.ndarray, layers: Layers, path: Path) -> np.ndarray:
-    """fc6 (out, C*H*W) -> (H*W*C, out), in C order, copied by cache lines as :func:`contiguous` does."""
+    """fc6 (out, C*H*W) -> (H*W*C, out), in C order, copied by cache lines as :func:`contiguous`
+    does.
+    """
     out, inputs = kernel.shape
     channels = _fc6_channels(inputs, layers, 0, path)
     by_filter = kernel.reshape(out, channels, -1)
     copy = np.empty((inputs // channels, channels, out), kernel.dtype)
     for start in range(0, out, _CACHE_LINE_VALUES):
-        copy[:, :, start:start + _CACHE_LINE_VALUES] = by_filter[start:start + _CACHE_LINE_VALUES].transpose(2, 1, 0)
+        copy[:, :, start : start + _CACHE_LINE_VALUES] = by_filter[
+            start : start + _CACHE_LINE_VALUES
+        ].transpose(2, 1, 0)
     return copy.reshape(inputs, out)
 
 
 def _fc6_channels(inputs: int, layers: Layers, axis: int, path: Path) -> int:
-    """The filters of conv5, which tell the order of fc6's inputs; ``axis`` of its kernel counts them."""
+    """The filters of conv5, which tell the order of fc6's inputs; ``axis`` of its kernel counts
+    them.
+    """
     if "conv5" not in layers:
-        raise WeightsError(f"{path}: fc6: expected conv5 beside it, whose filters tell the order of fc6's inputs; "
-                           f"found {', '.join(layers)}")
+        raise WeightsError(
+            f"{path}: fc6: expected conv5 beside it, whose filters tell the order of fc6's "
+            "inputs; "
+            f"got {', '.join(layers)}"
+        )
     channels = layers["conv5"][0].shape[axis]
     if math.isqrt(inputs // channels) ** 2 * channels != inputs:
-        raise WeightsError(f"{path}: fc6: expected a multiple of conv5's {channels} filters times a square, found "
-                           f"{inputs} inputs")
+        raise WeightsError(
+            f"{path}: fc6: expected a multiple of conv5's {channels} filters times a square, got "
+            f"{inputs} inputs"
+        )
     return channels

@@ -1,4 +1,6 @@
-"""Fetching one published file: mirrors in order, continued after a cut, and every way to fail told apart."""
+"""Fetching one published file: mirrors in order, continued after a cut, and every way to fail told
+apart.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,14 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from alexnet_keras.errors import WeightsError
-from weights.catalog import WeightSource
+from alexnet_keras.pretrained.catalog import WeightSource
+from weights.errors import WeightsError
 from weights.recognise import foreign_content
 
 Progress = Callable[[str, int, int | None], None]
-"""Called with the file's name, the bytes that are there and the bytes expected, None where nobody says."""
+"""Called with the file's name, the bytes that are there and the bytes expected, None where nobody
+says.
+"""
 
 TIMEOUT_S = 30.0  # without a single byte
 ATTEMPTS = 5  # at one mirror, each of which must bring the file forward
@@ -38,13 +42,19 @@ class _CutError(_MirrorError):
     """The body ended early: what came is kept, and can be continued."""
 
 
-def fetch(source: WeightSource, target: Path, check: Callable[[Path], str | None],
-          progress: Progress | None = None) -> None:
-    """Bring ``source`` to ``target``, which gets its name only when the file is whole and ``check`` finds no fault.
+def fetch(
+    source: WeightSource,
+    target: Path,
+    check: Callable[[Path], str | None],
+    progress: Progress | None = None,
+) -> None:
+    """Bring ``source`` to ``target``, which gets its name only when the file is whole and
+    ``check`` finds no fault.
 
-    ``check``: a path -> what is wrong with that file, None where nothing is. What came of an unfinished file stays at
-    ``target`` with ``.part`` added and is continued by the next call. The caller holds a lock on ``target``. Raises
-    ``WeightsError`` naming each mirror and its reason; ``OSError`` where the disk, not a mirror, is at fault.
+    ``check``: a path -> what is wrong with that file, None where nothing is. What came of an
+    unfinished file stays at ``target`` with ``.part`` added and is continued by the next call. The
+    caller holds a lock on ``target``. Raises ``WeightsError`` naming each mirror and its reason;
+    ``OSError`` where the disk, not a mirror, is at fault.
     """
     part = target.with_name(target.name + ".part")
     reasons = []
@@ -58,14 +68,20 @@ def fetch(source: WeightSource, target: Path, check: Callable[[Path], str | None
             os.replace(part, target)
             _discard(_origin_file(part))
             return
-    raise WeightsError(f"{source.name}: no mirror gave {source.file}: {'; '.join(reasons)}; expected "
-                       f"{source.describe_digest()}; to go on, put the file at {target}")
+    raise WeightsError(
+        f"{source.name}: no mirror gave {source.file}: {'; '.join(reasons)}; expected "
+        f"{source.describe_digest()}; to go on, put the file at {target}"
+    )
 
 
-def _fetch_from(url: str, source: WeightSource, part: Path, check: Callable, progress: Progress) -> None:
+def _fetch_from(
+    url: str, source: WeightSource, part: Path, check: Callable, progress: Progress
+) -> None:
     continued = _download(url, source, part, progress)
     fault = check(part)
-    if fault and continued:  # what was there before may belong to another file: once more, from the start
+    if (
+        fault and continued
+    ):  # what was there before may belong to another file: once more, from the start
         _discard(part)
         _download(url, source, part, progress)
         fault = check(part)
@@ -93,9 +109,12 @@ def _transfer(url: str, source: WeightSource, part: Path, progress: Progress) ->
     offset, headers = _range_to_ask_for(url, source, part)
     with _open(url, headers) as response:
         begins = _first_byte(response)
-        if offset and begins not in (0, offset):  # there is no more, or this is not what was asked for
+        if offset and begins not in (
+            0,
+            offset,
+        ):  # there is no more, or this is not what was asked for
             if response.headers.get("Content-Range", "").endswith(f"*/{offset}"):
-                _refuse_length(offset, source.size)
+                _check_length(offset, source.size)
                 return True
             _discard(part)
             return _transfer(url, source, part, progress)
@@ -105,20 +124,28 @@ def _transfer(url: str, source: WeightSource, part: Path, progress: Progress) ->
         chunks = _chunks(response)
         first = next(chunks, b"")
         if not offset:
-            _refuse_foreign(response, url, first)
+            _check_content(response, url, first)
         total = None if response.length is None else offset + len(first) + response.length
-        _refuse_length(total, source.size)
+        _check_length(total, source.size)
         if not offset:
             _remember_origin(part, url, response.headers)
         total = source.size if total is None else total
-        _write(part, offset, itertools.chain([first], chunks), total, lambda done: progress(source.file, done, total))
+        _write(
+            part,
+            offset,
+            itertools.chain([first], chunks),
+            total,
+            lambda done: progress(source.file, done, total),
+        )
     return offset > 0
 
 
 def _range_to_ask_for(url: str, source: WeightSource, part: Path) -> tuple[int, dict[str, str]]:
-    """Where to continue, and the headers that ask for it; a file that changed meanwhile must not be glued on.
+    """Where to continue, and the headers that ask for it; a file that changed meanwhile must not
+    be glued on.
 
-    The server compares If-Range. Without it, or at another mirror, only a digest can vouch for the joint.
+    The server compares If-Range. Without it, or at another mirror, only a digest can vouch for the
+    joint.
     """
     offset = _size(part)
     origin = _origin(part)
@@ -143,7 +170,9 @@ def _open(url: str, headers: dict[str, str]):
 
 
 def _first_byte(response: http.client.HTTPResponse) -> int | None:
-    """Where the body begins in the file: 0 where the server ignored the range, None where it holds nothing of it."""
+    """Where the body begins in the file: 0 where the server ignored the range, None where it holds
+    nothing of it.
+    """
     if response.status == 200:
         return 0
     sent = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
@@ -161,22 +190,32 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
         yield chunk
 
 
-def _refuse_foreign(response: http.client.HTTPResponse, url: str, first: bytes) -> None:
+def _check_content(response: http.client.HTTPResponse, url: str, first: bytes) -> None:
     found = foreign_content(first)
     if found is None and response.headers.get_content_type() == "text/html":
         found = "an HTML page (a login, error or notice page, not the file)"
     if found:
-        where = f"redirected to {_one_line(response.url)}, which sent" if response.url != url else "sent"
+        where = (
+            f"redirected to {_one_line(response.url)}, which sent"
+            if response.url != url
+            else "sent"
+        )
         raise _MirrorError(f"{where} {found}")
 
 
-def _refuse_length(total: int | None, expected: int | None) -> None:
+def _check_length(total: int | None, expected: int | None) -> None:
     if total is not None and expected is not None and total != expected:
         kind = "short" if total < expected else "long"
         raise _MirrorError(f"{kind} body: {total:,} bytes announced, {expected:,} expected")
 
 
-def _write(part: Path, offset: int, chunks: Iterable[bytes], total: int | None, report: Callable[[int], None]) -> None:
+def _write(
+    part: Path,
+    offset: int,
+    chunks: Iterable[bytes],
+    total: int | None,
+    report: Callable[[int], None],
+) -> None:
     done = offset
     with open(part, "ab" if offset else "wb") as file:
         for chunk in chunks:
@@ -196,7 +235,8 @@ def _reason(error: Exception) -> str:
     if isinstance(cause, TimeoutError):
         return f"timed out (nothing came for {TIMEOUT_S:g} s)"
     if isinstance(cause, ssl.SSLError):
-        return f"TLS failure ({_one_line(getattr(cause, 'verify_message', None) or cause.reason or cause)})"
+        reason = getattr(cause, "verify_message", None) or cause.reason or cause
+        return f"TLS failure ({_one_line(reason)})"
     if isinstance(cause, socket.gaierror):
         return "host name not found"
     if isinstance(cause, ConnectionRefusedError):
@@ -223,11 +263,15 @@ def _origin_file(part: Path) -> Path:
 
 
 def _remember_origin(part: Path, url: str, headers: http.client.HTTPMessage) -> None:
-    """What a later request needs to ask for the rest of this very file (RFC 9110, 13.1.5: no weak tags)."""
+    """What a later request needs to ask for the rest of this very file (RFC 9110, 13.1.5: no weak
+    tags).
+    """
     tag = headers.get("ETag", "")
     validator = tag if tag.startswith('"') else headers.get("Last-Modified")
     _discard(part)
-    _origin_file(part).write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
+    _origin_file(part).write_text(
+        json.dumps({"url": url, "validator": validator}), encoding="utf-8"
+    )
 
 
 def _origin(part: Path) -> dict:

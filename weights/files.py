@@ -1,4 +1,6 @@
-"""One door to every weight file: recognised by content, read into canonical form, written by suffix."""
+"""One door to every weight file: recognised by content, read into canonical form, written by
+suffix.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,8 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 
-from alexnet_keras.errors import WeightsError
 from weights.canonical import Layers, WeightSet
+from weights.errors import WeightsError
 from weights.recognise import recognise
 
 _READERS = {
@@ -31,19 +33,22 @@ WRITTEN_SUFFIXES = tuple(_WRITERS)
 def read_weights(path: str | Path) -> WeightSet:
     """Any weight file, in canonical form; its format is told by its content, not by its suffix.
 
-    Raises ``WeightsError`` naming the file and what it is, if it holds no bare layers (a ``.keras`` archive and a run
-    folder are opened by ``alexnet_keras.load_model``).
+    Raises ``WeightsError`` naming the file and what it is, if it holds no bare layers (a
+    ``.keras`` archive and a run folder are opened by ``alexnet_keras.load_model``).
     """
     file_format = recognise(path)
     if file_format not in _READERS:
-        raise WeightsError(f"{path}: expected a weight file ({', '.join(_READERS)}), found: {file_format}")
+        raise WeightsError(
+            f"{path}: expected a weight file ({', '.join(_READERS)}), got: {file_format}"
+        )
     return _function(_READERS[file_format])(Path(path))
 
 
 def write_weights(path: str | Path, layers: Layers, layer_order: Iterable[str] = ()) -> None:
     """Write canonical ``layers`` in the format that :func:`written_suffix` finds.
 
-    ``layer_order``: all public layers as the network has them; of these formats only ``.caffemodel`` can tell it.
+    ``layer_order``: all public layers as the network has them; of these formats only
+    ``.caffemodel`` can tell it.
     """
     suffix = written_suffix(path)
     order = {"layer_order": layer_order} if suffix == ".caffemodel" else {}
@@ -51,11 +56,15 @@ def write_weights(path: str | Path, layers: Layers, layer_order: Iterable[str] =
 
 
 def written_suffix(path: str | Path) -> str:
-    """The suffix that chooses the format of a file to write. Raises ``WeightsError`` listing the valid ones."""
+    """The suffix that chooses the format of a file to write. Raises ``WeightsError`` listing the
+    valid ones.
+    """
     for suffix in WRITTEN_SUFFIXES:
         if Path(path).name.endswith(suffix):
             return suffix
-    raise WeightsError(f"{path}: expected a name that ends in one of {', '.join(WRITTEN_SUFFIXES)}")
+    raise WeightsError(
+        f"{path}: expected a name that ends in one of {', '.join(WRITTEN_SUFFIXES)}"
+    )
 
 
 def _function(place: tuple[str, str]) -> Callable:

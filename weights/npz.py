@@ -1,4 +1,6 @@
-"""``.npz``: every layer's arrays as plain NumPy writes them, no pickle, for whoever reads NumPy and nothing else."""
+"""``.npz``: every layer's arrays as plain NumPy writes them, no pickle, for whoever reads NumPy
+and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_keras.errors import WeightsError
 from weights.archive import read_archive
 from weights.arrays import collect, read_npy_header, replaced, view_array
 from weights.canonical import Layers, WeightSet
+from weights.errors import WeightsError
 from weights.wire import map_file
 
 _DTYPES = {order + kind for order in "<>" for kind in ("f2", "f4", "f8")}
 
 
 def read_npz(path: Path) -> WeightSet:
-    """Weights of an ``.npz`` with members ``conv1/kernel``, ``conv1/bias`` ... in canonical form, as float32.
+    """Weights of an ``.npz`` with members ``conv1/kernel``, ``conv1/bias`` ... in canonical form,
+    as float32.
 
-    The members are stored, as ``numpy.savez`` does, and float32 stays a view of the file; float16 and float64 of either
-    byte order are converted. Raises ``WeightsError`` naming the member, for compressed and pickled ones too.
+    The members are stored, as ``numpy.savez`` does, and float32 stays a view of the file; float16
+    and float64 of either byte order are converted. Raises ``WeightsError`` naming the member, for
+    compressed and pickled ones too.
     """
     path = Path(path)
     data = memoryview(map_file(path))
@@ -27,20 +31,27 @@ def read_npz(path: Path) -> WeightSet:
     for name, member in read_archive(data, path).items():
         layer, _, role = name.removesuffix(".npy").rpartition("/")
         if role not in ("kernel", "bias"):
-            raise WeightsError(f"{path}: member {name[:80]!r}: expected a name such as conv1/kernel or conv1/bias")
+            raise WeightsError(
+                f"{path}: member {name[:80]!r}: expected a name such as conv1/kernel or conv1/bias"
+            )
         if role in found.setdefault(layer, {}):
-            raise WeightsError(f"{path}: member {name[:80]!r}: expected one array for it, found two")
+            raise WeightsError(f"{path}: member {name[:80]!r}: expected one array for it, got two")
         found[layer][role] = _read_array(member, f"{path}: member {name[:80]!r}")
     return WeightSet(collect(found, path, len(data)), path, "npz")
 
 
 def write_npz(path: Path, layers: Layers) -> None:
-    """Write canonical layers as float32 members ``conv1/kernel``, ``conv1/bias`` ...; ``path`` changes in one step.
+    """Write canonical layers as float32 members ``conv1/kernel``, ``conv1/bias`` ...; ``path``
+    changes in one step.
 
-    :func:`read_npz` gives the same bits back. Raises ``WeightsError`` where the file cannot be written.
+    :func:`read_npz` gives the same bits back. Raises ``WeightsError`` where the file cannot be
+    written.
     """
-    arrays = {f"{layer}/{role}": np.ascontiguousarray(array, np.float32) for layer, pair in layers.items()
-              for role, array in zip(("kernel", "bias"), pair, strict=True)}
+    arrays = {
+        f"{layer}/{role}": np.ascontiguousarray(array, np.float32)
+        for layer, pair in layers.items()
+        for role, array in zip(("kernel", "bias"), pair, strict=True)
+    }
     with replaced(Path(path)) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)
 
@@ -48,7 +59,9 @@ def write_npz(path: Path, layers: Layers) -> None:
 def _read_array(member: memoryview, place: str) -> np.ndarray:
     shape, fortran, descr, start = read_npy_header(member, place)
     if descr not in _DTYPES:
-        raise WeightsError(f"{place}: expected floating-point numbers (f2, f4, f8), found dtype {descr[:20]!r}")
+        raise WeightsError(
+            f"{place}: expected floating-point numbers (f2, f4, f8), got dtype {descr[:20]!r}"
+        )
     try:
         return view_array(member[start:], np.dtype(descr), shape, fortran)
     except ValueError as error:

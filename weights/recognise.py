@@ -1,4 +1,6 @@
-"""What a file of weights is, told by its content and never by its suffix, from a few small reads."""
+"""What a file of weights is, told by its content and never by its suffix, from a few small
+reads.
+"""
 
 from __future__ import annotations
 
@@ -9,50 +11,102 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from alexnet_keras.errors import WeightsError
+from weights.errors import WeightsError
 
 _HEAD_BYTES = 4096
-_LARGEST_READ = 1 << 20
-_MOST_FIELDS = 64
+_MAX_READ_BYTES = 1 << 20
+_MAX_FIELDS = 64
 _FIELD_HEADER_BYTES = 20  # two varints
-_TORCH_LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa850192e")  # torch.save's own number, pickled
+_TORCH_LEGACY_MAGIC = bytes.fromhex(
+    "8a0a6cfc9c46f9206aa850192e"
+)  # torch.save's own number, pickled
 
 _FOREIGN_PREFIXES = (
-    (b"version https://git-lfs", "a Git-LFS pointer (the file itself is fetched with `git lfs pull`)"),
+    (
+        b"version https://git-lfs",
+        "a Git-LFS pointer (the file itself is fetched with `git lfs pull`)",
+    ),
     (b"\x1f\x8b", "gzip-compressed data (unpack it first)"),
     (b"BZh", "bzip2-compressed data (unpack it first)"),
     (b"\xfd7zXZ", "xz-compressed data (unpack it first)"),
-    (b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"), (b"%PDF", "a PDF document"))
-_HTML_OPENINGS = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<title", b"<meta", b"<!--")
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"%PDF", "a PDF document"),
+)
+_HTML_OPENINGS = (
+    b"<!doctype html",
+    b"<html",
+    b"<head",
+    b"<body",
+    b"<script",
+    b"<title",
+    b"<meta",
+    b"<!--",
+)
 _TEXT_OPENINGS = (
-    (b"<?xml", "an XML document"), ((b"{", b"["), "JSON text"),
-    ((b"name:", b"layer", b"input"), "a Caffe prototxt (it describes the network; its weights are in the .caffemodel)"))
+    (b"<?xml", "an XML document"),
+    ((b"{", b"["), "JSON text"),
+    (
+        (b"name:", b"layer", b"input"),
+        "a Caffe prototxt (it describes the network; its weights are in the .caffemodel)",
+    ),
+)
 
-# Protobuf messages by top-level field: the wire types it may have (0 varint, 1 eight bytes, 2 length, 5 four bytes).
+# Protobuf messages by top-level field: the wire types it may have (0 varint, 1 eight bytes, 2
+# length, 5 four bytes).
 _MESSAGES = {
     "caffemodel": {1: {2}, 2: {2}, 3: {2}, 4: {0, 2}, 5: {0}, 6: {2}, 7: {0}, 8: {2}, 100: {2}},
-    "onnx": {1: {0}, 2: {2}, 3: {2}, 4: {2}, 5: {0}, 6: {2}, 7: {2}, 8: {2}, 14: {2}, 20: {2}, 25: {2}, 26: {2}},
-    "binaryproto": {1: {0}, 2: {0}, 3: {0}, 4: {0}, 5: {2, 5}, 6: {2, 5}, 7: {2}, 8: {1, 2}, 9: {1, 2}}}
+    "onnx": {
+        1: {0},
+        2: {2},
+        3: {2},
+        4: {2},
+        5: {0},
+        6: {2},
+        7: {2},
+        8: {2},
+        14: {2},
+        20: {2},
+        25: {2},
+        26: {2},
+    },
+    "binaryproto": {
+        1: {0},
+        2: {0},
+        3: {0},
+        4: {0},
+        5: {2, 5},
+        6: {2, 5},
+        7: {2},
+        8: {1, 2},
+        9: {1, 2},
+    },
+}
 _TELLING_FIELDS = {  # layers; ir_version and graph; data or double_data
-    "caffemodel": lambda seen: seen & {2, 100}, "onnx": lambda seen: {1, 7} <= seen,
-    "binaryproto": lambda seen: seen & {5, 8}}
+    "caffemodel": lambda seen: seen & {2, 100},
+    "onnx": lambda seen: {1, 7} <= seen,
+    "binaryproto": lambda seen: seen & {5, 8},
+}
 
 
 def recognise(path: str | os.PathLike) -> str:
-    """The format of a file or folder of weights, one of ``caffemodel``, ``binaryproto``, ``npy``, ``pth`` (zip or
-    legacy), ``safetensors``, ``npz``, ``onnx``, ``weights.h5``, ``keras``, ``run``.
+    """The format of a file or folder of weights, one of ``caffemodel``, ``binaryproto``, ``npy``,
+    ``pth`` (zip or legacy), ``safetensors``, ``npz``, ``onnx``, ``weights.h5``, ``keras``,
+    ``run``.
 
-    Says what a file looks like, not that it is sound: a truncated one is recognised too, and its reader tells the
-    place. Raises ``WeightsError`` naming what was found instead.
+    Says what a file looks like, not that it is sound: a truncated one is recognised too, and its
+    reader tells the place. Raises ``WeightsError`` naming what was found instead.
     """
     path = Path(path)
     try:
         mode = path.stat().st_mode
         found = _recognise_folder(path) if stat.S_ISDIR(mode) else _recognise_file(path, mode)
     except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise WeightsError(
+            f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from None
     if found not in _FORMATS:
-        raise WeightsError(f"{path}: expected a file of weights, found {found}")
+        raise WeightsError(f"{path}: expected a file of weights, got {found}")
     return found
 
 
@@ -60,7 +114,9 @@ _FORMATS = {*_MESSAGES, "npy", "pth", "safetensors", "npz", "weights.h5", "keras
 
 
 def foreign_content(head: bytes) -> str | None:
-    """What the first bytes of something that holds no weights are ("an HTML page"), None where they may be weights."""
+    """What the first bytes of something that holds no weights are ("an HTML page"), None where
+    they may be weights.
+    """
     for prefix, description in _FOREIGN_PREFIXES:
         if head.startswith(prefix):
             return description
@@ -71,7 +127,9 @@ def foreign_content(head: bytes) -> str | None:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith(_HTML_OPENINGS):
         return "an HTML page (a login, error or notice page, not the file)"
-    return next((description for opening, description in _TEXT_OPENINGS if text.startswith(opening)), None)
+    return next(
+        (description for opening, description in _TEXT_OPENINGS if text.startswith(opening)), None
+    )
 
 
 def _recognise_folder(path: Path) -> str:
@@ -86,8 +144,14 @@ def _recognise_file(path: Path, mode: int) -> str:
     with open(path, "rb", buffering=0) as file:
         head = file.read(_HEAD_BYTES)
         size = os.fstat(file.fileno()).st_size
-        return (_by_signature(head) or _by_directory(path, head) or _by_length(head, size) or foreign_content(head)
-                or _by_message(file, size) or f"unknown content that begins with {head[:8].hex(' ')}")
+        return (
+            _by_signature(head)
+            or _by_directory(path, head)
+            or _by_length(head, size)
+            or foreign_content(head)
+            or _by_message(file, size)
+            or f"unknown content that begins with {head[:8].hex(' ')}"
+        )
 
 
 def _by_signature(head: bytes) -> str | None:
@@ -123,16 +187,20 @@ def _by_directory(path: Path, head: bytes) -> str | None:
 
 
 class _SmallReads(io.FileIO):
-    """A file that gives no more than a small zip's directory at once: a hostile one is not taken into memory."""
+    """A file that gives no more than a small zip's directory at once: a hostile one is not taken
+    into memory.
+    """
 
     def read(self, size: int = -1) -> bytes:
-        if size > _LARGEST_READ:
+        if size > _MAX_READ_BYTES:
             raise zipfile.BadZipFile(f"a directory of {size:,} bytes")
         return super().read(size)
 
 
 def _by_length(head: bytes, size: int) -> str | None:
-    """Safetensors: the length of a JSON header in eight bytes, little-endian, and then that header."""
+    """Safetensors: the length of a JSON header in eight bytes, little-endian, and then that
+    header.
+    """
     if head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= size - 8:
         return "safetensors"
     return None
@@ -141,19 +209,22 @@ def _by_length(head: bytes, size: int) -> str | None:
 def _by_message(file: io.FileIO, size: int) -> str | None:
     fields = list(_top_level_fields(file, size))
     for name, wire_types in _MESSAGES.items():
-        if all(wire in wire_types.get(number, ()) for number, wire in fields) and _TELLING_FIELDS[name](
-                {number for number, _ in fields}):
+        if all(wire in wire_types.get(number, ()) for number, wire in fields) and _TELLING_FIELDS[
+            name
+        ]({number for number, _ in fields}):
             return name
     return None
 
 
 def _top_level_fields(file: io.FileIO, size: int) -> Iterator[tuple[int, int]]:
-    """(number, wire type) of a protobuf message's first fields; (0, 0), which no message has, where it is none.
+    """(number, wire type) of a protobuf message's first fields; (0, 0), which no message has,
+    where it is none.
 
-    Once a field has fitted, one that goes beyond the end of the file is that of a truncated message.
+    Once a field has fitted, one that goes beyond the end of the file is that of a truncated
+    message.
     """
     position = 0
-    for index in range(_MOST_FIELDS):
+    for index in range(_MAX_FIELDS):
         if position >= size:
             return
         file.seek(position)
@@ -168,7 +239,9 @@ def _top_level_fields(file: io.FileIO, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _field(buffer: bytes) -> tuple[int, int, int]:
-    """(number, wire type, length with its header) of the field that begins here; a length of 0 where none does."""
+    """(number, wire type, length with its header) of the field that begins here; a length of 0
+    where none does.
+    """
     tag, start = _varint(buffer, 0)
     number, wire = tag >> 3, tag & 7
     value, end = _varint(buffer, start) if wire in (0, 2) else (0, start)
@@ -180,7 +253,7 @@ def _field(buffer: bytes) -> tuple[int, int, int]:
 def _varint(buffer: bytes, start: int) -> tuple[int, int]:
     """Value and end of the varint at ``start``; an end of 0 where there is none."""
     value = 0
-    for index, byte in enumerate(buffer[start:start + 10]):
+    for index, byte in enumerate(buffer[start : start + 10]):
         value |= (byte & 0x7F) << 7 * index
         if byte < 0x80:
             return value, start + index + 1

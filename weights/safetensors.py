@@ -1,7 +1,9 @@
-"""``.safetensors``, in the names and the order of PyTorch, so that its users can load what was trained here.
+"""``.safetensors``, in the names and the order of PyTorch, so that its users can load what was
+trained here.
 
-A file of ours holds ``conv1.weight`` (out, in / groups, height, width), ``conv1.bias`` (out,) ... ``fc8.weight``
-(out, in), float32, fc6's columns in channel, height, width order; its metadata say so under ``layout``.
+A file of ours holds ``conv1.weight`` (out, in / groups, height, width), ``conv1.bias`` (out,) ...
+``fc8.weight`` (out, in), float32, fc6's columns in channel, height, width order; its metadata say
+so under ``layout``.
 """
 
 from __future__ import annotations
@@ -13,13 +15,16 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from alexnet_keras.errors import WeightsError
 from weights.arrays import collect, replaced
 from weights.canonical import Layers, WeightSet, to_channels_first
+from weights.errors import WeightsError
 from weights.torch import by_layer
 from weights.wire import map_file
 
-_METADATA = {"format": "pt", "layout": "channels first: kernels OIHW, dense (out, in), fc6 in C,H,W order"}
+_METADATA = {
+    "format": "pt",
+    "layout": "channels first: kernels OIHW, dense (out, in), fc6 in C,H,W order",
+}
 _DTYPES = ("F16", "BF16", "F32", "F64")
 _HEADER_LIMIT = 1 << 20
 
@@ -27,30 +32,41 @@ _HEADER_LIMIT = 1 << 20
 def read_safetensors(path: Path) -> WeightSet:
     """Weights of a ``.safetensors`` in PyTorch's order, in canonical form as float32.
 
-    Tensors are named ``conv1.weight``, ``conv1.bias`` ... or as torchvision names them (``features.0.weight`` ...), and
-    are float16, bfloat16, float32 or float64 (rounded). Raises ``WeightsError``.
+    Tensors are named ``conv1.weight``, ``conv1.bias`` ... or as torchvision names them
+    (``features.0.weight`` ...), and are float16, bfloat16, float32 or float64 (rounded). Raises
+    ``WeightsError``.
     """
     path = Path(path)
     data = map_file(path)
     length = int.from_bytes(data[:8], "little")
-    if length > _HEADER_LIMIT:  # before the library parses it: it keeps several times the header in memory
-        raise WeightsError(f"{path}: byte 0: expected a header of at most {_HEADER_LIMIT} bytes, found {length}")
+    if (
+        length > _HEADER_LIMIT
+    ):  # before the library parses it: it keeps several times the header in memory
+        raise WeightsError(
+            f"{path}: byte 0: expected a header of at most {_HEADER_LIMIT} bytes, got {length}"
+        )
     try:
         with safe_open(path, framework="numpy") as file:
             tensors = {name: _read_tensor(file, name, path) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise WeightsError(f"{path}: safetensors: {' '.join(str(error).split())[:300]}") from None
-    return WeightSet(collect(by_layer(tensors, path), path, len(data), channels_first=True), path, "safetensors")
+    return WeightSet(
+        collect(by_layer(tensors, path), path, len(data), channels_first=True), path, "safetensors"
+    )
 
 
 def write_safetensors(path: Path, layers: Layers) -> None:
-    """Write canonical layers as float32 in PyTorch's names and order; ``path`` changes in one step.
+    """Write canonical layers as float32 in PyTorch's names and order; ``path`` changes in one
+    step.
 
-    :func:`read_safetensors` gives the same bits back. Raises ``WeightsError`` where the file cannot be written.
+    :func:`read_safetensors` gives the same bits back. Raises ``WeightsError`` where the file
+    cannot be written.
     """
-    tensors = {f"{layer}.{role}": np.ascontiguousarray(array, np.float32)
-               for layer, pair in to_channels_first(layers, path).items()
-               for role, array in zip(("weight", "bias"), pair, strict=True)}
+    tensors = {
+        f"{layer}.{role}": np.ascontiguousarray(array, np.float32)
+        for layer, pair in to_channels_first(layers, path).items()
+        for role, array in zip(("weight", "bias"), pair, strict=True)
+    }
     with replaced(Path(path)) as temporary:
         try:
             save_file(tensors, temporary, _METADATA)
@@ -61,5 +77,7 @@ def write_safetensors(path: Path, layers: Layers) -> None:
 def _read_tensor(file: safe_open, name: str, path: Path) -> np.ndarray:
     dtype = file.get_slice(name).get_dtype()
     if dtype not in _DTYPES:
-        raise WeightsError(f"{path}: tensor {name[:80]!r}: expected one of {', '.join(_DTYPES)}, found {dtype}")
+        raise WeightsError(
+            f"{path}: tensor {name[:80]!r}: expected one of {', '.join(_DTYPES)}, got {dtype}"
+        )
     return file.get_tensor(name)

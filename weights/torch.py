@@ -1,4 +1,6 @@
-"""PyTorch's ``.pth`` files, zip and legacy, without PyTorch, and the names that torchvision's AlexNet has in them."""
+"""PyTorch's ``.pth`` files, zip and legacy, without PyTorch, and the names that torchvision's
+AlexNet has in them.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +11,41 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_keras.errors import WeightsError
 from weights.archive import read_archive
 from weights.arrays import BFLOAT16, collect, is_shape
 from weights.canonical import WeightSet
+from weights.errors import WeightsError
 from weights.restricted_pickle import Buildable, Global, RestrictedUnpickler, fill
 from weights.wire import map_file
 
 TORCHVISION_NAMES = {
-    "features.0": "conv1", "features.3": "conv2", "features.6": "conv3", "features.8": "conv4", "features.10": "conv5",
-    "classifier.1": "fc6", "classifier.4": "fc7", "classifier.6": "fc8"}
+    "features.0": "conv1",
+    "features.3": "conv2",
+    "features.6": "conv3",
+    "features.8": "conv4",
+    "features.10": "conv5",
+    "classifier.1": "fc6",
+    "classifier.4": "fc7",
+    "classifier.6": "fc8",
+}
 _ROLES = {"weight": "kernel", "bias": "bias"}
-_STORAGE_DTYPES = {"FloatStorage": np.dtype("<f4"), "HalfStorage": np.dtype("<f2"), "BFloat16Storage": BFLOAT16,
-                   "DoubleStorage": np.dtype("<f8")}
+_STORAGE_DTYPES = {
+    "FloatStorage": np.dtype("<f4"),
+    "HalfStorage": np.dtype("<f2"),
+    "BFloat16Storage": BFLOAT16,
+    "DoubleStorage": np.dtype("<f8"),
+}
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
 def read_pth(path: Path) -> WeightSet:
-    """Weights of a state dict saved by ``torch.save``, in canonical form as float32; float32 stays where it lies.
+    """Weights of a state dict saved by ``torch.save``, in canonical form as float32; float32 stays
+    where it lies.
 
-    Names are torchvision's (``features.0.weight`` ...) or public ones (``conv1.weight``), perhaps behind ``module.``;
-    the state dict is the object itself or its entry ``state_dict`` or ``model``. Tensors are float16, bfloat16, float32
-    or float64 (rounded), of any strides and offset. Runs nothing that the file names. Raises ``WeightsError``.
+    Names are torchvision's (``features.0.weight`` ...) or public ones (``conv1.weight``), perhaps
+    behind ``module.``; the state dict is the object itself or its entry ``state_dict`` or
+    ``model``. Tensors are float16, bfloat16, float32 or float64 (rounded), of any strides and
+    offset. Runs nothing that the file names. Raises ``WeightsError``.
     """
     path = Path(path)
     data = memoryview(map_file(path))
@@ -39,17 +54,23 @@ def read_pth(path: Path) -> WeightSet:
     elif data[0] == pickle.PROTO[0]:
         saved = _load_legacy(data, path)
     else:
-        raise WeightsError(f"{path}: byte 0: expected PyTorch's zip archive or pickle, found {bytes(data[:8])!r}")
+        raise WeightsError(
+            f"{path}: byte 0: expected PyTorch's zip archive or pickle, got {bytes(data[:8])!r}"
+        )
     for key in ("state_dict", "model"):
         saved = saved[key] if isinstance(saved, dict) and key in saved else saved
     if not isinstance(saved, dict):
-        raise WeightsError(f"{path}: expected a state dict of tensors, found {type(saved).__name__}")
+        raise WeightsError(f"{path}: expected a state dict of tensors, got {type(saved).__name__}")
     arrays = {}
     for name, tensor in saved.items():
         if type(name) is not str or type(tensor) is not _Tensor:
-            raise WeightsError(f"{path}: {str(name)[:80]!r}: expected a tensor, found {type(tensor).__name__}")
+            raise WeightsError(
+                f"{path}: {str(name)[:80]!r}: expected a tensor, got {type(tensor).__name__}"
+            )
         arrays[name] = tensor.array(f"{path}: tensor {name!r}")
-    return WeightSet(collect(by_layer(arrays, path), path, len(data), channels_first=True), path, "pth")
+    return WeightSet(
+        collect(by_layer(arrays, path), path, len(data), channels_first=True), path, "pth"
+    )
 
 
 def by_layer(tensors: dict[str, np.ndarray], path: Path) -> dict[str, dict[str, np.ndarray]]:
@@ -62,17 +83,23 @@ def by_layer(tensors: dict[str, np.ndarray], path: Path) -> dict[str, dict[str, 
         layer, _, role = name.removeprefix("module.").rpartition(".")
         layer = TORCHVISION_NAMES.get(layer, layer)
         if role not in _ROLES or "." in layer:
-            raise WeightsError(f"{path}: tensor {name[:80]!r}: expected a name of torchvision's AlexNet such as "
-                               f"features.0.weight, or of ours such as conv1.weight")
+            raise WeightsError(
+                f"{path}: tensor {name[:80]!r}: expected a name of torchvision's AlexNet such as "
+                f"features.0.weight, or of ours such as conv1.weight"
+            )
         if _ROLES[role] in found.setdefault(layer, {}):
-            raise WeightsError(f"{path}: tensor {name[:80]!r}: expected one tensor for {layer}'s {role}, found two")
+            raise WeightsError(
+                f"{path}: tensor {name[:80]!r}: expected one tensor for {layer}'s {role}, got two"
+            )
         found[layer][_ROLES[role]] = array
     return found
 
 
 @dataclass
 class _Storage:
-    """A run of ``numel`` numbers outside the pickle; ``data`` are its bytes once they are found."""
+    """A run of ``numel`` numbers outside the pickle; ``data`` are its bytes once they are
+    found.
+    """
 
     dtype: np.dtype
     numel: int
@@ -80,7 +107,9 @@ class _Storage:
 
     def attach(self, data: memoryview, place: str) -> None:
         if len(data) != self.numel * self.dtype.itemsize:
-            raise WeightsError(f"{place}: expected {self.numel * self.dtype.itemsize} bytes, found {len(data)}")
+            raise WeightsError(
+                f"{place}: expected {self.numel * self.dtype.itemsize} bytes, got {len(data)}"
+            )
         self.data = data
 
 
@@ -96,42 +125,67 @@ class _Tensor:
     def array(self, place: str) -> np.ndarray:
         """The tensor as a view of its storage; raises ``WeightsError`` where it would leave it."""
         numel, width = self.storage.numel, self.storage.dtype.itemsize
-        last = self.offset + sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
+        last = self.offset + sum(
+            (n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True)
+        )
         if 0 in self.shape or last >= numel or math.prod(self.shape) > numel:
-            raise WeightsError(f"{place}: expected it to lie within {numel} stored numbers, found shape {self.shape}, "
-                               f"strides {self.strides}, offset {self.offset}")
-        return np.ndarray(self.shape, self.storage.dtype, self.storage.data, self.offset * width,
-                          [stride * width for stride in self.strides])
+            raise WeightsError(
+                f"{place}: expected it to lie within {numel} stored numbers, got shape "
+                f"{self.shape}, "
+                f"strides {self.strides}, offset {self.offset}"
+            )
+        return np.ndarray(
+            self.shape,
+            self.storage.dtype,
+            self.storage.data,
+            self.offset * width,
+            [stride * width for stride in self.strides],
+        )
 
 
 class _OrderedDict(dict, Buildable):
-    """What stands for ``collections.OrderedDict``; its state, a module's version numbers, is of no use here."""
+    """What stands for ``collections.OrderedDict``; its state, a module's version numbers, is of no
+    use here.
+    """
 
     def __init__(self, items: object = ()):
         super().__init__()
         if items != ():
-            if type(items) is not list or not all(type(pair) in (list, tuple) and len(pair) == 2 for pair in items):
+            if type(items) is not list or not all(
+                type(pair) in (list, tuple) and len(pair) == 2 for pair in items
+            ):
                 raise ValueError("expected an ordered dictionary's items as a list of pairs")
             fill(self, [value for pair in items for value in pair])
-            items.clear()  # moved, not copied: a pickle that names one list often cannot multiply it
+            items.clear()  # moved, not copied: a list named often cannot multiply
 
     def set_state(self, state: object) -> None:
         if type(state) is not dict:
-            raise ValueError(f"expected an ordered dictionary's attributes, found {type(state).__name__}")
+            raise ValueError(
+                f"expected an ordered dictionary's attributes, got {type(state).__name__}"
+            )
 
 
-def _rebuild_tensor(storage: object, offset: object, shape: object, strides: object, requires_grad: object = False,
-                    hooks: object = None, metadata: object = None) -> _Tensor:
+def _rebuild_tensor(
+    storage: object,
+    offset: object,
+    shape: object,
+    strides: object,
+    requires_grad: object = False,
+    hooks: object = None,
+    metadata: object = None,
+) -> _Tensor:
     if type(storage) is not _Storage or type(offset) is not int or offset < 0:
         raise ValueError("expected a tensor's storage and offset")
     if not is_shape(shape) or not is_shape(strides) or len(shape) != len(strides):
-        raise ValueError("expected a tensor's shape and strides, at most 8 numbers from 0 to 2**40 each")
+        raise ValueError(
+            "expected a tensor's shape and strides, at most 8 numbers from 0 to 2**40 each"
+        )
     return _Tensor(storage, offset, shape, strides)
 
 
 def _rebuild_parameter(tensor: object, requires_grad: object, hooks: object) -> _Tensor:
     if type(tensor) is not _Tensor:
-        raise ValueError(f"expected a parameter's tensor, found {type(tensor).__name__}")
+        raise ValueError(f"expected a parameter's tensor, got {type(tensor).__name__}")
     return tensor
 
 
@@ -151,61 +205,105 @@ class _Storages(dict[str, _Storage]):
         self._byte_order = byte_order
 
     def load(self, identity: object) -> _Storage:
-        """For ``("storage", type, key, location, numel)``; the legacy encoding adds a view, which nothing writes."""
-        if type(identity) is not tuple or len(identity) not in (5, 6) or identity[5:] not in ((), (None,)):
-            raise ValueError("expected a storage's persistent id: storage, type, key, location, size")
+        """For ``("storage", type, key, location, numel)``; the legacy encoding adds a view, which
+        nothing writes.
+        """
+        if (
+            type(identity) is not tuple
+            or len(identity) not in (5, 6)
+            or identity[5:] not in ((), (None,))
+        ):
+            raise ValueError(
+                "expected a storage's persistent id: storage, type, key, location, size"
+            )
         kind, storage_type, key, _, numel = identity[:5]
-        if kind != "storage" or type(storage_type) is not Global or storage_type.name not in _STORAGE_DTYPES:
+        if (
+            kind != "storage"
+            or type(storage_type) is not Global
+            or storage_type.name not in _STORAGE_DTYPES
+        ):
             raise ValueError("expected the persistent id of a storage of floating-point numbers")
         if type(key) is not str or not is_shape((numel,)):
             raise ValueError("expected a storage's key as text and its size from 0 to 2**40")
         dtype = _STORAGE_DTYPES[storage_type.name].newbyteorder(self._byte_order)
         storage = self.setdefault(key, _Storage(dtype, numel))
         if (storage.dtype, storage.numel) != (dtype, numel):
-            raise ValueError(f"expected storage {key!r} with one type and size, found two")
+            raise ValueError(f"expected storage {key!r} with one type and size, got two")
         return storage
 
 
 def _load_zip(data: memoryview, path: Path) -> object:
-    """The saved object of the encoding since PyTorch 1.6: ``data.pkl`` and one stored member for each storage."""
+    """The saved object of the encoding since PyTorch 1.6: ``data.pkl`` and one stored member for
+    each storage.
+    """
     members = read_archive(data, path)
     pickles = [name for name in members if name.rpartition("/")[2] == "data.pkl"]
     if len(pickles) != 1:
-        raise WeightsError(f"{path}: zip archive: expected one member data.pkl, found {len(pickles)}")
+        raise WeightsError(
+            f"{path}: zip archive: expected one member data.pkl, got {len(pickles)}"
+        )
     root = pickles[0].removesuffix("data.pkl")
     byte_order = bytes(members.get(f"{root}byteorder", b"little")[:8])
     if byte_order not in (b"little", b"big"):
-        raise WeightsError(f"{path}: member {root}byteorder: expected little or big, found {byte_order!r}")
+        raise WeightsError(
+            f"{path}: member {root}byteorder: expected little or big, got {byte_order!r}"
+        )
     storages = _Storages("<" if byte_order == b"little" else ">")
-    saved = RestrictedUnpickler(members[pickles[0]], path, _ALLOWED, f"member {pickles[0]}", storages.load).load()
+    saved = RestrictedUnpickler(
+        members[pickles[0]], path, _ALLOWED, f"member {pickles[0]}", storages.load
+    ).load()
     for key, storage in storages.items():
         name = f"{root}data/{key}"
         if name not in members:
-            raise WeightsError(f"{path}: zip archive: expected member {name!r}, found none")
+            raise WeightsError(f"{path}: zip archive: expected member {name!r}, got none")
         storage.attach(members[name], f"{path}: member {name!r}")
     return saved
 
 
 def _load_legacy(data: memoryview, path: Path) -> object:
-    """The saved object of the encoding before PyTorch 1.6: five pickles, then size and numbers of each storage."""
+    """The saved object of the encoding before PyTorch 1.6: five pickles, then size and numbers of
+    each storage.
+    """
     storages, position, values = _Storages(), 0, []
-    for place in ("magic number", "protocol version", "system information", "object", "storage keys"):
+    for place in (
+        "magic number",
+        "protocol version",
+        "system information",
+        "object",
+        "storage keys",
+    ):
         unpickler = RestrictedUnpickler(data, path, _ALLOWED, place, storages.load, position)
         values.append(unpickler.load())
         position = unpickler.position
-        if values[:2] != [_LEGACY_MAGIC, _LEGACY_PROTOCOL][:len(values)]:
-            raise WeightsError(f"{path}: {place}: expected PyTorch's, found a pickle that torch.save did not write")
+        if values[:2] != [_LEGACY_MAGIC, _LEGACY_PROTOCOL][: len(values)]:
+            raise WeightsError(
+                f"{path}: {place}: expected PyTorch's, got a pickle that torch.save did not write"
+            )
     keys = values[4]
-    if type(keys) is not list or not all(type(key) is str for key in keys) or sorted(keys) != sorted(storages):
-        raise WeightsError(f"{path}: storage keys: expected those of the tensors, each once, found others")
+    if (
+        type(keys) is not list
+        or not all(type(key) is str for key in keys)
+        or sorted(keys) != sorted(storages)
+    ):
+        raise WeightsError(
+            f"{path}: storage keys: expected those of the tensors, each once, got others"
+        )
     for key in keys:
-        size = int.from_bytes(data[position:position + 8], "little")
+        size = int.from_bytes(data[position : position + 8], "little")
         end = position + 8 + storages[key].numel * storages[key].dtype.itemsize
         if size != storages[key].numel:
-            raise WeightsError(f"{path}: storage {key!r} at byte {position}: expected {storages[key].numel} numbers, "
-                               f"found {size}")
-        storages[key].attach(data[position + 8:end], f"{path}: storage {key!r} at byte {position}")
+            raise WeightsError(
+                f"{path}: storage {key!r} at byte {position}: expected {storages[key].numel} "
+                "numbers, "
+                f"got {size}"
+            )
+        storages[key].attach(
+            data[position + 8 : end], f"{path}: storage {key!r} at byte {position}"
+        )
         position = end
     if position != len(data):
-        raise WeightsError(f"{path}: byte {position}: expected the end of the file, found {len(data) - position} more bytes")
+        raise WeightsError(
+            f"{path}: byte {position}: expected the end of the file, got {len(data) - position} "
+            "more bytes"
+        )
     return values[3]

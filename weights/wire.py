@@ -1,7 +1,9 @@
-"""Protobuf's wire format read in place: the fields of a memory-mapped message, nothing copied before it is asked for.
+"""Protobuf's wire format read in place: the fields of a memory-mapped message, nothing copied
+before it is asked for.
 
-https://protobuf.dev/programming-guides/encoding/. Nothing here recurses, and nothing is kept for each field, so that
-neither deep nesting nor millions of empty fields cost memory. Groups, which Caffe never used, are refused.
+https://protobuf.dev/programming-guides/encoding/. Nothing here recurses, and nothing is kept for
+each field, so that neither deep nesting nor millions of empty fields cost memory. Groups, which
+Caffe never used, are refused.
 """
 
 from __future__ import annotations
@@ -15,18 +17,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alexnet_keras.errors import WeightsError
+from weights.errors import WeightsError
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-_WIRE_TYPES = {VARINT: "a varint", FIXED64: "64 bits", BYTES: "length and bytes", FIXED32: "32 bits"}
+_WIRE_TYPES = {
+    VARINT: "a varint",
+    FIXED64: "64 bits",
+    BYTES: "length and bytes",
+    FIXED32: "32 bits",
+}
 _WIDTHS = {FIXED64: 8, FIXED32: 4}
-_LONGEST_TEXT = 255
+_MAX_TEXT = 255
 
 
 class Field(NamedTuple):
-    """One field: its tag stands at byte ``position``, its payload from ``start`` to ``end``; ``value`` of a varint.
+    """One field: its tag stands at byte ``position``, its payload from ``start`` to ``end``;
+    ``value`` of a varint.
 
-    A run of unpacked numbers, each under the same tag, counts as one field: a file may hold 61 million of them.
+    A run of unpacked numbers, each under the same tag, counts as one field: a file may hold 61
+    million of them.
     """
 
     number: int
@@ -39,7 +48,9 @@ class Field(NamedTuple):
 
 @dataclass(frozen=True)
 class Message:
-    """The bytes ``start`` to ``end`` of a file that hold one message; ``place`` is its field path in error messages."""
+    """The bytes ``start`` to ``end`` of a file that hold one message; ``place`` is its field path
+    in error messages.
+    """
 
     path: Path
     data: mmap.mmap
@@ -57,7 +68,7 @@ class Message:
     def error(self, position: int, expected: str, found: object) -> WeightsError:
         """The one line that says what is wrong at this byte of this message."""
         place = ", ".join(filter(None, (self.place, f"byte {position}")))
-        return WeightsError(f"{self.path}: {place}: expected {expected}, found {found}")
+        return WeightsError(f"{self.path}: {place}: expected {expected}, got {found}")
 
     def within(self, name: str) -> Message:
         """The same bytes under a longer field path."""
@@ -75,16 +86,21 @@ class Message:
             raise self.within(name).error(field.position, expected, _WIRE_TYPES[field.wire_type])
 
     def text(self, number: int, name: str) -> str:
-        """The last value of a string field, empty where it is absent; it is short and printable, fit for one line."""
+        """The last value of a string field, empty where it is absent; it is short and printable,
+        fit for one line.
+        """
         text = ""
         for field in self:
             if field.number == number:
                 self.expect(field, name, BYTES)
-                raw = self.data[field.start:min(field.end, field.start + _LONGEST_TEXT + 1)]
+                raw = self.data[field.start : min(field.end, field.start + _MAX_TEXT + 1)]
                 text = raw.decode("utf-8", errors="replace")
-                if len(raw) > _LONGEST_TEXT or not text.isprintable() or "\ufffd" in text:
+                if len(raw) > _MAX_TEXT or not text.isprintable() or "\ufffd" in text:
                     raise self.within(name).error(
-                        field.start, f"at most {_LONGEST_TEXT} bytes of printable UTF-8", f"{raw[:20]!r}...")
+                        field.start,
+                        f"at most {_MAX_TEXT} bytes of printable UTF-8",
+                        f"{raw[:20]!r}...",
+                    )
         return text
 
     def integers(self, field: Field, name: str) -> Iterator[int]:
@@ -99,18 +115,21 @@ class Message:
             yield _signed(value)
 
     def numbers(self, number: int, name: str, dtype: str) -> np.ndarray:
-        """All values (n,) of a repeated float (``"<f4"``) or double (``"<f8"``) field, packed or not.
+        """All values (n,) of a repeated float (``"<f4"``) or double (``"<f8"``) field, packed or
+        not.
 
         A read-only view of the file, perhaps unaligned, where they lie in one run; else one copy.
         """
+
         def runs():
             return (self._run(field, name, dtype) for field in self if field.number == number)
+
         first = list(islice(runs(), 2))
         if len(first) < 2:
             return first[0] if first else np.empty(0, dtype)
         values, filled = np.empty(sum(map(len, runs())), dtype), 0
         for run in runs():
-            values[filled:filled + len(run)] = run
+            values[filled : filled + len(run)] = run
             filled += len(run)
         return values
 
@@ -119,7 +138,9 @@ class Message:
         self.expect(field, name, BYTES, FIXED32 if width == 4 else FIXED64)
         packed = field.wire_type == BYTES
         if packed and (field.end - field.start) % width:
-            raise self.within(name).error(field.start, f"a multiple of {width} bytes", field.end - field.start)
+            raise self.within(name).error(
+                field.start, f"a multiple of {width} bytes", field.end - field.start
+            )
         stride = width if packed else field.start - field.position + width
         count = (field.end - (field.start if packed else field.position)) // stride
         return np.ndarray(count, dtype, self.data, field.start, (stride,))
@@ -128,7 +149,9 @@ class Message:
         tag, start = self._varint(position)
         number, wire_type, value = tag >> 3, tag & 7, 0
         if not number or wire_type not in _WIRE_TYPES:
-            raise self.error(position, "a protobuf field", f"field number {number} of wire type {wire_type}")
+            raise self.error(
+                position, "a protobuf field", f"field number {number} of wire type {wire_type}"
+            )
         if wire_type == VARINT:
             value, end = self._varint(start)
         elif wire_type == BYTES:
@@ -137,18 +160,24 @@ class Message:
         else:
             end = self._end_of_run(position, start, _WIDTHS[wire_type])
         if end > self.end:
-            raise self.error(start, f"{end - start} bytes of field {number}", f"{self.end - start} (truncated?)")
+            raise self.error(
+                start, f"{end - start} bytes of field {number}", f"{self.end - start} (truncated?)"
+            )
         return Field(number, wire_type, position, start, end, value)
 
     def _end_of_run(self, position: int, start: int, width: int) -> int:
-        """Where equal tags, each followed by ``width`` bytes, cease; past the message where not even one fits."""
+        """Where equal tags, each followed by ``width`` bytes, cease; past the message where not
+        even one fits.
+        """
         size, tag = start - position + width, self.data[position:start]
-        if self.data[position + size:start + size] != tag:
+        if self.data[position + size : start + size] != tag:
             return position + size
-        tags = np.ndarray(((self.end - position) // size, len(tag)), np.uint8, self.data, position, (size, 1))
+        tags = np.ndarray(
+            ((self.end - position) // size, len(tag)), np.uint8, self.data, position, (size, 1)
+        )
         count, unbroken = 1, True
         while unbroken and count < len(tags):
-            same = (tags[count:2 * count] == tags[0]).all(axis=1)
+            same = (tags[count : 2 * count] == tags[0]).all(axis=1)
             unbroken = bool(same.all())
             count += len(same) if unbroken else int(same.argmin())
         return position + count * size
@@ -156,7 +185,7 @@ class Message:
     def _varint(self, position: int) -> tuple[int, int]:
         """An unsigned varint and the byte after it."""
         value = 0
-        for index, byte in enumerate(self.data[position:min(position + 10, self.end)]):
+        for index, byte in enumerate(self.data[position : min(position + 10, self.end)]):
             value |= (byte & 0x7F) << 7 * index
             if byte < 0x80 and value < 1 << 64:
                 return value, position + index + 1
@@ -165,17 +194,24 @@ class Message:
 
 
 def map_file(path: Path) -> mmap.mmap:
-    """Memory-map a file for reading; raises ``WeightsError`` where there is none, or nothing in it."""
+    """Memory-map a file for reading; raises ``WeightsError`` where there is none, or nothing in
+    it.
+    """
     path = Path(path)
     try:
         if not path.is_file():
-            raise WeightsError(f"{path}: expected a file, found {'a directory or device' if path.exists() else 'none'}")
+            raise WeightsError(
+                f"{path}: expected a file, got "
+                f"{'a directory or device' if path.exists() else 'none'}"
+            )
         with path.open("rb") as file:
             if not path.stat().st_size:
-                raise WeightsError(f"{path}: byte 0: expected weights, found an empty file")
+                raise WeightsError(f"{path}: byte 0: expected weights, got an empty file")
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: expected a readable file, found: {getattr(error, 'strerror', error)}") from None
+        raise WeightsError(
+            f"{path}: expected a readable file, got: {getattr(error, 'strerror', error)}"
+        ) from None
 
 
 def _signed(value: int) -> int:

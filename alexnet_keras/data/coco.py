@@ -16,8 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_keras.data.files import SPLITS, find_split, is_held_out, list_folder, resolves, sort_splits
-from alexnet_keras.data.index import Columns, indexed, pack_strings, unpack_strings
+from alexnet_keras.data.listing import (
+    SPLITS,
+    find_split,
+    is_held_out,
+    list_folder,
+    resolves,
+    sort_splits,
+)
+from alexnet_keras.data.listing_cache import Columns, indexed, pack_strings, unpack_strings
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.errors import ConfigurationError, DataError
 
@@ -25,15 +32,18 @@ MIN_SIZE = 32
 FIELDS = {
     "categories": {"id": int, "name": str},
     "images": {"id": int, "file_name": str, "width": int, "height": int},
-    "annotations": {"id": int, "image_id": int, "category_id": int, "bbox": list}}
-LARGEST_SIDE = 2**24  # the last whole number that float32 counts to
+    "annotations": {"id": int, "image_id": int, "category_id": int, "bbox": list},
+}
+MAX_SIDE = 2**24  # the last whole number that float32 counts to
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    """The splits that ``root`` has, train before val before others; raises ``DataError`` if it is not COCO.
+    """The splits that ``root`` has, train before val before others; raises ``DataError`` if it is
+    not COCO.
 
-    These are the data set's own names, such as ``train2017``. Where there is one train split and no val split, they
-    are ``train`` and ``val``, a fifth of the images of the one file being held out, and the others.
+    These are the data set's own names, such as ``train2017``. Where there is one train split and
+    no val split, they are ``train`` and ``val``, a fifth of the images of the one file being held
+    out, and the others.
     """
     own = _own_splits(root)
     train = [name for name in own if name.startswith("train")]
@@ -42,19 +52,23 @@ def splits(root: Path) -> tuple[str, ...]:
     return own
 
 
-def read_coco(root: Path, split: str, *, classes: Iterable[str] | None = None, min_size: float = MIN_SIZE) -> Samples:
-    """The objects of one split, ordered by image id and annotation id; ``ids`` are ``<image id>:<annotation id>``.
+def read_coco(
+    root: Path, split: str, *, classes: Iterable[str] | None = None, min_size: float = MIN_SIZE
+) -> Samples:
+    """The objects of one split, ordered by image id and annotation id; ``ids`` are ``<image
+    id>:<annotation id>``.
 
-    ``split`` is ``train``, ``val`` or the data set's own name. Where there is no val split (:func:`splits`), ``val``
-    is a fifth of the images, chosen by a hash of their file names, and ``train`` the rest; the own name, such as
-    ``train2017``, is then the whole file. Labels number the categories of the whole file, or those named in
-    ``classes``, in the order of their ids. Left out and counted in ``skipped``: crowds, boxes that are not four finite
-    numbers, that have no area or lie outside their image, and those whose shorter side, once clipped to the image, is
-    under ``min_size`` pixels. Raises ``DataError`` for files that are not COCO or contradict themselves, and
-    ``ConfigurationError`` for arguments that no such file can fit.
+    ``split`` is ``train``, ``val`` or the data set's own name. Where there is no val split
+    (:func:`splits`), ``val`` is a fifth of the images, chosen by a hash of their file names, and
+    ``train`` the rest; the own name, such as ``train2017``, is then the whole file. Labels number
+    the categories of the whole file, or those named in ``classes``, in the order of their ids.
+    Left out and counted in ``skipped``: crowds, boxes that are not four finite numbers, that have
+    no area or lie outside their image, and those whose shorter side, once clipped to the image, is
+    under ``min_size`` pixels. Raises ``DataError`` for files that are not COCO or contradict
+    themselves, and ``ConfigurationError`` for arguments that no such file can fit.
     """
     if not 0 <= min_size < math.inf:
-        raise ConfigurationError(f"min_size: expected 0 pixels or more, found {min_size}")
+        raise ConfigurationError(f"min_size: expected 0 pixels or more, got {min_size}")
     own, side = _find_source(root, split)
     file = Path(root, "annotations", f"instances_{own}.json")
     table = indexed([file], lambda: _read_columns(file))
@@ -62,7 +76,9 @@ def read_coco(root: Path, split: str, *, classes: Iterable[str] | None = None, m
     labels, class_names, class_ids = _number_classes(file, table, classes)
     kept = labels >= 0
     if side is not None:
-        kept &= np.array([is_held_out(name) == (side == "val") for name in file_names], bool)[images]
+        kept &= np.array([is_held_out(name) == (side == "val") for name in file_names], bool)[
+            images
+        ]
     boxes = _clip(table["boxes"], table["sizes"][images])
     skipped = {}
     for reason, mask in _flaws(table, boxes, min_size).items():
@@ -73,23 +89,43 @@ def read_coco(root: Path, split: str, *, classes: Iterable[str] | None = None, m
         raise DataError(f"{file}: no object for split {split!r}; left out: {skipped or 'none'}")
     used, images = np.unique(images[kept], return_inverse=True)
     numbers = table["images"][used].tolist()
-    paths = _find_images(file, Path(root, own), {number: file_names[row] for number, row in zip(numbers, used, strict=True)})
-    ids = [f"{numbers[row]}:{number}" for row, number in zip(images.tolist(), table["ids"][kept].tolist(), strict=True)]
-    return Samples(np.array(ids, object), np.array(paths, object)[images], labels[kept], boxes[kept], class_names,
-                   side or own, skipped, class_ids)
+    paths = _find_images(
+        file,
+        Path(root, own),
+        {number: file_names[row] for number, row in zip(numbers, used, strict=True)},
+    )
+    ids = [
+        f"{numbers[row]}:{number}"
+        for row, number in zip(images.tolist(), table["ids"][kept].tolist(), strict=True)
+    ]
+    return Samples(
+        np.array(ids, object),
+        np.array(paths, object)[images],
+        labels[kept],
+        boxes[kept],
+        class_names,
+        side or own,
+        skipped,
+        class_ids,
+    )
 
 
 def _own_splits(root: Path) -> tuple[str, ...]:
     names = [entry.name for entry in list_folder(Path(root, "annotations"))]
-    own = [name[len("instances_"):-len(".json")] for name in names
-           if name.startswith("instances_") and name.endswith(".json")]
+    own = [
+        name[len("instances_") : -len(".json")]
+        for name in names
+        if name.startswith("instances_") and name.endswith(".json")
+    ]
     if not own:
-        raise DataError(f"{root}: expected annotations/instances_<split>.json, found none")
+        raise DataError(f"{root}: expected annotations/instances_<split>.json, got none")
     return sort_splits(own)
 
 
 def _find_source(root: Path, split: str) -> tuple[str, str | None]:
-    """The own name of the file that holds a split, and which side of its images, or None for all of them."""
+    """The own name of the file that holds a split, and which side of its images, or None for all
+    of them.
+    """
     names, own = splits(root), _own_splits(root)
     if names != own and split in SPLITS:
         return own[0], split
@@ -97,24 +133,32 @@ def _find_source(root: Path, split: str) -> tuple[str, str | None]:
 
 
 def _read_columns(file: Path) -> Columns:
-    """The file as arrays: its images and categories by their ids, its annotations by the ids of image and annotation."""
+    """The file as arrays: its images and categories by their ids, its annotations by the ids of
+    image and annotation.
+    """
     coco = _load(file)
     images, categories, rows = sorted(coco.imgs), sorted(coco.cats), coco.anns.values()
-    image_rows, category_rows = ({number: row for row, number in enumerate(ids)} for ids in (images, categories))
+    image_rows, category_rows = (
+        {number: row for row, number in enumerate(ids)} for ids in (images, categories)
+    )
     annotations = {
         "ids": np.array(list(coco.anns), np.int64),
         "image_rows": np.array([image_rows[row["image_id"]] for row in rows], np.int64),
         "category_rows": np.array([category_rows[row["category_id"]] for row in rows], np.int64),
         "boxes": np.array([_numbers(row["bbox"]) for row in rows], np.float64).reshape(-1, 4),
-        "crowds": np.array([bool(row.get("iscrowd")) for row in rows], bool)}
+        "crowds": np.array([bool(row.get("iscrowd")) for row in rows], bool),
+    }
     order = np.lexsort((annotations["ids"], annotations["image_rows"]))
     return {name: column[order] for name, column in annotations.items()} | {
         "images": np.array(images, np.int64),
         "file_names": pack_strings(coco.imgs[number]["file_name"] for number in images),
-        "sizes": np.array([(coco.imgs[number]["width"], coco.imgs[number]["height"]) for number in images],
-                          np.int32).reshape(-1, 2),
+        "sizes": np.array(
+            [(coco.imgs[number]["width"], coco.imgs[number]["height"]) for number in images],
+            np.int32,
+        ).reshape(-1, 2),
         "categories": np.array(categories, np.int64),
-        "category_names": pack_strings(coco.cats[number]["name"] for number in categories)}
+        "category_names": pack_strings(coco.cats[number]["name"] for number in categories),
+    }
 
 
 def _load(file: Path):
@@ -130,7 +174,10 @@ def _load(file: Path):
     for number, row in coco.anns.items():
         for field, table in (("image_id", coco.imgs), ("category_id", coco.cats)):
             if row[field] not in table:
-                raise DataError(f"{file}: annotation {number}: {field}: expected one of the file, found {row[field]}")
+                raise DataError(
+                    f"{file}: annotation {number}: {field}: expected one of the file, got "
+                    f"{row[field]}"
+                )
     return coco
 
 
@@ -139,11 +186,15 @@ def _parse(file: Path):
         with open(file, encoding="utf-8") as stream:
             return json.load(stream, object_hook=_drop_polygons)
     except (OSError, ValueError, RecursionError, MemoryError) as error:
-        raise DataError(f"{file}: expected a JSON file, found: {str(error) or type(error).__name__}") from None
+        raise DataError(
+            f"{file}: expected a JSON file, got: {str(error) or type(error).__name__}"
+        ) from None
 
 
 def _drop_polygons(row: dict) -> dict:
-    """Of a large file they are most of the memory, and half of the time is spent on finding more of it."""
+    """Of a large file they are most of the memory, and half of the time is spent on finding more
+    of it.
+    """
     row.pop("segmentation", None)
     return row
 
@@ -154,54 +205,78 @@ def _check_table(file: Path, dataset: object, table: str, fields: dict[str, type
     for index, row in enumerate(rows):
         for field, kind in fields.items():
             value = _field(file, row, field, f"{table}[{index}].{field}", kind)
-            if field in ("width", "height") and not 0 < value < LARGEST_SIDE:
-                raise DataError(f"{file}: {table}[{index}].{field}: expected pixels, found {reprlib.repr(value)}")
-        if not -2**63 <= row["id"] < 2**63:
-            raise DataError(f"{file}: {table}[{index}].id: expected 64 bits, found {reprlib.repr(row['id'])}")
+            if field in ("width", "height") and not 0 < value < MAX_SIDE:
+                raise DataError(
+                    f"{file}: {table}[{index}].{field}: expected pixels, got {reprlib.repr(value)}"
+                )
+        if not -(2**63) <= row["id"] < 2**63:
+            raise DataError(
+                f"{file}: {table}[{index}].id: expected 64 bits, got {reprlib.repr(row['id'])}"
+            )
         if row["id"] in seen:
-            raise DataError(f"{file}: {table}[{index}].id: expected each id once, found {row['id']} again")
+            raise DataError(
+                f"{file}: {table}[{index}].id: expected each id once, got {row['id']} again"
+            )
         seen.add(row["id"])
 
 
 def _field(file: Path, holder: object, field: str, place: str, kind: type) -> object:
     """A field of a JSON object, its type checked exactly, for ``True`` is no number here."""
     if type(holder) is not dict:
-        raise DataError(f"{file}: {place}: expected a field of an object, found {type(holder).__name__}")
+        raise DataError(
+            f"{file}: {place}: expected a field of an object, got {type(holder).__name__}"
+        )
     value = holder.get(field)
     if type(value) is not kind:
         found = reprlib.repr(value) if field in holder else "no such field"
-        raise DataError(f"{file}: {place}: expected {kind.__name__}, found {found}")
+        raise DataError(f"{file}: {place}: expected {kind.__name__}, got {found}")
     return value
 
 
 def _number_classes(file: Path, table: Columns, classes: Iterable[str] | None):
-    """The label of each annotation (N,) int32, -1 where its class is not wanted; names and ids of the classes by label."""
+    """The label of each annotation (N,) int32, -1 where its class is not wanted; names and ids of
+    the classes by label.
+    """
     names = unpack_strings(table["category_names"])
     chosen = set(names if classes is None else classes)
     if classes is not None and (len(chosen) < 2 or not chosen <= set(names)):
-        raise ConfigurationError(f"classes: expected two or more of {', '.join(names)}; "
-                                 f"found {', '.join(sorted(chosen - set(names)) or chosen) or 'none'}")
+        raise ConfigurationError(
+            f"classes: expected two or more of {', '.join(names)}; "
+            f"got {', '.join(sorted(chosen - set(names)) or chosen) or 'none'}"
+        )
     rows = [row for row, name in enumerate(names) if name in chosen]
     if len(rows) < 2:
-        raise DataError(f"{file}: categories: expected two or more, found {len(rows)}")
+        raise DataError(f"{file}: categories: expected two or more, got {len(rows)}")
     labels = np.full(len(names), -1, np.int32)
     labels[rows] = np.arange(len(rows))
-    return labels[table["category_rows"]], tuple(names[row] for row in rows), tuple(map(str, table["categories"][rows]))
+    return (
+        labels[table["category_rows"]],
+        tuple(names[row] for row in rows),
+        tuple(map(str, table["categories"][rows])),
+    )
 
 
 def _clip(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Boxes (N, 4) float32, clipped to their images of ``sizes`` (N, 2) ``width, height``."""
     with np.errstate(over="ignore"):
-        corners = [np.clip(corner, 0, sizes) for corner in (boxes[:, :2], boxes[:, :2] + boxes[:, 2:])]
+        corners = [
+            np.clip(corner, 0, sizes) for corner in (boxes[:, :2], boxes[:, :2] + boxes[:, 2:])
+        ]
     return np.concatenate([corners[0], corners[1] - corners[0]], axis=1).astype(np.float32)
 
 
 def _flaws(table: Columns, clipped: np.ndarray, min_size: float) -> dict[str, np.ndarray]:
-    """Why annotations are left out: for each reason the mask (N,) bool of those that it concerns."""
+    """Why annotations are left out: for each reason the mask (N,) bool of those that it
+    concerns.
+    """
     boxes, shorter = table["boxes"], clipped[:, 2:].min(axis=1)
-    return {"crowd": table["crowds"], "box not four finite numbers": ~np.isfinite(boxes).all(axis=1),
-            "box without area": (boxes[:, 2:] <= 0).any(axis=1), "box outside its image": shorter <= 0,
-            f"box under {min_size:g} px": shorter < min_size}
+    return {
+        "crowd": table["crowds"],
+        "box not four finite numbers": ~np.isfinite(boxes).all(axis=1),
+        "box without area": (boxes[:, 2:] <= 0).any(axis=1),
+        "box outside its image": shorter <= 0,
+        f"box under {min_size:g} px": shorter < min_size,
+    }
 
 
 def _numbers(box: list) -> list[float]:
@@ -212,7 +287,9 @@ def _numbers(box: list) -> list[float]:
 
 
 def _find_images(file: Path, folder: Path, file_names: dict[int, str]) -> list[str]:
-    """Absolute paths by image id, each a file under the data set's root; folders are listed once, no file is opened."""
+    """Absolute paths by image id, each a file under the data set's root; folders are listed once,
+    no file is opened.
+    """
     folder = Path(os.path.abspath(folder))
     listings, paths = {}, []
     for number, file_name in file_names.items():
@@ -223,19 +300,27 @@ def _find_images(file: Path, folder: Path, file_names: dict[int, str]) -> list[s
         if parent not in listings:
             listings[parent] = _list_files(folder, folder / parent)
         if name not in listings[parent]:
-            raise DataError(f"{place}: expected a file in {folder}, found none")
+            raise DataError(f"{place}: expected a file in {folder}, got none")
         if not listings[parent][name]:
-            raise DataError(f"{place}: expected a file within {folder.parent}, found a link out of it")
+            raise DataError(
+                f"{place}: expected a file within {folder.parent}, got a link out of it"
+            )
         paths.append(os.path.join(folder, parent, name))
     return paths
 
 
 def _list_files(images: Path, folder: Path) -> dict[str, bool]:
-    """The files of a folder of images, each with whether it really lies under the data set's root."""
+    """The files of a folder of images, each with whether it really lies under the data set's
+    root.
+    """
     homes = [os.path.realpath(home) + os.sep for home in (images.parent, images)]
 
     def is_within(path: Path | str) -> bool:
         return f"{os.path.realpath(path)}{os.sep}".startswith(tuple(homes))
+
     entries = list_folder(folder) if os.path.isdir(folder) and is_within(folder) else []
-    return {entry.name: not entry.is_symlink() or is_within(entry.path)
-            for entry in entries if resolves(entry.is_file)}
+    return {
+        entry.name: not entry.is_symlink() or is_within(entry.path)
+        for entry in entries
+        if resolves(entry.is_file)
+    }

@@ -1,7 +1,8 @@
 """The built-in demonstration: drawn shapes in COCO's own layout, in two groups of classes.
 
-``demo`` is what a network learns from scratch; ``demo-new`` has other shapes and few examples, for transfer. Light
-shapes of random colour, size, stretch and rotation lie on dark soft backgrounds, so only the outline tells the class.
+``demo`` is what a network learns from scratch; ``demo-new`` has other shapes and few examples, for
+transfer. Light shapes of random colour, size, stretch and rotation lie on dark soft backgrounds,
+so only the outline tells the class.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ Point = tuple[float, float]
 def _polar(radius: Callable[[float], float], points: int = 90) -> list[Point]:
     """The closed curve ``radius(angle)``, its first point straight up."""
     angles = [2 * math.pi * step / points for step in range(points)]
-    return [(radius(angle) * math.sin(angle), -radius(angle) * math.cos(angle)) for angle in angles]
+    return [
+        (radius(angle) * math.sin(angle), -radius(angle) * math.cos(angle)) for angle in angles
+    ]
 
 
 def _circle(radius: float = 1.0, x: float = 0.0) -> list[Point]:
@@ -39,8 +42,16 @@ def _circle(radius: float = 1.0, x: float = 0.0) -> list[Point]:
 
 
 def _heart(angle: float) -> Point:
-    return (0.95 * math.sin(angle) ** 3,
-            -(13 * math.cos(angle) - 5 * math.cos(2 * angle) - 2 * math.cos(3 * angle) - math.cos(4 * angle)) / 16)
+    return (
+        0.95 * math.sin(angle) ** 3,
+        -(
+            13 * math.cos(angle)
+            - 5 * math.cos(2 * angle)
+            - 2 * math.cos(3 * angle)
+            - math.cos(4 * angle)
+        )
+        / 16,
+    )
 
 
 def _drop(angle: float) -> Point:
@@ -57,33 +68,103 @@ SHAPES = {
         "circle": ([_circle()], 180),
         "square": ([_polar(lambda _: 1, 4)], 180),
         "triangle": ([_polar(lambda _: 1, 3)], 180),
-        "star": ([[(x * r, y * r) for (x, y), r in zip(_polar(lambda _: 1, 10), [1, 0.42] * 5, strict=True)]], 180),
-        "cross": ([[(-.3, -1), (.3, -1), (.3, -.3), (1, -.3), (1, .3), (.3, .3),
-                    (.3, 1), (-.3, 1), (-.3, .3), (-1, .3), (-1, -.3), (-.3, -.3)]], 180),
+        "star": (
+            [
+                [
+                    (x * r, y * r)
+                    for (x, y), r in zip(_polar(lambda _: 1, 10), [1, 0.42] * 5, strict=True)
+                ]
+            ],
+            180,
+        ),
+        "cross": (
+            [
+                [
+                    (-0.3, -1),
+                    (0.3, -1),
+                    (0.3, -0.3),
+                    (1, -0.3),
+                    (1, 0.3),
+                    (0.3, 0.3),
+                    (0.3, 1),
+                    (-0.3, 1),
+                    (-0.3, 0.3),
+                    (-1, 0.3),
+                    (-1, -0.3),
+                    (-0.3, -0.3),
+                ]
+            ],
+            180,
+        ),
         "ring": ([_circle(), _circle(0.58)], 180),
         "crescent": ([_circle(), _circle(0.8, 0.5)], 180),
         "heart": ([_trace(_heart)], 180),
-        "arrow": ([[(0, -1), (.75, -.15), (.27, -.15), (.27, 1), (-.27, 1), (-.27, -.15), (-.75, -.15)]], 180)},
+        "arrow": (
+            [
+                [
+                    (0, -1),
+                    (0.75, -0.15),
+                    (0.27, -0.15),
+                    (0.27, 1),
+                    (-0.27, 1),
+                    (-0.27, -0.15),
+                    (-0.75, -0.15),
+                ]
+            ],
+            180,
+        ),
+    },
     "demo-new": {
-        "house": ([[(0, -1), (.95, -.2), (.7, -.2), (.7, .85), (-.7, .85), (-.7, -.2), (-.95, -.2)],
-                   [(-.2, .9), (-.2, .25), (.2, .25), (.2, .9)]], 30),
+        "house": (
+            [
+                [
+                    (0, -1),
+                    (0.95, -0.2),
+                    (0.7, -0.2),
+                    (0.7, 0.85),
+                    (-0.7, 0.85),
+                    (-0.7, -0.2),
+                    (-0.95, -0.2),
+                ],
+                [(-0.2, 0.9), (-0.2, 0.25), (0.2, 0.25), (0.2, 0.9)],
+            ],
+            30,
+        ),
         "drop": ([_trace(_drop)], 60),
         "flower": ([_polar(lambda angle: 0.7 + 0.3 * math.cos(6 * angle)), _circle(0.24)], 180),
-        "hourglass": ([[(-.75, -1), (.75, -1), (.1, 0), (.75, 1), (-.75, 1), (-.1, 0)]], 60),
-        "lightning": ([[(.15, -1), (-.6, .15), (-.08, .15), (-.25, 1), (.6, -.25), (.08, -.25), (.5, -1)]], 60)}}
+        "hourglass": ([[(-0.75, -1), (0.75, -1), (0.1, 0), (0.75, 1), (-0.75, 1), (-0.1, 0)]], 60),
+        "lightning": (
+            [
+                [
+                    (0.15, -1),
+                    (-0.6, 0.15),
+                    (-0.08, 0.15),
+                    (-0.25, 1),
+                    (0.6, -0.25),
+                    (0.08, -0.25),
+                    (0.5, -1),
+                ]
+            ],
+            60,
+        ),
+    },
+}
 DEMONSTRATIONS = tuple(SHAPES)
 OBJECTS_PER_CLASS = {"demo": {"train": 150, "val": 45}, "demo-new": {"train": 12, "val": 36}}
 
 
 def demo_root(group: str, seed: int = 0) -> Path:
-    """The root of a demonstration set, ``demo`` or ``demo-new``, in COCO's layout with the splits train and val.
+    """The root of a demonstration set, ``demo`` or ``demo-new``, in COCO's layout with the splits
+    train and val.
 
-    It is drawn in seconds at first use into ``$KERAS_HOME`` (or ``~/.keras``) ``/datasets/alexnet_keras``, whole or
-    not at all, and is the same byte for byte for one seed and one version of Pillow. Raises ``DataError`` if that
-    folder cannot be written.
+    It is drawn in seconds at first use into ``$KERAS_HOME`` (or ``~/.keras``)
+    ``/datasets/alexnet_keras``, whole or not at all, and is the same byte for byte for one seed
+    and one version of Pillow. Raises ``DataError`` if that folder cannot be written.
     """
     if group not in SHAPES:
-        raise ConfigurationError(f"demonstration: expected one of {', '.join(SHAPES)}, found {group!r}")
+        raise ConfigurationError(
+            f"demonstration: expected one of {', '.join(SHAPES)}, got {group!r}"
+        )
     home = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"))
     root = home.absolute() / "datasets" / "alexnet_keras" / f"{group}-v{VERSION}-seed{seed}"
     try:
@@ -94,13 +175,17 @@ def demo_root(group: str, seed: int = 0) -> Path:
             _write(Path(unfinished, group), group, seed)
             _publish(Path(unfinished, group), root)
     except OSError as error:
-        raise DataError(f"{root}: the demonstration set cannot be written: {error}; "
-                        "KERAS_HOME may name another folder") from None
+        raise DataError(
+            f"{root}: the demonstration set cannot be written: {error}; "
+            "KERAS_HOME may name another folder"
+        ) from None
     return root
 
 
 def _publish(folder: Path, root: Path) -> None:
-    """Rename into place; where another process was faster, its folder stays, for it holds the same bytes."""
+    """Rename into place; where another process was faster, its folder stays, for it holds the same
+    bytes.
+    """
     try:
         folder.rename(root)
     except OSError:
@@ -114,31 +199,62 @@ def _write(root: Path, group: str, seed: int) -> None:
         root.joinpath(split).mkdir()
         rng = random.Random(f"{VERSION} {seed} {group} {split}")
         dataset = _write_images(root / split, group, count, rng)
-        root.joinpath("annotations", f"instances_{split}.json").write_text(json.dumps(dataset), encoding="utf-8")
+        root.joinpath("annotations", f"instances_{split}.json").write_text(
+            json.dumps(dataset), encoding="utf-8"
+        )
 
 
 def _write_images(folder: Path, group: str, count: int, rng: random.Random) -> dict:
-    """Draw ``count`` objects of each class into as many images as they need; returns the COCO annotations."""
-    numbers = {name: number for number, name in enumerate([name for shapes in SHAPES.values() for name in shapes], 1)}
+    """Draw ``count`` objects of each class into as many images as they need; returns the COCO
+    annotations.
+    """
+    numbers = {
+        name: number
+        for number, name in enumerate([name for shapes in SHAPES.values() for name in shapes], 1)
+    }
     waiting = list(SHAPES[group]) * count
     rng.shuffle(waiting)
     images, annotations = [], []
     while waiting:
         image, placed = _draw_image(group, waiting, rng)
-        images.append({"id": len(images) + 1, "file_name": f"{len(images) + 1:06d}.jpg",
-                       "width": image.width, "height": image.height})
+        images.append(
+            {
+                "id": len(images) + 1,
+                "file_name": f"{len(images) + 1:06d}.jpg",
+                "width": image.width,
+                "height": image.height,
+            }
+        )
         image.save(folder / images[-1]["file_name"], quality=90)
         annotations += [
-            {"id": len(annotations) + place, "image_id": len(images), "category_id": numbers[name], "bbox": box,
-             "area": box[2] * box[3], "iscrowd": 0, "segmentation": []}
-            for place, (name, box) in enumerate(placed, 1)]
-    return {"info": {"description": f"alexnet_keras {group}", "version": str(VERSION)}, "licenses": [],
-            "categories": [{"id": numbers[name], "name": name, "supercategory": group} for name in SHAPES[group]],
-            "images": images, "annotations": annotations}
+            {
+                "id": len(annotations) + place,
+                "image_id": len(images),
+                "category_id": numbers[name],
+                "bbox": box,
+                "area": box[2] * box[3],
+                "iscrowd": 0,
+                "segmentation": [],
+            }
+            for place, (name, box) in enumerate(placed, 1)
+        ]
+    return {
+        "info": {"description": f"alexnet_keras {group}", "version": str(VERSION)},
+        "licenses": [],
+        "categories": [
+            {"id": numbers[name], "name": name, "supercategory": group} for name in SHAPES[group]
+        ],
+        "images": images,
+        "annotations": annotations,
+    }
 
 
-def _draw_image(group: str, waiting: list[str], rng: random.Random) -> tuple[Image.Image, list[tuple[str, list[int]]]]:
-    """One image with the last two to six of ``waiting``, which are taken off it as long as there is room."""
+def _draw_image(
+    group: str, waiting: list[str], rng: random.Random
+) -> tuple[Image.Image, list[tuple[str, list[int]]]]:
+    """One image with the last two to six of ``waiting``, which are taken off it as long as there
+    is room.
+    """
     image = _draw_background(rng)
     placed = []
     for _ in range(min(rng.randrange(2, 7), len(waiting))):
@@ -156,7 +272,9 @@ def _draw_background(rng: random.Random) -> Image.Image:
     size = IMAGE_SIZES[rng.randrange(len(IMAGE_SIZES))]
     first, second = ([rng.uniform(5, 80) for _ in range(3)] for _ in range(2))
     shares = [rng.random() for _ in range(4 * 4)]
-    colours = bytes(int(a + share * (b - a)) for share in shares for a, b in zip(first, second, strict=True))
+    colours = bytes(
+        int(a + share * (b - a)) for share in shares for a, b in zip(first, second, strict=True)
+    )
     return Image.frombytes("RGB", (4, 4), colours).resize(size, Image.Resampling.BICUBIC)
 
 
@@ -164,31 +282,57 @@ def _draw_paint(size: tuple[int, int], rng: random.Random) -> Image.Image:
     """A light colour that fades a little from corner to corner."""
     hue, saturation = rng.random(), rng.uniform(0.05, 0.5)
     shades = [colorsys.hsv_to_rgb(hue, saturation, rng.uniform(0.85, 1)) for _ in range(4)]
-    return Image.frombytes("RGB", (2, 2), bytes(int(255 * level) for shade in shades for level in shade)).resize(size)
+    return Image.frombytes(
+        "RGB", (2, 2), bytes(int(255 * level) for shade in shades for level in shade)
+    ).resize(size)
 
 
-def _draw_shape(outlines: list[list[Point]], most_degrees: float, rng: random.Random) -> Image.Image:
-    """The antialiased mask of a shape of random size, stretch and rotation, cropped to what is not empty."""
+def _draw_shape(
+    outlines: list[list[Point]], max_degrees: float, rng: random.Random
+) -> Image.Image:
+    """The antialiased mask of a shape of random size, stretch and rotation, cropped to what is not
+    empty.
+    """
     radius, stretch = rng.uniform(*RADII), rng.uniform(0.8, 1)
-    turn = math.radians(rng.uniform(-most_degrees, most_degrees))
+    turn = math.radians(rng.uniform(-max_degrees, max_degrees))
     side = 2 * math.ceil(radius * 1.15) + 2
     mask = Image.new("L", (side * SUPERSAMPLING, side * SUPERSAMPLING))
     draw = ImageDraw.Draw(mask)
     for outline, ink in zip(outlines, [255] + [0] * len(outlines), strict=False):
-        points = [(x * stretch * math.cos(turn) - y * math.sin(turn), x * stretch * math.sin(turn) + y * math.cos(turn))
-                  for x, y in outline]
-        draw.polygon([((side / 2 + radius * x) * SUPERSAMPLING, (side / 2 + radius * y) * SUPERSAMPLING)
-                      for x, y in points], fill=ink)
+        points = [
+            (
+                x * stretch * math.cos(turn) - y * math.sin(turn),
+                x * stretch * math.sin(turn) + y * math.cos(turn),
+            )
+            for x, y in outline
+        ]
+        draw.polygon(
+            [
+                ((side / 2 + radius * x) * SUPERSAMPLING, (side / 2 + radius * y) * SUPERSAMPLING)
+                for x, y in points
+            ],
+            fill=ink,
+        )
     mask = mask.reduce(SUPERSAMPLING)
     return mask.crop(mask.getbbox())
 
 
-def _find_room(image: tuple[int, int], size: tuple[int, int], taken: list[list[int]],
-               rng: random.Random) -> tuple[int, int] | None:
-    """A corner at which a box of ``size`` keeps its distance from those taken, or None after 40 trials."""
+def _find_room(
+    image: tuple[int, int], size: tuple[int, int], taken: list[list[int]], rng: random.Random
+) -> tuple[int, int] | None:
+    """A corner at which a box of ``size`` keeps its distance from those taken, or None after 40
+    trials.
+    """
     for _ in range(40):
-        x, y = (rng.randrange(GAP, whole - part - GAP) for whole, part in zip(image, size, strict=True))
-        if all(x + size[0] + GAP < left or left + width + GAP < x or y + size[1] + GAP < top or top + height + GAP < y
-               for left, top, width, height in taken):
+        x, y = (
+            rng.randrange(GAP, whole - part - GAP) for whole, part in zip(image, size, strict=True)
+        )
+        if all(
+            x + size[0] + GAP < left
+            or left + width + GAP < x
+            or y + size[1] + GAP < top
+            or top + height + GAP < y
+            for left, top, width, height in taken
+        ):
             return x, y
     return None

@@ -1,4 +1,6 @@
-"""Plain folders: ``<split>/<class>/*``, or ``<class>/*`` with a fifth of the images held out; one sample an image."""
+"""Plain folders: ``<split>/<class>/*``, or ``<class>/*`` with a fifth of the images held out; one
+sample an image.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_keras.data.files import (
+from alexnet_keras.data.listing import (
     SPLITS,
     find_split,
     image_names,
@@ -23,42 +25,56 @@ SPLIT_PREFIXES = (*SPLITS, "test")
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    """The splits that ``root`` has, train before val before others; ``DataError`` if there are no class folders.
+    """The splits that ``root`` has, train before val before others; ``DataError`` if there are no
+    class folders.
 
-    ``<split>/<class>/*`` is known by a folder whose name begins with train, val or test and that holds folders; its
-    splits are the folders that hold folders. Anything else is ``<class>/*``, whose splits are ``train`` and ``val``.
+    ``<split>/<class>/*`` is known by a folder whose name begins with train, val or test and that
+    holds folders; its splits are the folders that hold folders. Anything else is ``<class>/*``,
+    whose splits are ``train`` and ``val``.
     """
     nested = _nested_splits(root)
     if nested:
         return nested
     # Images right under train/ and val/ have no classes, but "train" beside "bus" is a class.
-    if not any(not name.startswith(SPLIT_PREFIXES) and image_names(list_folder(Path(root, name)))
-               for name in subfolders(root)):
-        raise DataError(f"{root}: expected <split>/<class>/ or <class>/ with images, found neither")
+    if not any(
+        not name.startswith(SPLIT_PREFIXES) and image_names(list_folder(Path(root, name)))
+        for name in subfolders(root)
+    ):
+        raise DataError(f"{root}: expected <split>/<class>/ or <class>/ with images, got neither")
     return SPLITS
 
 
 def read_folder(root: Path, split: str) -> Samples:
-    """The images of one split, ordered by class and file name; ``ids`` are ``<class>/<file name>``.
+    """The images of one split, ordered by class and file name; ``ids`` are ``<class>/<file
+    name>``.
 
-    Classes are the folders of the train split (of the first split where there is no train), sorted. In ``<class>/*``,
-    ``val`` is a fifth of the images, chosen by a hash of their ids, and ``train`` the rest. Raises ``DataError`` for
-    fewer than two classes, a class that the train split lacks and a class without images.
+    Classes are the folders of the train split (of the first split where there is no train),
+    sorted. In ``<class>/*``, ``val`` is a fifth of the images, chosen by a hash of their ids, and
+    ``train`` the rest. Raises ``DataError`` for fewer than two classes, a class that the train
+    split lacks and a class without images.
     """
     names = splits(root)
     own = find_split(split, names, root)
     is_flat = not _nested_splits(root)
-    folder, first = (Path(root), Path(root)) if is_flat else (Path(root, own), Path(root, names[0]))
+    folder, first = (
+        (Path(root), Path(root)) if is_flat else (Path(root, own), Path(root, names[0]))
+    )
     classes = subfolders(first)
     if len(classes) < 2:
-        raise DataError(f"{first}: expected two or more class folders, found {', '.join(classes)}")
+        raise DataError(f"{first}: expected two or more class folders, got {', '.join(classes)}")
     unknown = [name for name in subfolders(folder) if name not in classes]
     if unknown:
-        raise DataError(f"{folder / unknown[0]}: expected a class of {names[0]}, one of {', '.join(classes)}")
-    ids, paths, labels = read_class_folders(folder, {name: label for label, name in enumerate(classes)})
+        raise DataError(
+            f"{folder / unknown[0]}: expected a class of {names[0]}, one of {', '.join(classes)}"
+        )
+    ids, paths, labels = read_class_folders(
+        folder, {name: label for label, name in enumerate(classes)}
+    )
     keep = np.array([not is_flat or is_held_out(name) == (own == "val") for name in ids.tolist()])
     if not keep.any():
-        raise DataError(f"{folder}: split {own!r}: expected a fifth of the images, found none of {len(ids)}")
+        raise DataError(
+            f"{folder}: split {own!r}: expected a fifth of the images, got none of {len(ids)}"
+        )
     return Samples(ids[keep], paths[keep], labels[keep], None, tuple(classes), own, {})
 
 

@@ -1,6 +1,7 @@
 """ImageNet (ILSVRC-2012) as folders: ``train/<wnid>/*`` and ``val/<wnid>/*``; one sample an image.
 
-Source: Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, https://arxiv.org/abs/1409.0575
+Source: Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge,
+https://arxiv.org/abs/1409.0575
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import functools
 import re
 from pathlib import Path
 
-from alexnet_keras.data.files import find_split, read_class_folders, sort_splits, subfolders
+from alexnet_keras.data.listing import find_split, read_class_folders, sort_splits, subfolders
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.errors import DataError
 
@@ -19,33 +20,54 @@ WNID = re.compile(r"n\d{8}")
 
 @functools.cache
 def imagenet_classes() -> tuple[tuple[str, str], ...]:
-    """The 1000 classes ``(wnid, name)`` in the order of their labels: wnids sorted, as in Caffe and Keras.
+    """The 1000 classes ``(wnid, name)`` in the order of their labels: wnids sorted, as in Caffe
+    and Keras.
 
     Two names stand for two classes each, crane and maillot: only the wnid is unique.
     """
-    with open(Path(__file__).with_name("imagenet_classes.csv"), encoding="utf-8", newline="") as file:
+    with open(
+        Path(__file__).with_name("imagenet_classes.csv"), encoding="utf-8", newline=""
+    ) as file:
         return tuple((row["wnid"], row["name"]) for row in csv.DictReader(file))
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    """Names of the folders that hold wnid folders, train before val before others; ``DataError`` if there is none."""
-    names = [name for name in subfolders(root) if any(map(WNID.fullmatch, subfolders(Path(root, name))))]
+    """Names of the folders that hold wnid folders, train before val before others; ``DataError``
+    if there is none.
+    """
+    names = [
+        name for name in subfolders(root) if any(map(WNID.fullmatch, subfolders(Path(root, name))))
+    ]
     if not names:
-        raise DataError(f"{root}: expected train/<wnid>/ or val/<wnid>/, such as train/n01440764/, found neither")
+        raise DataError(
+            f"{root}: expected train/<wnid>/ or val/<wnid>/, such as train/n01440764/, got neither"
+        )
     return sort_splits(names)
 
 
 def read_imagenet(root: Path, split: str) -> Samples:
     """The images of one split, ordered by wnid and file name; ``ids`` are ``<wnid>/<file name>``.
 
-    A label is the wnid's place in the table of 1000, also where the tree holds only some of them, and ``class_names``
-    are always the 1000 names. Raises ``DataError`` for a folder that is none of these wnids or holds no image.
+    A label is the wnid's place in the table of 1000, also where the tree holds only some of them,
+    and ``class_names`` are always the 1000 names. Raises ``DataError`` for a folder that is none
+    of these wnids or holds no image.
     """
     own = find_split(split, splits(root), root)
     labels = {wnid: label for label, (wnid, _) in enumerate(imagenet_classes())}
     unknown = [name for name in subfolders(Path(root, own)) if name not in labels]
     if unknown:
-        raise DataError(f"{Path(root, own, unknown[0])}: expected one of the 1000 wnids of ILSVRC-2012 as its name")
+        raise DataError(
+            f"{Path(root, own, unknown[0])}: expected one of the 1000 wnids of ILSVRC-2012 as "
+            "its name"
+        )
     ids, paths, numbers = read_class_folders(Path(root, own), labels)
-    return Samples(ids, paths, numbers, None, tuple(name for _, name in imagenet_classes()), own, {},
-                   tuple(wnid for wnid, _ in imagenet_classes()))
+    return Samples(
+        ids,
+        paths,
+        numbers,
+        None,
+        tuple(name for _, name in imagenet_classes()),
+        own,
+        {},
+        tuple(wnid for wnid, _ in imagenet_classes()),
+    )

@@ -15,12 +15,14 @@ from alexnet_keras.errors import ConfigurationError, DataError
 LAYOUTS = {
     "coco": (coco.splits, coco.read_coco),
     "imagenet": (imagenet.splits, imagenet.read_imagenet),
-    "folder": (folder.splits, folder.read_folder)}
+    "folder": (folder.splits, folder.read_folder),
+}
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set found, not yet read. ``layout``: coco, imagenet or folder. ``split_names``: train before val.
+    """A data set found, not yet read. ``layout``: coco, imagenet or folder. ``split_names``: train
+    before val.
 
     ``chosen``: the options that chose among its samples.
     """
@@ -34,28 +36,46 @@ class Dataset:
     _known: dict[str, Samples] = field(default_factory=dict, repr=False, compare=False)
 
     def samples(self, split: str) -> Samples:
-        """One split, by ``train``, ``val`` or the data set's own name; read at the first call and kept.
+        """One split, by ``train``, ``val`` or the data set's own name; read at the first call and
+        kept.
 
-        Raises ``DataError`` for a split that is not there, and for one whose classes are not those of another split.
+        Raises ``DataError`` for a split that is not there, and for one whose classes are not those
+        of another split.
         """
         if split not in self._known:
             samples = self._read(split)
             for other in self._known.values():
                 if other.class_names != samples.class_names:
-                    raise DataError(f"{self.root}: split {samples.split}: expected the {len(other.class_names)} "
-                                    f"classes of {other.split}, found {len(samples.class_names)} others")
+                    raise DataError(
+                        f"{self.root}: split {samples.split}: expected the "
+                        f"{len(other.class_names)} "
+                        f"classes of {other.split}, got {len(samples.class_names)} others"
+                    )
             self._known[split] = samples
         return self._known[split]
 
     def describe(self) -> dict:
-        """What a run's config records of its data, JSON-ready: all that :func:`open_dataset` needs, and what it found."""
+        """What a run's config records of its data, JSON-ready: all that :func:`open_dataset`
+        needs, and what it found.
+        """
         names = self.class_names
         ids = self.samples(self.split_names[0]).class_ids or names
-        return {"name": self.name, "root": str(self.root), "layout": self.layout, **self.chosen,
-                "classes_by_label": [{"label": label, "id": class_id, "name": name}
-                                     for label, (class_id, name) in enumerate(zip(ids, names, strict=True))],
-                "samples": {samples.split: len(samples) for samples in self._known.values()},
-                "skipped": {samples.split: samples.skipped for samples in self._known.values() if samples.skipped}}
+        return {
+            "name": self.name,
+            "root": str(self.root),
+            "layout": self.layout,
+            **self.chosen,
+            "classes_by_label": [
+                {"label": label, "id": class_id, "name": name}
+                for label, (class_id, name) in enumerate(zip(ids, names, strict=True))
+            ],
+            "samples": {samples.split: len(samples) for samples in self._known.values()},
+            "skipped": {
+                samples.split: samples.skipped
+                for samples in self._known.values()
+                if samples.skipped
+            },
+        }
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -63,19 +83,26 @@ class Dataset:
         return self.samples(self.split_names[0]).class_names
 
 
-def open_dataset(data: str | Path, layout: str | None = None, *, classes: Iterable[str] | None = None,
-                 min_size: float | None = None) -> Dataset:
-    """The data set at a path, or the built-in ``demo`` or ``demo-new``, which are generated at first use.
+def open_dataset(
+    data: str | Path,
+    layout: str | None = None,
+    *,
+    classes: Iterable[str] | None = None,
+    min_size: float | None = None,
+) -> Dataset:
+    """The data set at a path, or the built-in ``demo`` or ``demo-new``, which are generated at
+    first use.
 
-    ``layout`` is coco, imagenet or folder, and recognised where it is None. ``classes`` (names, two or more) and
-    ``min_size`` (pixels of the box's shorter side, 32 unless given) choose among the objects of a COCO data set. Raises
-    ``DataError`` if there is no data set, and ``ConfigurationError`` for an option that such a data set has no use for.
+    ``layout`` is coco, imagenet or folder, and recognised where it is None. ``classes`` (names,
+    two or more) and ``min_size`` (pixels of the box's shorter side, 32 unless given) choose among
+    the objects of a COCO data set. Raises ``DataError`` if there is no data set, and
+    ``ConfigurationError`` for an option that such a data set has no use for.
     """
     if layout is not None and layout not in LAYOUTS:
-        raise ConfigurationError(f"layout: expected one of {', '.join(LAYOUTS)}, found {layout!r}")
+        raise ConfigurationError(f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}")
     if data in DEMONSTRATIONS:
         if layout not in (None, "coco"):
-            raise ConfigurationError(f"layout: {data} is built in and coco, found {layout!r}")
+            raise ConfigurationError(f"layout: {data} is built in and coco, got {layout!r}")
         name, root, layout = data, demo_root(data), "coco"
     else:
         root = _absolute(data)
@@ -83,12 +110,18 @@ def open_dataset(data: str | Path, layout: str | None = None, *, classes: Iterab
     split_names, read = LAYOUTS[layout]
     options = {}
     if layout == "coco":
-        options = {"classes": None if classes is None else tuple(classes),
-                   "min_size": coco.MIN_SIZE if min_size is None else min_size}
+        options = {
+            "classes": None if classes is None else tuple(classes),
+            "min_size": coco.MIN_SIZE if min_size is None else min_size,
+        }
     elif classes is not None or min_size is not None:
-        raise ConfigurationError(f"{'min_size' if classes is None else 'classes'}: chooses objects of a coco data set; "
-                                 f"{root} is {layout}, where it would have no effect")
-    return Dataset(name, layout, root, split_names(root), options, lambda split: read(root, split, **options))
+        raise ConfigurationError(
+            f"{'min_size' if classes is None else 'classes'}: chooses objects of a coco data set; "
+            f"{root} is {layout}, where it would have no effect"
+        )
+    return Dataset(
+        name, layout, root, split_names(root), options, lambda split: read(root, split, **options)
+    )
 
 
 def _absolute(data: str | Path) -> Path:
@@ -96,19 +129,26 @@ def _absolute(data: str | Path) -> Path:
     try:
         path.encode()
     except UnicodeEncodeError:
-        raise DataError(f"{path}: expected a path in UTF-8, found one that is not") from None
+        raise DataError(f"{path}: expected a path in UTF-8, got one that is not") from None
     return Path(path)
 
 
 def recognise(root: Path) -> str:
-    """The layout of a folder: coco, imagenet or folder, the first that fits; ``DataError`` if none does."""
+    """The layout of a folder: coco, imagenet or folder, the first that fits; ``DataError`` if none
+    does.
+    """
     if not os.path.isdir(root):
-        raise DataError(f"{root}: expected a folder, found {'a file' if os.path.exists(root) else 'nothing'}")
+        raise DataError(
+            f"{root}: expected a folder, got {'a file' if os.path.exists(root) else 'nothing'}"
+        )
     for layout, (split_names, _) in LAYOUTS.items():
         try:
             split_names(root)
         except DataError:
             continue
         return layout
-    raise DataError(f"{root}: no layout recognised; looked for annotations/instances_<split>.json (coco), "
-                    "train/<wnid>/ or val/<wnid>/ (imagenet), <split>/<class>/ or <class>/ with images (folder)")
+    raise DataError(
+        f"{root}: no layout recognised; looked for annotations/instances_<split>.json (coco), "
+        "train/<wnid>/ or val/<wnid>/ (imagenet), <split>/<class>/ or <class>/ with images "
+        "(folder)"
+    )

@@ -1,4 +1,6 @@
-"""Which files a run learned from, so that a changed data set is noticed and named when the run is continued."""
+"""Which files a run learned from, so that a changed data set is noticed and named when the run is
+continued.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,17 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from alexnet_keras.atomic_files import whole_files
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.errors import RunError
-from alexnet_keras.whole_files import whole_files
 
 COLUMNS = ("split", "id", "path", "bytes", "label", "box")
 
 
 def manifest(root: Path, parts: list[Samples]) -> str:
-    """A CSV table with a row a sample: split, id, path (relative to ``root`` where it lies below), size of the file in
-    bytes (empty where there is none), label, and box."""
+    """A CSV table with a row a sample: split, id, path (relative to ``root`` where it lies below),
+    size of the file in bytes (empty where there is none), label, and box.
+    """
     text, sizes = io.StringIO(newline=""), {}
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -40,18 +43,24 @@ def write_manifest(path: Path, table: str) -> None:
         partial.write_bytes(gzip.compress(_bytes(table), mtime=0))
 
 
-def refuse_changed(path: Path, table: str, root: Path) -> None:
-    """Raise ``RunError`` that counts and names what differs between the manifest at ``path`` and the data of today."""
+def check_unchanged(path: Path, table: str, root: Path) -> None:
+    """Raise ``RunError`` that counts and names what differs between the manifest at ``path`` and
+    the data of today.
+    """
     try:
         recorded = gzip.decompress(path.read_bytes())
         if recorded == _bytes(table):
             return
         before, now = _by_id(recorded.decode(errors="surrogateescape")), _by_id(table)
     except (OSError, EOFError, ValueError, csv.Error, gzip.zlib.error) as error:
-        raise RunError(f"{path}: expected the list of the run's samples, found: {error}") from None
+        raise RunError(f"{path}: expected the list of the run's samples, got: {error}") from None
     changed = [key for key in before | now if before.get(key) != now.get(key)]
-    what = (f"{len(changed)} samples differ; {_difference(before.get(changed[0]), now.get(changed[0]))}" if changed
-            else "its samples are in another order")
+    what = (
+        f"{len(changed)} samples differ; "
+        f"{_difference(before.get(changed[0]), now.get(changed[0]))}"
+        if changed
+        else "its samples are in another order"
+    )
     raise RunError(f"{root}: the data set has changed since the run began: {what}")
 
 
@@ -60,7 +69,10 @@ def _bytes(table: str) -> bytes:
 
 
 def _rows(root: Path, part: Samples, sizes: dict) -> Iterator[tuple]:
-    boxes, prefix = part.boxes if part.boxes is not None else [()] * len(part), os.path.join(root, "")
+    boxes, prefix = (
+        part.boxes if part.boxes is not None else [()] * len(part),
+        os.path.join(root, ""),
+    )
     for sample_id, path, label, box in zip(part.ids, part.paths, part.labels, boxes, strict=True):
         if path not in sizes:
             sizes[path] = (path.removeprefix(prefix).replace(os.sep, "/"), _size(path))
@@ -93,4 +105,4 @@ def _difference(before: dict | None, now: dict | None) -> str:
     if before is None or now is None:
         return f"{what}: {'it is new' if before is None else 'it is gone'}"
     field = next(column for column in COLUMNS if before[column] != now[column])
-    return f"{what}: {field}: expected {before[field] or 'none'}, found {now[field] or 'none'}"
+    return f"{what}: {field}: expected {before[field] or 'none'}, got {now[field] or 'none'}"

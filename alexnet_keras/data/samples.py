@@ -11,12 +11,13 @@ import numpy as np
 class Samples:
     """One row a sample: an image, or one object of an image.
 
-    ``ids``: (N,) str, unique, stable across machines. ``paths``: (N,) str, absolute. Both are best of dtype object:
-    a million paths of NumPy's own fixed width take several times the memory and seconds. ``labels``: (N,) int32 in
-    [0, len(class_names)). ``boxes``: (N, 4) float32 ``x, y, width, height`` in pixels of the stored image, clipped to
-    it, or None where a sample is the whole image. ``split``: the data set's own name, such as ``val2017``.
-    ``skipped``: how many annotations were left out, by reason. ``class_ids``: what the data set itself calls each
-    class (a category id, a wnid), by label; empty where that is its name.
+    ``ids``: (N,) str, unique, stable across machines. ``paths``: (N,) str, absolute. Both are best
+    of dtype object: a million paths of NumPy's own fixed width take several times the memory and
+    seconds. ``labels``: (N,) int32 in [0, len(class_names)). ``boxes``: (N, 4) float32 ``x, y,
+    width, height`` in pixels of the stored image, clipped to it, or None where a sample is the
+    whole image. ``split``: the data set's own name, such as ``val2017``. ``skipped``: how many
+    annotations were left out, by reason. ``class_ids``: what the data set itself calls each class
+    (a category id, a wnid), by label; empty where that is its name.
     """
 
     ids: np.ndarray

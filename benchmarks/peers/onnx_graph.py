@@ -8,27 +8,49 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from alexnet_keras.spec import FINAL_LAYER, Architecture, Convolution, Dense, Dropout, Normalization, Pooling
+from alexnet_keras.configs.architecture import (
+    FINAL_LAYER,
+    Architecture,
+    Convolution,
+    Dense,
+    Dropout,
+    Normalization,
+    Pooling,
+)
 from weights.canonical import Layers, to_channels_first
 
 OPSET, IR_VERSION = 17, 8
 
 
 def onnx_model(architecture: Architecture, weights: Layers, batch_size: int) -> bytes:
-    """A serialized model from (batch, 3, size, size) ``input`` to (batch, classes) ``fc8``, of a fixed batch size."""
+    """A serialized model from (batch, 3, size, size) ``input`` to (batch, classes) ``fc8``, of a
+    fixed batch size.
+    """
     arrays, nodes, at = to_channels_first(weights, Path("random")), [], "input"
     for layer in (*architecture.layers, Dense(FINAL_LAYER, len(weights[FINAL_LAYER][1]))):
         for node in _nodes(layer, at, flat=any(node.op_type == "Flatten" for node in nodes)):
             nodes.append(node)
             at = node.output[0]
     size = architecture.input_size
-    initializers = [numpy_helper.from_array(np.ascontiguousarray(array), f"{name}_{kind}")
-                    for name, pair in arrays.items() for kind, array in zip(("kernel", "bias"), pair, strict=True)]
+    initializers = [
+        numpy_helper.from_array(np.ascontiguousarray(array), f"{name}_{kind}")
+        for name, pair in arrays.items()
+        for kind, array in zip(("kernel", "bias"), pair, strict=True)
+    ]
     graph = helper.make_graph(
-        nodes, architecture.name, [helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch_size, 3, size, size])],
-        [helper.make_tensor_value_info(FINAL_LAYER, TensorProto.FLOAT, [batch_size, len(weights[FINAL_LAYER][1])])],
-        initializers)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        nodes,
+        architecture.name,
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch_size, 3, size, size])],
+        [
+            helper.make_tensor_value_info(
+                FINAL_LAYER, TensorProto.FLOAT, [batch_size, len(weights[FINAL_LAYER][1])]
+            )
+        ],
+        initializers,
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+    )
     onnx.checker.check_model(model)
     return model.SerializeToString()
 
@@ -36,13 +58,36 @@ def onnx_model(architecture: Architecture, weights: Layers, batch_size: int) -> 
 def _nodes(layer, source: str, flat: bool) -> list[onnx.NodeProto]:
     match layer:
         case Convolution(name, _, kernel, stride, padding, groups):
-            return _with_relu(helper.make_node("Conv", [source, f"{name}_kernel", f"{name}_bias"], [name], group=groups,
-                                               kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[padding] * 4))
+            return _with_relu(
+                helper.make_node(
+                    "Conv",
+                    [source, f"{name}_kernel", f"{name}_bias"],
+                    [name],
+                    group=groups,
+                    kernel_shape=[kernel] * 2,
+                    strides=[stride] * 2,
+                    pads=[padding] * 4,
+                )
+            )
         case Normalization(name, radius, bias, alpha, beta):
             window = 2 * radius + 1
-            return [helper.make_node("LRN", [source], [name], size=window, alpha=alpha * window, beta=beta, bias=bias)]
+            return [
+                helper.make_node(
+                    "LRN",
+                    [source],
+                    [name],
+                    size=window,
+                    alpha=alpha * window,
+                    beta=beta,
+                    bias=bias,
+                )
+            ]
         case Pooling(name, size, stride):
-            return [helper.make_node("MaxPool", [source], [name], kernel_shape=[size] * 2, strides=[stride] * 2)]
+            return [
+                helper.make_node(
+                    "MaxPool", [source], [name], kernel_shape=[size] * 2, strides=[stride] * 2
+                )
+            ]
         case Dense(name, _):
             flatten = [] if flat else [helper.make_node("Flatten", [source], ["flatten"])]
             inputs = [source if flat else "flatten", f"{name}_kernel", f"{name}_bias"]

@@ -6,16 +6,24 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_keras.data.pipeline import Batch
-from alexnet_keras.network import build
-from alexnet_keras.recipes import Recipe
-from alexnet_keras.spec import FINAL_LAYER, Architecture
-from alexnet_keras.updates import Updates
-from alexnet_keras.workers import open_workers
+from alexnet_keras.configs.architecture import FINAL_LAYER, Architecture
+from alexnet_keras.configs.recipe import Recipe
+from alexnet_keras.data.batches import Batch
+from alexnet_keras.distribute.workers import open_workers
+from alexnet_keras.models.alexnet import build
+from alexnet_keras.training.train_step import Updates
 from benchmarks.peers import DECAY, MOMENTUM, RATE, Network, Trainer
 from weights.canonical import Layers
 
-RECIPE = Recipe("benchmark", 1, steps=1, learning_rate=RATE, momentum=MOMENTUM, weight_decay=DECAY, bias_multiplier=1.0)
+RECIPE = Recipe(
+    "benchmark",
+    1,
+    steps=1,
+    learning_rate=RATE,
+    momentum=MOMENTUM,
+    weight_decay=DECAY,
+    bias_multiplier=1.0,
+)
 
 
 def model_of(architecture: Architecture, weights: Layers) -> keras.Model:
@@ -38,6 +46,15 @@ def trainer(architecture: Architecture, weights: Layers, batch_size: int, thread
     updates = Updates(model, RECIPE, batch_size, seed=0, workers=open_workers("one"))
 
     def convert(images: np.ndarray, labels: np.ndarray) -> Batch:
-        return Batch(*map(tf.constant, (images, labels, np.ones(len(labels), np.float32), np.arange(len(labels)))))
-    return Trainer(convert, lambda batch: updates(0, batch, RATE).loss,
-                   lambda: {name: model.get_layer(name).kernel.numpy() for name in weights})
+        return Batch(
+            *map(
+                tf.constant,
+                (images, labels, np.ones(len(labels), np.float32), np.arange(len(labels))),
+            )
+        )
+
+    return Trainer(
+        convert,
+        lambda batch: updates(0, batch, RATE).loss,
+        lambda: {name: model.get_layer(name).kernel.numpy() for name in weights},
+    )

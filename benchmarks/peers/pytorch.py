@@ -10,7 +10,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from alexnet_keras.spec import FINAL_LAYER, Architecture, Convolution, Dense, Dropout, Normalization, Pooling
+from alexnet_keras.configs.architecture import (
+    FINAL_LAYER,
+    Architecture,
+    Convolution,
+    Dense,
+    Dropout,
+    Normalization,
+    Pooling,
+)
 from benchmarks.peers import DECAY, MOMENTUM, RATE, Network, Trainer
 from weights.canonical import Layers, from_channels_first, to_channels_first
 
@@ -38,10 +46,14 @@ def module_of(architecture: Architecture, weights: Layers) -> nn.Sequential:
 def _layer(layer, arrays: Layers) -> nn.Module:
     match layer:
         case Convolution(name, filters, kernel, stride, padding, groups):
-            return nn.Conv2d(arrays[name][0].shape[1] * groups, filters, kernel, stride, padding, groups=groups)
+            return nn.Conv2d(
+                arrays[name][0].shape[1] * groups, filters, kernel, stride, padding, groups=groups
+            )
         case Normalization(_, radius, bias, alpha, beta):
             window = 2 * radius + 1
-            return nn.LocalResponseNorm(window, alpha * window, beta, bias)  # which divides alpha by the window
+            return nn.LocalResponseNorm(
+                window, alpha * window, beta, bias
+            )  # which divides alpha by the window
         case Pooling(_, size, stride):
             return nn.MaxPool2d(size, stride)
         case Dense(name, units):
@@ -57,6 +69,7 @@ def network(architecture: Architecture, weights: Layers, batch_size: int, thread
     def infer(images: torch.Tensor) -> np.ndarray:
         with torch.inference_mode():
             return module(images).numpy()
+
     return Network(_channels_last, infer)
 
 
@@ -65,7 +78,12 @@ def trainer(architecture: Architecture, weights: Layers, batch_size: int, thread
     module = module_of(architecture, weights).train()
     kernels = [value for name, value in module.named_parameters() if name.endswith("weight")]
     biases = [value for name, value in module.named_parameters() if name.endswith("bias")]
-    optimizer = torch.optim.SGD([{"params": kernels, "weight_decay": DECAY}, {"params": biases}], RATE, MOMENTUM, fused=True)
+    optimizer = torch.optim.SGD(
+        [{"params": kernels, "weight_decay": DECAY}, {"params": biases}],
+        RATE,
+        MOMENTUM,
+        fused=True,
+    )
 
     def step(batch: tuple[torch.Tensor, torch.Tensor]) -> float:
         optimizer.zero_grad(set_to_none=True)
@@ -75,9 +93,20 @@ def trainer(architecture: Architecture, weights: Layers, batch_size: int, thread
         return loss.item()
 
     def found() -> dict[str, np.ndarray]:
-        layers = {name: (module.get_submodule(name).weight.detach().numpy(), np.zeros(1)) for name in weights}
-        return {name: kernel.copy() for name, (kernel, _) in from_channels_first(layers, Path("PyTorch")).items()}
-    return Trainer(lambda images, labels: (_channels_last(images), torch.from_numpy(labels).long()), step, found)
+        layers = {
+            name: (module.get_submodule(name).weight.detach().numpy(), np.zeros(1))
+            for name in weights
+        }
+        return {
+            name: kernel.copy()
+            for name, (kernel, _) in from_channels_first(layers, Path("PyTorch")).items()
+        }
+
+    return Trainer(
+        lambda images, labels: (_channels_last(images), torch.from_numpy(labels).long()),
+        step,
+        found,
+    )
 
 
 def _channels_last(images: np.ndarray) -> torch.Tensor:

@@ -6,7 +6,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_keras.spec import FINAL_LAYER, Architecture, Convolution, Dense, Dropout, Normalization, Pooling
+from alexnet_keras.configs.architecture import (
+    FINAL_LAYER,
+    Architecture,
+    Convolution,
+    Dense,
+    Dropout,
+    Normalization,
+    Pooling,
+)
 from benchmarks.peers import DECAY, MOMENTUM, RATE, Network, Trainer
 from weights.canonical import Layers
 
@@ -16,10 +24,16 @@ def model_of(architecture: Architecture, weights: Layers, regularizer=None) -> k
     size = architecture.input_size
     model = keras.Sequential([keras.Input((size, size, 3))])
     for layer in architecture.layers:
-        if isinstance(layer, Dense) and not any(isinstance(each, keras.layers.Flatten) for each in model.layers):
+        if isinstance(layer, Dense) and not any(
+            isinstance(each, keras.layers.Flatten) for each in model.layers
+        ):
             model.add(keras.layers.Flatten())
         model.add(_layer(layer, regularizer))
-    model.add(keras.layers.Dense(len(weights[FINAL_LAYER][1]), kernel_regularizer=regularizer, name=FINAL_LAYER))
+    model.add(
+        keras.layers.Dense(
+            len(weights[FINAL_LAYER][1]), kernel_regularizer=regularizer, name=FINAL_LAYER
+        )
+    )
     for name, values in weights.items():
         model.get_layer(name).set_weights(values)
     return model
@@ -28,15 +42,27 @@ def model_of(architecture: Architecture, weights: Layers, regularizer=None) -> k
 def _layer(layer, regularizer) -> keras.layers.Layer:
     match layer:
         case Convolution(name, filters, kernel, stride, padding, groups):
-            return keras.layers.Conv2D(filters, kernel, stride, "same" if padding else "valid", groups=groups,
-                                       activation="relu", kernel_regularizer=regularizer, name=name)
+            return keras.layers.Conv2D(
+                filters,
+                kernel,
+                stride,
+                "same" if padding else "valid",
+                groups=groups,
+                activation="relu",
+                kernel_regularizer=regularizer,
+                name=name,
+            )
         case Normalization(name, radius, bias, alpha, beta):
-            return keras.layers.Lambda(lambda x: tf.nn.local_response_normalization(x, radius, bias, alpha, beta),
-                                       name=name)
+            return keras.layers.Lambda(
+                lambda x: tf.nn.local_response_normalization(x, radius, bias, alpha, beta),
+                name=name,
+            )
         case Pooling(name, size, stride):
             return keras.layers.MaxPooling2D(size, stride, name=name)
         case Dense(name, units):
-            return keras.layers.Dense(units, activation="relu", kernel_regularizer=regularizer, name=name)
+            return keras.layers.Dense(
+                units, activation="relu", kernel_regularizer=regularizer, name=name
+            )
         case Dropout(name, rate):
             return keras.layers.Dropout(rate, name=name)
 
@@ -49,12 +75,21 @@ def network(architecture: Architecture, weights: Layers, batch_size: int, thread
 
 
 def trainer(architecture: Architecture, weights: Layers, batch_size: int, threads: int) -> Trainer:
-    """By ``train_on_batch``. The decay is Keras's ``L2``, for that of its ``SGD`` does not go through the momentum."""
+    """By ``train_on_batch``. The decay is Keras's ``L2``, for that of its ``SGD`` does not go
+    through the momentum.
+    """
     model = model_of(architecture, weights, keras.regularizers.L2(DECAY / 2))
-    model.compile(keras.optimizers.SGD(RATE, MOMENTUM), keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                  jit_compile=False)
+    model.compile(
+        keras.optimizers.SGD(RATE, MOMENTUM),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=False,
+    )
 
     def convert(images: np.ndarray, labels: np.ndarray) -> tuple:
         return tf.constant(images), tf.constant(labels)
-    return Trainer(convert, lambda batch: float(model.train_on_batch(*batch)),
-                   lambda: {name: model.get_layer(name).kernel.numpy() for name in weights})
+
+    return Trainer(
+        convert,
+        lambda batch: float(model.train_on_batch(*batch)),
+        lambda: {name: model.get_layer(name).kernel.numpy() for name in weights},
+    )

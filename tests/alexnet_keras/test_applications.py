@@ -1,4 +1,6 @@
-"""The face of keras.applications: networks with weights, their preprocessing, their predictions."""
+"""The face of keras.applications: networks with weights, their preprocessing, their
+predictions.
+"""
 
 import json
 import re
@@ -7,12 +9,13 @@ import numpy as np
 import pytest
 
 from alexnet_keras.applications import AlexNet, decode_predictions, preprocess_input
+from alexnet_keras.configs.architecture import ALEXNET, OWT
+from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING
 from alexnet_keras.data.imagenet import imagenet_classes
 from alexnet_keras.errors import ConfigurationError, WeightsError
-from alexnet_keras.spec import ALEXNET, CAFFE_PREPROCESSING, OWT, TORCHVISION_PREPROCESSING
+from alexnet_keras.pretrained.assign import layers_of
 from tests.alexnet_keras.tiny import picture, tiny_layers, tiny_model
 from tests.weights import caffe_files
-from weights.assign import layers_of
 from weights.canonical import to_channels_first
 from weights.files import write_weights
 
@@ -32,8 +35,13 @@ def tiny(**options):
 
 def held(model, layers=LAYERS):
     """The weighted layers of the model whose values are those of ``layers``."""
-    return [name for name, (kernel, bias) in layers_of(model).items()
-            if name in layers and np.array_equal(kernel, layers[name][0]) and np.array_equal(bias, layers[name][1])]
+    return [
+        name
+        for name, (kernel, bias) in layers_of(model).items()
+        if name in layers
+        and np.array_equal(kernel, layers[name][0])
+        and np.array_equal(bias, layers[name][1])
+    ]
 
 
 @pytest.mark.parametrize("as_given", [str, lambda path: path])
@@ -45,7 +53,9 @@ def test_skipped_layers_stay_at_their_initial_values(path):
     model = tiny(weights=path, classes=7, skip=("fc8",))
     assert held(model) == list(LAYERS)[:-1]
     assert model.get_layer("fc8").kernel.numpy().std() == pytest.approx(0.01, rel=0.1)
-    with pytest.raises(WeightsError, match=r"of another shape: fc8 \(expected 205x7 and 7, found 205x5 and 5\)$"):
+    with pytest.raises(
+        WeightsError, match=r"of another shape: fc8 \(expected 205x7 and 7, got 205x5 and 5\)$"
+    ):
         tiny(weights=path, classes=7)
     with pytest.raises(WeightsError, match="skip: no layer fc9; expected some of conv1, "):
         tiny(weights=path, skip=("fc9",))
@@ -73,7 +83,10 @@ def test_weights_from_a_model_and_from_a_run(tmp_path):
         assert model.preprocessing == saved.preprocessing
         assert model.architecture == saved.architecture
         assert model.class_names == saved.class_names
-        assert AlexNet(weights=place, input_shape=(67, 67, 3), classes=9, skip=("fc8",)).class_names == ()
+        assert (
+            AlexNet(weights=place, input_shape=(67, 67, 3), classes=9, skip=("fc8",)).class_names
+            == ()
+        )
 
 
 def test_the_file_tells_the_variant_and_the_argument_is_held_against_it(tmp_path):
@@ -82,14 +95,26 @@ def test_the_file_tells_the_variant_and_the_argument_is_held_against_it(tmp_path
     path = caffe_files.write_v2(tmp_path / "w.caffemodel", trunk, caffe_files.CAFFENET_ORDER)
     model = AlexNet(include_top=False, weights=path, input_shape=(67, 67, 3))
     assert model.name == model.architecture.name == "caffenet"
-    with pytest.raises(WeightsError, match=f"^{path}: these are weights of caffenet, and the network asked for is alexnet$"):
+    with pytest.raises(
+        WeightsError,
+        match=f"^{path}: these are weights of caffenet, and the network asked for is alexnet$",
+    ):
         AlexNet(include_top=False, weights=path, variant="alexnet")
-    with pytest.raises(WeightsError, match="this is Caffe's network .variant alexnet or caffenet., not torchvision's$"):
+    with pytest.raises(
+        WeightsError,
+        match="this is Caffe's network .variant alexnet or caffenet., not torchvision's$",
+    ):
         AlexNet(include_top=False, weights=path, variant=OWT)
 
 
 def test_preprocessing_comes_with_the_weights(tmp_path, monkeypatch, path):
-    override = {"mine": {"file": "w.npz", "variant": "alexnet", "preprocessing": {"mean": [1, 2, 3], "resize_to": 300}}}
+    override = {
+        "mine": {
+            "file": "w.npz",
+            "variant": "alexnet",
+            "preprocessing": {"mean": [1, 2, 3], "resize_to": 300},
+        }
+    }
     (tmp_path / "catalog.json").write_text(json.dumps(override))
     monkeypatch.setenv("ALEXNET_KERAS_CATALOG", str(tmp_path / "catalog.json"))
     monkeypatch.setattr("weights.__path__", [str(tmp_path)])
@@ -101,7 +126,11 @@ def test_preprocessing_comes_with_the_weights(tmp_path, monkeypatch, path):
 
 def test_facts_of_a_new_network():
     model = tiny()
-    assert (model.architecture, model.preprocessing, model.class_names) == (TINY, CAFFE_PREPROCESSING.for_input(67), ())
+    assert (model.architecture, model.preprocessing, model.class_names) == (
+        TINY,
+        CAFFE_PREPROCESSING.for_input(67),
+        (),
+    )
     wide = AlexNet(variant=OWT.widened(0.05))
     assert wide.preprocessing == TORCHVISION_PREPROCESSING
     assert wide.class_names == tuple(name for _, name in imagenet_classes())
@@ -109,7 +138,9 @@ def test_facts_of_a_new_network():
 
 
 def test_weights_that_are_nowhere():
-    with pytest.raises(WeightsError, match="^'nowhere.npz' is neither an existing file nor one of caffe, caffenet"):
+    with pytest.raises(
+        WeightsError, match="^'nowhere.npz' is neither an existing file nor one of caffe, caffenet"
+    ):
         tiny(weights="nowhere.npz")
 
 
@@ -138,21 +169,34 @@ def test_torchvisions_normalization():
 @pytest.mark.parametrize(("height", "width"), [(256, 256), (100, 300), (500, 375), (227, 228)])
 @pytest.mark.parametrize(("weights", "crop"), [("caffe", 227), ("torchvision", 224)])
 def test_other_sizes_are_resized_and_cropped_by_the_rule(height, width, weights, crop):
-    """Against Pillow, whose bilinear filter on floating-point images is antialiased when it shrinks."""
+    """Against Pillow, whose bilinear filter on floating-point images is antialiased when it
+    shrinks.
+    """
     from PIL import Image
+
     image = picture(1, height, width)
     found = preprocess_input(np.stack([image, image]), weights).numpy()
     if weights == "caffe":
         import cv2
-        resized = cv2.resize(image.astype(np.float32), (256, 256), interpolation=cv2.INTER_LINEAR)[14:241, 14:241]
+
+        resized = cv2.resize(image.astype(np.float32), (256, 256), interpolation=cv2.INTER_LINEAR)[
+            14:241, 14:241
+        ]
         expected = (resized - np.float32(CAFFE_PREPROCESSING.mean))[..., ::-1]
     else:
         scale = 256 / min(height, width)
         size = int(width * scale), int(height * scale)
-        resized = np.stack([Image.fromarray(image[..., c].astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
-                            for c in range(3)], -1)
+        resized = np.stack(
+            [
+                Image.fromarray(image[..., c].astype(np.float32)).resize(
+                    size, Image.Resampling.BILINEAR
+                )
+                for c in range(3)
+            ],
+            -1,
+        )
         top, left = (resized.shape[0] - 224) // 2, (resized.shape[1] - 224) // 2
-        resized = resized[top:top + 224, left:left + 224]
+        resized = resized[top : top + 224, left : left + 224]
         expected = (resized / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     assert found.shape == (2, crop, crop, 3)
     np.testing.assert_allclose(found[1], expected, atol=0.02)
@@ -161,25 +205,49 @@ def test_other_sizes_are_resized_and_cropped_by_the_rule(height, width, weights,
 def test_a_models_own_preprocessing_goes_before_the_name():
     model = tiny()
     image = picture(0, 67, 67)
-    np.testing.assert_allclose(preprocess_input(image, preprocessing=model.preprocessing)[0],
-                               image[..., ::-1] - np.float32(CAFFE_PREPROCESSING.mean[::-1]), atol=1e-4)
+    np.testing.assert_allclose(
+        preprocess_input(image, preprocessing=model.preprocessing)[0],
+        image[..., ::-1] - np.float32(CAFFE_PREPROCESSING.mean[::-1]),
+        atol=1e-4,
+    )
     assert preprocess_input(picture(), preprocessing=model.preprocessing).shape == (1, 67, 67, 3)
 
 
-@pytest.mark.parametrize(("shape", "weights", "error", "message"), [
-    ((227, 227), "caffe", ConfigurationError,
-     "images: expected (height, width, 3) or (batch, height, width, 3), found (227, 227)"),
-    ((227, 227, 4), "caffe", ConfigurationError, "found (1, 227, 227, 4)"),
-    ((1, 1, 227, 227, 3), "caffe", ConfigurationError, "found (1, 1, 227, 227, 3)"),
-    ((227, 227, 3), "imagenet_mean", ConfigurationError, "weights: imagenet_mean belong to no network"),
-    ((227, 227, 3), "vgg", WeightsError, "'vgg' is not a known source of weights; expected one of caffe, caffenet")])
+@pytest.mark.parametrize(
+    ("shape", "weights", "error", "message"),
+    [
+        (
+            (227, 227),
+            "caffe",
+            ConfigurationError,
+            "images: expected (height, width, 3) or (batch, height, width, 3), got (227, 227)",
+        ),
+        ((227, 227, 4), "caffe", ConfigurationError, "found (1, 227, 227, 4)"),
+        ((1, 1, 227, 227, 3), "caffe", ConfigurationError, "found (1, 1, 227, 227, 3)"),
+        (
+            (227, 227, 3),
+            "imagenet_mean",
+            ConfigurationError,
+            "weights: imagenet_mean belong to no network",
+        ),
+        (
+            (227, 227, 3),
+            "vgg",
+            WeightsError,
+            "'vgg' is not a known source of weights; expected one of caffe, caffenet",
+        ),
+    ],
+)
 def test_what_is_no_image_or_no_weights(shape, weights, error, message):
     with pytest.raises(error, match=re.escape(message)):
         preprocess_input(np.zeros(shape), weights)
 
 
 def test_predictions_are_decoded_best_first(shared_data):
-    table = [line.split(",")[:2] for line in (shared_data / "imagenet_classes.csv").read_text().splitlines()[1:]]
+    table = [
+        line.split(",")[:2]
+        for line in (shared_data / "imagenet_classes.csv").read_text().splitlines()[1:]
+    ]
     probabilities = np.zeros((2, 1000))
     probabilities[0, [3, 999, 7]] = 0.5, 0.3, 0.2
     probabilities[1, 0] = 1
@@ -191,17 +259,28 @@ def test_predictions_are_decoded_best_first(shared_data):
 
 
 def test_ties_come_in_the_classes_order():
-    assert [name for _, name, _ in decode_predictions([[1, 2, 2, 1]], class_names="abcd")[0]] == ["b", "c", "a", "d"]
+    assert [name for _, name, _ in decode_predictions([[1, 2, 2, 1]], class_names="abcd")[0]] == [
+        "b",
+        "c",
+        "a",
+        "d",
+    ]
 
 
 def test_predictions_of_other_classes():
     assert decode_predictions(np.float32([[0.25, 0.75]]), class_names=("cat", "dog")) == [
-        [("1", "dog", 0.75), ("0", "cat", 0.25)]]
+        [("1", "dog", 0.75), ("0", "cat", 0.25)]
+    ]
 
 
-@pytest.mark.parametrize(("probabilities", "names", "message"), [
-    (np.zeros((2, 5)), None, r"expected \(batch, 1000\), found \(2, 5\)"), (np.zeros(1000), None, r"found \(1000,\)"),
-    (np.zeros((2, 5)), ("cat", "dog"), r"expected \(batch, 2\), found \(2, 5\)")])
+@pytest.mark.parametrize(
+    ("probabilities", "names", "message"),
+    [
+        (np.zeros((2, 5)), None, r"expected \(batch, 1000\), got \(2, 5\)"),
+        (np.zeros(1000), None, r"found \(1000,\)"),
+        (np.zeros((2, 5)), ("cat", "dog"), r"expected \(batch, 2\), got \(2, 5\)"),
+    ],
+)
 def test_probabilities_of_another_shape(probabilities, names, message):
     with pytest.raises(ConfigurationError, match=message):
         decode_predictions(probabilities, class_names=names)

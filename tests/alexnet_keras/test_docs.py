@@ -1,14 +1,16 @@
-"""docs/usage.md against the program: every option, file and exit code is there, and nothing that is not."""
+"""docs/usage.md against the program: every option, file and exit code is there, and nothing that
+is not.
+"""
 
 import re
 
 import pytest
 
-from alexnet_keras import cli_options
-from alexnet_keras.cli import main
-from alexnet_keras.cli_recipes import CHANGEABLE
-from alexnet_keras.recipes import RECIPES
-from alexnet_keras.runs import FILES, FOLDERS
+from alexnet_keras.cli import options
+from alexnet_keras.cli.main import main
+from alexnet_keras.cli.recipe_options import CHANGEABLE
+from alexnet_keras.configs.recipe import RECIPES
+from alexnet_keras.training.run_folder import FILES, FOLDERS
 from tests.alexnet_keras.trees import ROOT
 
 USAGE = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
@@ -17,8 +19,12 @@ COMMANDS = ("scratch", "transfer", "extract", "evaluate")
 
 
 def options_of(command):
-    return {option for parameter in main.commands[command].params if parameter.param_type_name == "option"
-            for option in (*parameter.opts, *parameter.secondary_opts)} - {"-h", "--help"}
+    return {
+        option
+        for parameter in main.commands[command].params
+        if parameter.param_type_name == "option"
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    } - {"-h", "--help"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -33,7 +39,9 @@ def test_no_option_is_described_that_no_command_has():
 def test_what_may_change_is_the_list_of_the_program():
     text = " ".join(USAGE.split())
     (listed,) = re.findall(r"Only these may change: (.*?)\. A finished", text)
-    assert [name.replace("-", "_") for name in re.findall(r"`--([a-z-]+)`", listed)] == [*CHANGEABLE[:-1]]
+    assert [name.replace("-", "_") for name in re.findall(r"`--([a-z-]+)`", listed)] == [
+        *CHANGEABLE[:-1]
+    ]
 
 
 def test_every_file_of_a_run_is_described():
@@ -42,8 +50,11 @@ def test_every_file_of_a_run_is_described():
 
 
 def test_the_exit_codes_are_those_of_the_program():
-    codes = (0, cli_options.BAD_INPUT, cli_options.WORKER_LOST, cli_options.INTERRUPTED, cli_options.TERMINATED)
-    assert tuple(map(int, re.findall(r"\n\| ([0-9]+) \|", USAGE.split("Data and weights")[0]))) == codes
+    codes = (0, options.BAD_INPUT, options.WORKER_LOST, options.INTERRUPTED, options.TERMINATED)
+    assert (
+        tuple(map(int, re.findall(r"\n\| ([0-9]+) \|", USAGE.split("Data and weights")[0])))
+        == codes
+    )
 
 
 def test_the_table_of_recipes():
@@ -52,5 +63,9 @@ def test_the_table_of_recipes():
     assert set(rows) == set(RECIPES)
     for name, batch, length, unit, rate, decay in rows.values():
         recipe = RECIPES[name]
-        assert (recipe.batch_size, getattr(recipe, unit), recipe.learning_rate, recipe.weight_decay) == (
-            int(batch), int(length.replace(",", "")), float(rate), float(decay))
+        assert (
+            recipe.batch_size,
+            getattr(recipe, unit),
+            recipe.learning_rate,
+            recipe.weight_decay,
+        ) == (int(batch), int(length.replace(",", "")), float(rate), float(decay))

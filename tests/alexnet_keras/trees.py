@@ -1,4 +1,6 @@
-"""Small data sets on disk, with real pictures, one for each layout, and the command line to run on them."""
+"""Small data sets on disk, with real pictures, one for each layout, and the command line to run on
+them.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +9,13 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 from click.testing import CliRunner
 
-from alexnet_keras.cli import main
+from alexnet_keras.cli.main import main
 from tests.alexnet_keras.tiny import encoded, picture
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("--width", "0.05", "--epochs", "1", "--batch-size", "8")
 CATEGORIES = {3: "circle", 5: "square", 90: "star"}
 
@@ -25,12 +26,23 @@ def coco_tree(root, images=None, width=96, height=72):
     for split, count in (images or {"train2017": 8, "val2017": 4}).items():
         (root / split).mkdir()
         numbers = list(CATEGORIES)
-        dataset = {"categories": [{"id": number, "name": name} for number, name in CATEGORIES.items()],
-                   "images": [{"id": index, "file_name": f"{index:04d}.jpg", "width": width, "height": height}
-                              for index in range(count)],
-                   "annotations": [{"id": 2 * index + place, "image_id": index, "bbox": [4 + 44 * place, 10, 40, 45],
-                                    "category_id": numbers[(index + place) % 3]}
-                                   for index in range(count) for place in (0, 1)]}
+        dataset = {
+            "categories": [{"id": number, "name": name} for number, name in CATEGORIES.items()],
+            "images": [
+                {"id": index, "file_name": f"{index:04d}.jpg", "width": width, "height": height}
+                for index in range(count)
+            ],
+            "annotations": [
+                {
+                    "id": 2 * index + place,
+                    "image_id": index,
+                    "bbox": [4 + 44 * place, 10, 40, 45],
+                    "category_id": numbers[(index + place) % 3],
+                }
+                for index in range(count)
+                for place in (0, 1)
+            ],
+        }
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(dataset))
         for index in range(count):
             (root / split / f"{index:04d}.jpg").write_bytes(encoded(picture(index, height, width)))
@@ -43,21 +55,34 @@ def class_folders(root, classes=("cat", "dog", "owl"), count=4, splits=("train",
         for number, name in enumerate(classes):
             (root / split / name).mkdir(parents=True)
             for index in range(count):
-                (root / split / name / f"{index}.jpg").write_bytes(encoded(picture(100 * number + index)))
+                (root / split / name / f"{index}.jpg").write_bytes(
+                    encoded(picture(100 * number + index))
+                )
     return root
 
 
 def invoke(*arguments):
-    """The command line in this process: a click ``Result``; errors that it should have caught are raised."""
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+    """The command line in this process: a click ``Result``; errors that it should have caught are
+    raised.
+    """
+    return CliRunner().invoke(
+        main, [str(argument) for argument in arguments], catch_exceptions=False
+    )
 
 
 def process(*arguments):
-    """The command line in a process of its own, which hears Ctrl-C also where these tests run in the background."""
+    """The command line in a process of its own, which hears Ctrl-C also where these tests run in
+    the background.
+    """
     heard = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return subprocess.Popen([sys.executable, "-m", "alexnet_keras", *map(str, arguments)], stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        return subprocess.Popen(
+            [sys.executable, "-m", "alexnet_keras", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
     finally:
         signal.signal(signal.SIGINT, heard)
 

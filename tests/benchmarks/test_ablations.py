@@ -7,7 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from alexnet_keras.spec import ALEXNET, Convolution, Pooling
+from alexnet_keras.configs.architecture import ALEXNET, Convolution, Pooling
 from benchmarks import ablations
 from benchmarks.ablations import CLAIMS, NETWORKS, Difference, Trial, one_tower, steps_to_target
 
@@ -19,12 +19,22 @@ def trial(network, seed, error=0.1, train_error=0.05, steps=300):
 def test_the_margin_is_students_t_over_paired_seeds():
     found = Difference.of([11.0, 22.0, 33.0], [10.0, 20.0, 30.0])
     assert found.mean == pytest.approx(2)
-    assert found.margin == pytest.approx(4.3027 / 3 ** 0.5, rel=1e-4)  # the table's t(0.975, 2), a deviation of 1
+    assert found.margin == pytest.approx(
+        4.3027 / 3**0.5, rel=1e-4
+    )  # the table's t(0.975, 2), a deviation of 1
 
 
-@pytest.mark.parametrize(("mean", "larger", "verdict"), [
-    (2.1, True, "held"), (-2.1, True, "opposite"), (-2.1, False, "held"), (2.1, False, "opposite"),
-    (2.0, True, "not seen"), (-2.0, True, "not seen")])
+@pytest.mark.parametrize(
+    ("mean", "larger", "verdict"),
+    [
+        (2.1, True, "held"),
+        (-2.1, True, "opposite"),
+        (-2.1, False, "held"),
+        (2.1, False, "opposite"),
+        (2.0, True, "not seen"),
+        (-2.0, True, "not seen"),
+    ],
+)
 def test_a_verdict_needs_the_whole_interval_on_one_side(mean, larger, verdict):
     assert Difference(mean, margin=2.0).verdict(larger) == verdict
 
@@ -60,18 +70,27 @@ def test_maps_have_the_same_size_with_and_without_overlap(name):
 
 def test_every_network_differs_from_the_papers_and_has_a_claim():
     assert {claim.network for claim in CLAIMS} == set(NETWORKS) - {"paper"}
-    assert all(network != NETWORKS["paper"] for name, network in NETWORKS.items() if name != "paper")
+    assert all(
+        network != NETWORKS["paper"] for name, network in NETWORKS.items() if name != "paper"
+    )
 
 
 def test_the_command_trains_pairs_of_the_same_seeds_and_writes_its_verdicts(monkeypatch, tmp_path):
     errors = {"paper": [0.10, 0.11, 0.12], "no-lrn": [0.15, 0.161, 0.172]}
     monkeypatch.setattr(ablations, "prepare", lambda: None)
-    monkeypatch.setattr(ablations, "train_one", lambda name, seed, epochs: trial(name, seed, errors[name][seed]))
+    monkeypatch.setattr(
+        ablations, "train_one", lambda name, seed, epochs: trial(name, seed, errors[name][seed])
+    )
     path = tmp_path / "out.json"
-    result = CliRunner().invoke(ablations.main, ["--only", "no-lrn", "--json", str(path)], catch_exceptions=False)
+    result = CliRunner().invoke(
+        ablations.main, ["--only", "no-lrn", "--json", str(path)], catch_exceptions=False
+    )
     assert result.exit_code == 0
     written = json.loads(path.read_text(encoding="utf-8"))
     assert [(each["network"], each["seed"]) for each in written["trials"]] == [
-        (name, seed) for seed in range(3) for name in ("paper", "no-lrn")]
-    assert [(claim["section"], claim["verdict"]) for claim in written["claims"]] == [("3.3", "held")]
+        (name, seed) for seed in range(3) for name in ("paper", "no-lrn")
+    ]
+    assert [(claim["section"], claim["verdict"]) for claim in written["claims"]] == [
+        ("3.3", "held")
+    ]
     assert written["claims"][0]["mean"] == pytest.approx(0.051)

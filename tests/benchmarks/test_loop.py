@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alexnet_keras.spec import ALEXNET
+from alexnet_keras.configs.architecture import ALEXNET
 from benchmarks import loop
 from benchmarks.peers import random_images
 
@@ -29,6 +29,7 @@ def test_each_call_lets_one_step_pass(paced):
 def test_what_ends_the_loop_ends_the_measurement(monkeypatch):
     def fail(self):
         raise IndexError("out of batches")
+
     monkeypatch.setattr(loop.PacedLoop, "_train", fail)
     with pytest.raises(IndexError, match="out of batches"):
         loop.PacedLoop(random_images(1, 8), np.zeros(1, np.int32))

@@ -9,7 +9,18 @@ import pytest
 from rich.console import Console
 
 from benchmarks import measure
-from benchmarks.measure import COPY, SGEMM, Candidate, Line, Rate, installed, interleaved, rotating, table, to_json
+from benchmarks.measure import (
+    COPY,
+    SGEMM,
+    Candidate,
+    Line,
+    Rate,
+    installed,
+    interleaved,
+    rotating,
+    table,
+    to_json,
+)
 
 
 @pytest.fixture
@@ -28,23 +39,30 @@ def candidate(clock, name, seconds, items=8, calls=None):
         clock[0] += next(times) if times else seconds
         if calls is not None:
             calls.append(name)
+
     return Candidate(name, run, items)
 
 
 def test_candidates_take_turns_and_the_first_changes(clock):
     calls = []
-    interleaved([candidate(clock, name, 1.0, calls=calls) for name in "abc"], repetitions=4, warm_up=1)
+    interleaved(
+        [candidate(clock, name, 1.0, calls=calls) for name in "abc"], repetitions=4, warm_up=1
+    )
     assert "".join(calls) == "abc" + "abc" + "bca" + "cab" + "abc"
 
 
 def test_the_median_and_the_spread_are_of_the_repetitions_without_warm_up(clock):
-    rates = interleaved([candidate(clock, "a", [9.0, 9.0, 1.0, 2.0, 8.0])], repetitions=3, warm_up=2)
+    rates = interleaved(
+        [candidate(clock, "a", [9.0, 9.0, 1.0, 2.0, 8.0])], repetitions=3, warm_up=2
+    )
     assert rates == {"a": Rate(median=4.0, low=1.0, high=8.0)}
 
 
 def test_a_fast_candidate_runs_many_times_in_a_repetition(clock):
     calls = []
-    rates = interleaved([candidate(clock, "a", 1 / 64, items=1, calls=calls)], repetitions=1, warm_up=2)
+    rates = interleaved(
+        [candidate(clock, "a", 1 / 64, items=1, calls=calls)], repetitions=1, warm_up=2
+    )
     assert len(calls) == 2 + 16
     assert rates["a"].median == pytest.approx(64)
 
@@ -58,9 +76,22 @@ def test_inputs_rotate():
 
 
 def line(**changes):
-    rates = {"ours": Rate(100, 90, 110), "PyTorch": Rate(50, 40, 60), SGEMM: Rate(250, 240, 260), COPY: Rate(10, 9, 11)}
-    return Line(**{"measure": "inference, batch 32", "ours": "ours", "rates": rates, "flops_per_item": 1.5e9,
-                   "targets": {"PyTorch": 1.8, SGEMM: 0.65}, **changes})
+    rates = {
+        "ours": Rate(100, 90, 110),
+        "PyTorch": Rate(50, 40, 60),
+        SGEMM: Rate(250, 240, 260),
+        COPY: Rate(10, 9, 11),
+    }
+    return Line(
+        **{
+            "measure": "inference, batch 32",
+            "ours": "ours",
+            "rates": rates,
+            "flops_per_item": 1.5e9,
+            "targets": {"PyTorch": 1.8, SGEMM: 0.65},
+            **changes,
+        }
+    )
 
 
 def test_ratios_to_peers_and_fractions_of_ceilings():
@@ -93,4 +124,7 @@ def test_json_holds_the_environment_and_every_figure():
 
 
 def test_peers_that_are_not_installed_are_named():
-    assert installed({"NumPy": "numpy", "Torchless": "no_such_module"}) == (["NumPy"], ["Torchless"])
+    assert installed({"NumPy": "numpy", "Torchless": "no_such_module"}) == (
+        ["NumPy"],
+        ["Torchless"],
+    )

@@ -5,11 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alexnet_keras.layers import LocalResponseNormalization
-from alexnet_keras.spec import ALEXNET, Dropout
+from alexnet_keras.configs.architecture import ALEXNET, Dropout
+from alexnet_keras.models.layers import LocalResponseNormalization
 from benchmarks import inference, training_step
 from benchmarks.inference import check_agreement
-from benchmarks.peers import INFERENCE, TRAINING, Network, peer, random_images, random_weights, relative_difference
+from benchmarks.peers import (
+    INFERENCE,
+    TRAINING,
+    Network,
+    peer,
+    random_images,
+    random_weights,
+    relative_difference,
+)
 
 TINY = ALEXNET.widened(0.05)
 CLASSES = 7
@@ -19,7 +27,9 @@ CLASSES = 7
 def test_a_peer_computes_what_ours_computes(name):
     pytest.importorskip(INFERENCE[name])
     weights, images = random_weights(TINY, CLASSES), random_images(2, TINY.input_size)
-    networks = {each: peer(each).network(TINY, weights, len(images), threads=2) for each in ("ours", name)}
+    networks = {
+        each: peer(each).network(TINY, weights, len(images), threads=2) for each in ("ours", name)
+    }
     check_agreement(networks, images)
 
 
@@ -35,12 +45,14 @@ def test_the_stock_network_is_made_of_keras_own_layers():
     assert not any(isinstance(layer, LocalResponseNormalization) for layer in model.layers)
     assert model.get_layer("conv2").groups == 2
     assert sum(layer.name.startswith("drop") for layer in model.layers) == sum(
-        isinstance(layer, Dropout) for layer in TINY.layers)
+        isinstance(layer, Dropout) for layer in TINY.layers
+    )
 
 
 def test_a_peer_that_computes_something_else_is_not_timed():
     def network(value):
         return Network(lambda images: images, lambda images: np.full((2, 3), value, np.float32))
+
     with pytest.raises(AssertionError, match="PyTorch: fc8 differs from ours by 1.0e-03"):
         check_agreement({"ours": network(1.0), "PyTorch": network(1.001)}, random_images(2, 8))
 
@@ -58,7 +70,9 @@ def test_weights_keep_activations_and_logits_in_range():
 
 
 def test_absent_peers_are_named_once(monkeypatch, capsys):
-    monkeypatch.setattr(inference, "INFERENCE", {"PyTorch": "no_such_module", "OpenVINO": "nor_this_one"})
+    monkeypatch.setattr(
+        inference, "INFERENCE", {"PyTorch": "no_such_module", "OpenVINO": "nor_this_one"}
+    )
     monkeypatch.setattr(inference, "ALEXNET", TINY)
     monkeypatch.setattr(inference, "ceilings", lambda threads: [])
     monkeypatch.setattr(inference, "interleaved", lambda candidates, repetitions: {})

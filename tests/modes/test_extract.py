@@ -1,4 +1,6 @@
-"""Feature extraction, from a network of 67 pixels: row i is sample i, and nothing half-written is left."""
+"""Feature extraction, from a network of 67 pixels: row i is sample i, and nothing half-written is
+left.
+"""
 
 import csv
 import json
@@ -10,20 +12,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_keras import features as features_module
-from alexnet_keras import preprocessing as ops
+from alexnet_keras.configs.architecture import ALEXNET, InitialValues
+from alexnet_keras.configs.loading import BoxRegion, Loading
+from alexnet_keras.data import image_ops
 from alexnet_keras.data.layouts import open_dataset
-from alexnet_keras.data.pipeline import Crops
 from alexnet_keras.errors import ConfigurationError, DataError, RunError, WeightsError
-from alexnet_keras.pretrained import Pretrained
-from alexnet_keras.spec import ALEXNET, InitialValues
+from alexnet_keras.features import extractor as features_module
+from alexnet_keras.pretrained.loading import Pretrained
 from modes import extract as mode
 from modes.extract import extract_features, output_files
 from tests.alexnet_keras.tiny import tiny_model
 from tests.alexnet_keras.trees import CATEGORIES, class_folders, coco_tree
 
-PUBLIC = ("conv1, norm1, pool1, conv2, norm2, pool2, conv3, conv4, conv5, pool5, flatten, fc6, drop6, fc7, drop7, fc8, "
-          "prob")
+PUBLIC = (
+    "conv1, norm1, pool1, conv2, norm2, pool2, conv3, conv4, conv5, pool5, flatten, fc6, drop6, "
+    "fc7, drop7, fc8, "
+    "prob"
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +46,15 @@ def dataset(tmp_path):
 def by_hand(source, samples, row, layer="fc7"):
     """One sample through the network, without the pipeline."""
     rule = source.model.preprocessing
-    image = ops.load_box(tf.io.read_file(str(samples.paths[row])), tf.constant(samples.boxes[row]), rule, 0.1, True)
-    crop = ops.to_network_input(ops.center_crop(ops.resize(image, rule), rule), rule)
-    return keras.Model(source.model.input, source.model.get_layer(layer).output)(crop[None], training=False).numpy()[0]
+    image = image_ops.load_box(
+        tf.io.read_file(str(samples.paths[row])), tf.constant(samples.boxes[row]), rule, 0.1, True
+    )
+    crop = image_ops.to_network_input(
+        image_ops.center_crop(image_ops.resize(image, rule), rule), rule
+    )
+    return keras.Model(source.model.input, source.model.get_layer(layer).output)(
+        crop[None], training=False
+    ).numpy()[0]
 
 
 def table(path):
@@ -53,14 +64,22 @@ def table(path):
 
 def test_row_i_is_sample_i_of_every_split_in_turn(source, dataset, tmp_path):
     told, out = [], tmp_path / "feats.npy"
-    assert extract_features(dataset, out, source=source, batch_size=3, on_batch=told.append) == {"fc7": out}
+    assert extract_features(dataset, out, source=source, batch_size=3, on_batch=told.append) == {
+        "fc7": out
+    }
     features, rows = np.load(out), table(tmp_path / "feats.csv")
     train, val = dataset.samples("train"), dataset.samples("val")
-    assert features.shape == (len(train) + len(val), source.model.get_layer("fc7").units) == (24, len(features[0]))
+    assert (
+        features.shape
+        == (len(train) + len(val), source.model.get_layer("fc7").units)
+        == (24, len(features[0]))
+    )
     assert features.dtype == np.float32
     assert sum(told) == 24
     for row, samples, index in ((0, train, 0), (15, train, 15), (16, val, 0), (23, val, 7)):
-        np.testing.assert_allclose(features[row], by_hand(source, samples, index), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            features[row], by_hand(source, samples, index), rtol=1e-4, atol=1e-4
+        )
     assert len({row.tobytes() for row in features}) == 16  # the pictures of val are four of train
 
     assert [int(row["row"]) for row in rows] == list(range(24))
@@ -68,34 +87,62 @@ def test_row_i_is_sample_i_of_every_split_in_turn(source, dataset, tmp_path):
     assert [row["id"] for row in rows] == [*train.ids, *val.ids]
     assert [row["path"] for row in rows] == [*train.paths, *val.paths]
     assert [int(row["label"]) for row in rows] == [*train.labels, *val.labels]
-    assert {(row["label"], row["class"]) for row in rows} == {(str(i), name) for i, name in enumerate(CATEGORIES.values())}
+    assert {(row["label"], row["class"]) for row in rows} == {
+        (str(i), name) for i, name in enumerate(CATEGORIES.values())
+    }
 
 
 def test_what_made_the_features(source, dataset, tmp_path):
-    crops = Crops(0.25, square=False)
-    extract_features(dataset, tmp_path / "a.h5", source=source, layers=("conv5", "fc8"), splits=("val",), batch_size=8,
-                     loading={"crops": crops, "workers": 1})
+    region = BoxRegion(0.25, square=False)
+    extract_features(
+        dataset,
+        tmp_path / "a.h5",
+        source=source,
+        layers=("conv5", "fc8"),
+        splits=("val",),
+        batch_size=8,
+        loading=Loading(region, num_threads=1),
+    )
     made = json.loads((tmp_path / "a.json").read_text())
     units = source.model.get_layer("conv5").filters
-    assert made["layers"] == {"conv5": {"file": "a.h5", "shape": [8, 3, 3, units], "dtype": "float32"},
-                              "fc8": {"file": "a.h5", "shape": [8, 5], "dtype": "float32"}}
+    assert made["layers"] == {
+        "conv5": {"file": "a.h5", "shape": [8, 3, 3, units], "dtype": "float32"},
+        "fc8": {"file": "a.h5", "shape": [8, 5], "dtype": "float32"},
+    }
     assert made["variant"] == "alexnet"
-    assert made["weights"] == {"source": "tiny", "file": "tiny.keras", "sha256": "f" * 64, "initial": []}
+    assert made["weights"] == {
+        "source": "tiny",
+        "file": "tiny.keras",
+        "sha256": "f" * 64,
+        "initial": [],
+    }
     assert made["preprocessing"] == json.loads(json.dumps(asdict(source.model.preprocessing)))
-    assert made["crops"] == {"context": 0.25, "square": False}
+    assert made["region"] == {"context": 0.25, "square": False}
     assert made["data"] == {"name": "coco", "layout": "coco", "splits": {"val2017": 8}}
     assert made["bad_rows"] == []
     assert made["environment"]["tensorflow"] == tf.__version__
     with h5py.File(tmp_path / "a.h5") as file:
-        assert {name: data.shape for name, data in file.items()} == {"conv5": (8, 3, 3, units), "fc8": (8, 5)}
+        assert {name: data.shape for name, data in file.items()} == {
+            "conv5": (8, 3, 3, units),
+            "fc8": (8, 5),
+        }
 
 
 def test_every_layer_by_its_public_name_alike_in_npy_and_h5(source, dataset, tmp_path):
     layers = ("conv1", "pool5", "fc6", "fc8", "prob")
-    paths = extract_features(dataset, tmp_path / "f.npy", source=source, layers=layers, splits=("val",), batch_size=8)
+    paths = extract_features(
+        dataset, tmp_path / "f.npy", source=source, layers=layers, splits=("val",), batch_size=8
+    )
     assert paths == {name: tmp_path / f"f-{name}.npy" for name in layers}
-    extract_features(dataset, tmp_path / "f.h5", source=source, layers=layers, splits=("val2017",), batch_size=5,
-                     overwrite=True)
+    extract_features(
+        dataset,
+        tmp_path / "f.h5",
+        source=source,
+        layers=layers,
+        splits=("val2017",),
+        batch_size=5,
+        overwrite=True,
+    )
     with h5py.File(tmp_path / "f.h5") as file:
         for name in layers:
             np.testing.assert_allclose(np.load(paths[name]), file[name][...], rtol=1e-4, atol=1e-4)
@@ -106,8 +153,12 @@ def test_every_layer_by_its_public_name_alike_in_npy_and_h5(source, dataset, tmp
 
 
 def test_splits_in_the_order_asked_for(source, dataset, tmp_path):
-    extract_features(dataset, tmp_path / "f.npy", source=source, splits=("val", "train"), batch_size=8)
-    assert [row["split"] for row in table(tmp_path / "f.csv")] == ["val2017"] * 8 + ["train2017"] * 16
+    extract_features(
+        dataset, tmp_path / "f.npy", source=source, splits=("val", "train"), batch_size=8
+    )
+    assert [row["split"] for row in table(tmp_path / "f.csv")] == ["val2017"] * 8 + [
+        "train2017"
+    ] * 16
 
 
 @pytest.mark.parametrize("kind", ["missing", "truncated"])
@@ -118,13 +169,13 @@ def test_an_unreadable_file_is_an_error_or_a_marked_row(source, tmp_path, kind):
     content = bad.read_bytes()
     bad.unlink()
     if kind == "truncated":
-        bad.write_bytes(content[:int(0.7 * len(content))])
+        bad.write_bytes(content[: int(0.7 * len(content))])
     out = tmp_path / "out" / "f.npy"
     out.parent.mkdir()
-    with pytest.raises(DataError, match=f"^{bad}: expected a readable image, found: "):
-        extract_features(dataset, out, source=source, batch_size=3, loading={"bad": "error"})
+    with pytest.raises(DataError, match=f"^{bad}: expected a readable image, got: "):
+        extract_features(dataset, out, source=source, batch_size=3, loading=Loading(bad="error"))
     assert list(out.parent.iterdir()) == []
-    extract_features(dataset, out, source=source, batch_size=3, loading={"bad": "mark"})
+    extract_features(dataset, out, source=source, batch_size=3, loading=Loading(bad="mark"))
     features = np.load(out)
     assert np.isnan(features).all(1).nonzero()[0].tolist() == [5]
     assert np.isfinite(np.delete(features, 5, axis=0)).all()
@@ -136,7 +187,9 @@ def test_nothing_is_overwritten_unasked(source, dataset, tmp_path):
     out = tmp_path / "f.npy"
     for existing in (out, tmp_path / "f.csv", tmp_path / "f.json"):
         existing.write_bytes(b"mine")
-        with pytest.raises(RunError, match=f"^{existing}: exists already; give another --out, or --overwrite$"):
+        with pytest.raises(
+            RunError, match=f"^{existing}: exists already; give another --out, or --overwrite$"
+        ):
             extract_features(dataset, out, source=source)
         assert existing.read_bytes() == b"mine"
         existing.unlink()
@@ -145,7 +198,7 @@ def test_nothing_is_overwritten_unasked(source, dataset, tmp_path):
     assert np.load(out).shape[0] == 8
     out.unlink()
     out.mkdir()
-    with pytest.raises(RunError, match=f"^{out}: expected a file to write, found a folder$"):
+    with pytest.raises(RunError, match=f"^{out}: expected a file to write, got a folder$"):
         extract_features(dataset, out, source=source, overwrite=True)
 
 
@@ -158,16 +211,21 @@ def test_after_a_failure_what_was_there_is_there(source, dataset, tmp_path):
 
     def interrupt(rows):
         raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        extract_features(dataset, folder / "f.npy", source=source, overwrite=True, on_batch=interrupt)
+        extract_features(
+            dataset, folder / "f.npy", source=source, overwrite=True, on_batch=interrupt
+        )
     assert sorted(path.name for path in folder.iterdir()) == ["f.csv", "f.json", "f.npy"]
     assert {path.read_bytes() for path in folder.iterdir()} == {b"before"}
 
 
 def test_tables_that_cannot_be_written(source, dataset, tmp_path, monkeypatch):
     """No table without its features, and no features without their tables."""
+
     def full(*arguments):
         raise OSError(28, "No space left on device")
+
     folder = tmp_path / "out"
     folder.mkdir()
     monkeypatch.setattr(mode, "_description", full)
@@ -193,15 +251,25 @@ def test_a_write_to_hdf5_that_is_cut_short(tmp_path):
 @pytest.mark.parametrize("bytes_left", [100, 3000, 7000])
 @pytest.mark.parametrize("suffix", [".npy", ".h5"])
 def test_no_room_to_write(source, dataset, tmp_path, suffix, bytes_left):
-    """The limit of a file's size fails as a full disk does: a write that is cut short, and then an error."""
+    """The limit of a file's size fails as a full disk does: a write that is cut short, and then an
+    error.
+    """
     resource = pytest.importorskip("resource")
     folder = tmp_path / "out"
     folder.mkdir()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_left, limits[1]))
     try:
-        with pytest.raises(RunError, match=rf"^{folder}/f[^:]*{suffix}: cannot be written: File too large$"):
-            extract_features(dataset, folder / f"f{suffix}", source=source, layers=("fc7", "pool2"), batch_size=8)
+        with pytest.raises(
+            RunError, match=rf"^{folder}/f[^:]*{suffix}: cannot be written: File too large$"
+        ):
+            extract_features(
+                dataset,
+                folder / f"f{suffix}",
+                source=source,
+                layers=("fc7", "pool2"),
+                batch_size=8,
+            )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(folder.iterdir()) == []
@@ -210,40 +278,63 @@ def test_no_room_to_write(source, dataset, tmp_path, suffix, bytes_left):
 @pytest.mark.parametrize("name", ["f.txt", "f", "f.npz", "f.NPY", ".npy"])
 def test_a_suffix_that_no_format_has(source, dataset, tmp_path, name):
     out = tmp_path / name
-    with pytest.raises(ConfigurationError, match=rf"^out: expected a name that ends in \.npy or \.h5, found {out}$"):
+    with pytest.raises(
+        ConfigurationError, match=rf"^out: expected a name that ends in \.npy or \.h5, got {out}$"
+    ):
         extract_features(dataset, out, source=source)
 
 
 def test_a_file_for_each_layer(tmp_path):
     assert output_files(tmp_path / "a.b.npy", ("fc6",)) == {"fc6": tmp_path / "a.b.npy"}
     assert output_files(tmp_path / "a.b.npy", ("fc6", "fc7")) == {
-        "fc6": tmp_path / "a.b-fc6.npy", "fc7": tmp_path / "a.b-fc7.npy"}
+        "fc6": tmp_path / "a.b-fc6.npy",
+        "fc7": tmp_path / "a.b-fc7.npy",
+    }
 
 
-@pytest.mark.parametrize(("layers", "found"), [(("fc9",), "fc9"), (("fc7", "FC6"), "FC6"), ((), "none")])
+@pytest.mark.parametrize(
+    ("layers", "found"), [(("fc9",), "fc9"), (("fc7", "FC6"), "FC6"), ((), "none")]
+)
 def test_an_unknown_layer_lists_the_valid_ones(source, dataset, tmp_path, layers, found):
-    with pytest.raises(ConfigurationError, match=rf"^layer: expected one of {PUBLIC}; found {found}$"):
+    with pytest.raises(
+        ConfigurationError, match=rf"^layer: expected one of {PUBLIC}; got {found}$"
+    ):
         extract_features(dataset, tmp_path / "f.npy", source=source, layers=layers)
     assert not (tmp_path / "f.npy").exists()
 
 
 def test_the_same_layer_twice(source, dataset, tmp_path):
-    with pytest.raises(ConfigurationError, match=r"^layer: expected each once, found fc7, fc7$"):
+    with pytest.raises(ConfigurationError, match=r"^layer: expected each once, got fc7, fc7$"):
         extract_features(dataset, tmp_path / "f.npy", source=source, layers=("fc7", "fc7"))
 
 
 def test_the_same_split_twice(source, dataset, tmp_path):
-    with pytest.raises(ConfigurationError, match=r"^split: expected each once, found val2017, val2017$"):
+    with pytest.raises(
+        ConfigurationError, match=r"^split: expected each once, got val2017, val2017$"
+    ):
         extract_features(dataset, tmp_path / "f.npy", source=source, splits=("val", "val2017"))
 
 
 def test_a_layer_on_weights_that_were_not_loaded(source, dataset, tmp_path):
     partial = replace(source, initial=("conv4", "fc8"))
-    with pytest.raises(WeightsError, match=rf"^{source.path}: layer fc7 rests on conv4, which the file does not hold$"):
+    with pytest.raises(
+        WeightsError,
+        match=rf"^{source.path}: layer fc7 rests on conv4, which the file does not hold$",
+    ):
         extract_features(dataset, tmp_path / "f.npy", source=partial)
-    extract_features(dataset, tmp_path / "f.npy", source=partial, layers=("conv3",), splits=("val",), batch_size=8)
+    extract_features(
+        dataset,
+        tmp_path / "f.npy",
+        source=partial,
+        layers=("conv3",),
+        splits=("val",),
+        batch_size=8,
+    )
 
 
 def test_no_folder_to_write_into(source, dataset, tmp_path):
-    with pytest.raises(RunError, match=f"^{tmp_path / 'none'}: expected a folder to write the features into, found none$"):
+    with pytest.raises(
+        RunError,
+        match=f"^{tmp_path / 'none'}: expected a folder to write the features into, got none$",
+    ):
         extract_features(dataset, tmp_path / "none" / "f.npy", source=source)

@@ -1,4 +1,5 @@
-"""Caffe files for tests, encoded by hand from caffe.proto and the published prototxts, apart from the code under test.
+"""Caffe files for tests, encoded by hand from caffe.proto and the published prototxts, apart from
+the code under test.
 
 Layers here are in Caffe's order: ``{name: (kernel OIHW or (out, in), bias)}``, float32.
 """
@@ -16,28 +17,76 @@ import numpy as np
 
 _CONVOLUTIONS = ["conv3", "relu3", "conv4", "relu4", "conv5", "relu5", "pool5"]
 _CLASSIFIER = ["fc6", "relu6", "drop6", "fc7", "relu7", "drop7", "fc8", "prob"]
-ALEXNET_ORDER = ["data", "conv1", "relu1", "norm1", "pool1", "conv2", "relu2", "norm2", "pool2",
-                 *_CONVOLUTIONS, *_CLASSIFIER]
-CAFFENET_ORDER = ["data", "conv1", "relu1", "pool1", "norm1", "conv2", "relu2", "pool2", "norm2",
-                  *_CONVOLUTIONS, *_CLASSIFIER]
+ALEXNET_ORDER = [
+    "data",
+    "conv1",
+    "relu1",
+    "norm1",
+    "pool1",
+    "conv2",
+    "relu2",
+    "norm2",
+    "pool2",
+    *_CONVOLUTIONS,
+    *_CLASSIFIER,
+]
+CAFFENET_ORDER = [
+    "data",
+    "conv1",
+    "relu1",
+    "pool1",
+    "norm1",
+    "conv2",
+    "relu2",
+    "pool2",
+    "norm2",
+    *_CONVOLUTIONS,
+    *_CLASSIFIER,
+]
 ORDERS = {"alexnet": ALEXNET_ORDER, "caffenet": CAFFENET_ORDER}
-OUTPUTS = {"conv1": 96, "conv2": 256, "conv3": 384, "conv4": 384, "conv5": 256, "fc6": 4096, "fc7": 4096}
-GEOMETRY = {"conv1": (11, 4, 0, 1), "conv2": (5, 1, 2, 2), "conv3": (3, 1, 1, 1), "conv4": (3, 1, 1, 2),
-            "conv5": (3, 1, 1, 2)}  # kernel, stride, padding, groups
-TYPES = {"data": ("Data", 5), "conv": ("Convolution", 4), "relu": ("ReLU", 18), "norm": ("LRN", 15),
-         "pool": ("Pooling", 17), "fc": ("InnerProduct", 14), "drop": ("Dropout", 6), "prob": ("Softmax", 20)}
+OUTPUTS = {
+    "conv1": 96,
+    "conv2": 256,
+    "conv3": 384,
+    "conv4": 384,
+    "conv5": 256,
+    "fc6": 4096,
+    "fc7": 4096,
+}
+GEOMETRY = {
+    "conv1": (11, 4, 0, 1),
+    "conv2": (5, 1, 2, 2),
+    "conv3": (3, 1, 1, 1),
+    "conv4": (3, 1, 1, 2),
+    "conv5": (3, 1, 1, 2),
+}  # kernel, stride, padding, groups
+TYPES = {
+    "data": ("Data", 5),
+    "conv": ("Convolution", 4),
+    "relu": ("ReLU", 18),
+    "norm": ("LRN", 15),
+    "pool": ("Pooling", 17),
+    "fc": ("InnerProduct", 14),
+    "drop": ("Dropout", 6),
+    "prob": ("Softmax", 20),
+}
 
 
 def outputs(width=1.0, classes=1000):
     """Filters and units of each layer, as ``Architecture.widened(width)`` makes them."""
-    return {name: max(1, round(full * width / 2)) * 2 if name in GEOMETRY else max(1, round(full * width))
-            for name, full in OUTPUTS.items()} | {"fc8": classes}
+    return {
+        name: max(1, round(full * width / 2)) * 2
+        if name in GEOMETRY
+        else max(1, round(full * width))
+        for name, full in OUTPUTS.items()
+    } | {"fc8": classes}
 
 
 def random_layers(seed=0, width=1.0, classes=1000, size=227):
     """Random weights of an AlexNet for (size, size) inputs of about ±100.
 
-    He's scale keeps activations alive; fc8's is smaller by 50, so that prob is not all in one class.
+    He's scale keeps activations alive; fc8's is smaller by 50, so that prob is not all in one
+    class.
     """
     generator = np.random.default_rng(seed)
     layers, inputs = {}, 3
@@ -55,14 +104,21 @@ def random_layers(seed=0, width=1.0, classes=1000, size=227):
 
 
 def prototxt(variant="alexnet", classes=1000, width=1.0, size=227, batch=1, last="prob"):
-    """The deploy prototxt of BVLC's model zoo for either network, ReLU and dropout in place, up to ``last``."""
+    """The deploy prototxt of BVLC's model zoo for either network, ReLU and dropout in place, up to
+    ``last``.
+    """
     units, bottom = outputs(width, classes), "data"
-    text = [f'name: "{variant}"\ninput: "data"\ninput_shape {{ dim: {batch} dim: 3 dim: {size} dim: {size} }}']
-    for name in ORDERS[variant][1:ORDERS[variant].index(last) + 1]:
+    text = [
+        f'name: "{variant}"\ninput: "data"\ninput_shape {{ dim: {batch} dim: 3 dim: {size} dim: '
+        f"{size} }}"
+    ]
+    for name in ORDERS[variant][1 : ORDERS[variant].index(last) + 1]:
         kind = name.rstrip("0123456789")
         top = bottom if kind in ("relu", "drop") else name
-        text.append(f'layer {{ name: "{name}" type: "{TYPES[kind][0]}" bottom: "{bottom}" top: "{top}" '
-                    f'{_parameters(name, kind, units)} }}')
+        text.append(
+            f'layer {{ name: "{name}" type: "{TYPES[kind][0]}" bottom: "{bottom}" top: "{top}" '
+            f"{_parameters(name, kind, units)} }}"
+        )
         bottom = top
     return "\n".join(text) + "\n"
 
@@ -70,11 +126,16 @@ def prototxt(variant="alexnet", classes=1000, width=1.0, size=227, batch=1, last
 def _parameters(name, kind, units):
     if kind == "conv":
         kernel, stride, pad, group = GEOMETRY[name]
-        return (f"convolution_param {{ num_output: {units[name]} kernel_size: {kernel} stride: {stride} pad: {pad} "
-                f"group: {group} }}")
-    return {"fc": f"inner_product_param {{ num_output: {units.get(name)} }}",
-            "norm": "lrn_param { local_size: 5 alpha: 0.0001 beta: 0.75 }",
-            "pool": "pooling_param { pool: MAX kernel_size: 3 stride: 2 }"}.get(kind, "")
+        return (
+            f"convolution_param {{ num_output: {units[name]} kernel_size: {kernel} stride: "
+            f"{stride} pad: {pad} "
+            f"group: {group} }}"
+        )
+    return {
+        "fc": f"inner_product_param {{ num_output: {units.get(name)} }}",
+        "norm": "lrn_param { local_size: 5 alpha: 0.0001 beta: 0.75 }",
+        "pool": "pooling_param { pool: MAX kernel_size: 3 stride: 2 }",
+    }.get(kind, "")
 
 
 def _pool5_size(size):
@@ -88,25 +149,34 @@ def opencv_network(caffemodel, description):
     """What OpenCV's own Caffe importer makes of a weight file and the text of a prototxt."""
     import cv2
 
-    return cv2.dnn.readNetFromCaffe(np.frombuffer(description.encode(), np.uint8),
-                                    np.fromfile(caffemodel, np.uint8))
+    return cv2.dnn.readNetFromCaffe(
+        np.frombuffer(description.encode(), np.uint8), np.fromfile(caffemodel, np.uint8)
+    )
 
 
 def write_v1(path, layers, order=ALEXNET_ORDER):
-    """A file as the official ones of 2014: V1 ``layers``, the four-number shapes, solver fields and all."""
-    Path(path).write_bytes(v1_network([v1_layer(name, layers.get(name)) for name in _listed(layers, order)]))
+    """A file as the official ones of 2014: V1 ``layers``, the four-number shapes, solver fields
+    and all.
+    """
+    Path(path).write_bytes(
+        v1_network([v1_layer(name, layers.get(name)) for name in _listed(layers, order)])
+    )
     return path
 
 
 def write_v2(path, layers, order=ALEXNET_ORDER):
     """A file as Caffe has written it since 2015: V2 ``layer`` and ``shape`` blobs."""
-    Path(path).write_bytes(v2_network([v2_layer(name, layers.get(name)) for name in _listed(layers, order)]))
+    Path(path).write_bytes(
+        v2_network([v2_layer(name, layers.get(name)) for name in _listed(layers, order)])
+    )
     return path
 
 
 def _listed(layers, order):
     weightless = [name for name in order if name not in OUTPUTS and name != "fc8"]
-    return [name for name in order if name in layers or name in weightless] + [n for n in layers if n not in order]
+    return [name for name in order if name in layers or name in weightless] + [
+        n for n in layers if n not in order
+    ]
 
 
 def v1_network(layers, name="AlexNet"):
@@ -118,17 +188,32 @@ def v2_network(layers, name="AlexNet"):
 
 
 def v1_layer(name, weights=None):
-    """V1LayerParameter: bottom, top, name, type, blobs, blobs_lr and weight_decay (unpacked floats)."""
+    """V1LayerParameter: bottom, top, name, type, blobs, blobs_lr and weight_decay (unpacked
+    floats).
+    """
     solver = b"".join(unpacked(number, [1, 2]) for number in (7, 8)) if weights else b""
     blobs = b"".join(delimited(6, v1_blob(array)) for array in weights or ())
-    return text(2, "below") + text(3, name) + text(4, name) + integer(5, _type(name)[1]) + blobs + solver
+    return (
+        text(2, "below")
+        + text(3, name)
+        + text(4, name)
+        + integer(5, _type(name)[1])
+        + blobs
+        + solver
+    )
 
 
 def v2_layer(name, weights=None):
     """LayerParameter: name, type, bottom, top, param, blobs."""
     blobs = b"".join(delimited(7, v2_blob(array)) for array in weights or ())
-    return (text(1, name) + text(2, _type(name)[0]) + text(3, "below") + text(4, name)
-            + delimited(6, unpacked(3, [1])) + blobs)
+    return (
+        text(1, name)
+        + text(2, _type(name)[0])
+        + text(3, "below")
+        + text(4, name)
+        + delimited(6, unpacked(3, [1]))
+        + blobs
+    )
 
 
 def _type(name):
@@ -209,15 +294,43 @@ def saved(array):
 
 
 def other_files(network):
-    """What stands under the name of a weight file when a download or a checkout went wrong; packings of ``network``."""
+    """What stands under the name of a weight file when a download or a checkout went wrong;
+    packings of ``network``.
+    """
     yield b""
-    yield b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4" * 64 + b"\nsize 243862418\n"
-    for head in (b"<!DOCTYPE html>", b"<html>", b"\n\n  <!doctype html>", b"<?xml version='1.0'?>", b"<HEAD>"):
+    yield (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:"
+        + b"4" * 64
+        + b"\nsize 243862418\n"
+    )
+    for head in (
+        b"<!DOCTYPE html>",
+        b"<html>",
+        b"\n\n  <!doctype html>",
+        b"<?xml version='1.0'?>",
+        b"<HEAD>",
+    ):
         yield head + b"<title>Sign in</title>" * 40
-    yield from (b'name: "AlexNet"\nlayer {', b"layers {\n  name", b"input: 'data'", b'{"error": "404 Not Found"}')
-    yield from (b"404: Not Found", b"Not Found\n", b"%PDF-1.4\n", b"\x00" * 512, b"\xff" * 512, b"\xff\xd8\xff\xe0JFIF")
+    yield from (
+        b'name: "AlexNet"\nlayer {',
+        b"layers {\n  name",
+        b"input: 'data'",
+        b'{"error": "404 Not Found"}',
+    )
+    yield from (
+        b"404: Not Found",
+        b"Not Found\n",
+        b"%PDF-1.4\n",
+        b"\x00" * 512,
+        b"\xff" * 512,
+        b"\xff\xd8\xff\xe0JFIF",
+    )
     yield from (b"\x89HDF\r\n\x1a\n" + bytes(600), b"\x89PNG\r\n\x1a\n" + bytes(60))
-    yield from (gzip.compress(network, mtime=0), pickle.dumps({"conv1": [1, 2]}), pickle.dumps([1], 0))
+    yield from (
+        gzip.compress(network, mtime=0),
+        pickle.dumps({"conv1": [1, 2]}),
+        pickle.dumps([1], 0),
+    )
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as members:
         members.writestr("w.caffemodel", network)

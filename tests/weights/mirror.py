@@ -1,4 +1,6 @@
-"""A local HTTP server that can misbehave in every way in which a mirror of weights has been seen to."""
+"""A local HTTP server that can misbehave in every way in which a mirror of weights has been seen
+to.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,13 @@ import pytest
 import weights
 
 FILE = "bvlc_alexnet.caffemodel"
-BODY = b"\x0a\x07AlexNet\x12" + random.Random(0).randbytes(100_000)  # 100,010 bytes that may be a caffemodel
+BODY = b"\x0a\x07AlexNet\x12" + random.Random(0).randbytes(
+    100_000
+)  # 100,010 bytes that may be a caffemodel
 NPY = b"\x93NUMPY\x01\x00" + bytes(1000)
-LOGIN_PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>Please sign in</body></html>"
+LOGIN_PAGE = (
+    b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>Please sign in</body></html>"
+)
 
 
 @dataclass
@@ -53,7 +59,9 @@ class Asked(NamedTuple):
 
 
 class Mirror:
-    """``with Mirror() as mirror: mirror.answers["/file"] = [Answer(...), ...]``; the last answer is given again."""
+    """``with Mirror() as mirror: mirror.answers["/file"] = [Answer(...), ...]``; the last answer
+    is given again.
+    """
 
     def __init__(self):
         self.answers: dict[str, list[Answer]] = {}
@@ -64,7 +72,9 @@ class Mirror:
         self._server.daemon_threads = True
 
     def __enter__(self) -> Mirror:
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        ).start()
         return self
 
     def __exit__(self, *_):
@@ -87,10 +97,15 @@ class Mirror:
 
 
 def catalogue_of(folder: Path, **entries: dict) -> Path:
-    """An override file for ``ALEXNET_KERAS_CATALOG``; ``content`` in an entry stands for its sha1."""
+    """An override file for ``ALEXNET_KERAS_CATALOG``; ``content`` in an entry stands for its
+    sha1.
+    """
     for entry in entries.values():
         if "content" in entry:
-            entry |= {"digest_algorithm": "sha1", "digest": hashlib.sha1(entry.pop("content")).hexdigest()}
+            entry |= {
+                "digest_algorithm": "sha1",
+                "digest": hashlib.sha1(entry.pop("content")).hexdigest(),
+            }
     path = folder / "catalogue.json"
     path.write_text(json.dumps(entries), encoding="utf-8")
     return path
@@ -115,14 +130,24 @@ class Publisher:
         return url
 
     def _catalogue(self, **entries: dict) -> None:
-        self._monkeypatch.setenv("ALEXNET_KERAS_CATALOG", str(catalogue_of(self._folder, **entries)))
+        self._monkeypatch.setenv(
+            "ALEXNET_KERAS_CATALOG", str(catalogue_of(self._folder, **entries))
+        )
 
 
 @contextlib.contextmanager
 def isolated_mirror(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Publisher]:
     """Without proxies, the environment's wishes and the weights that lie in the checkout."""
-    for variable in ("ALEXNET_KERAS_OFFLINE", "ALEXNET_KERAS_CATALOG", "http_proxy", "https_proxy", "all_proxy",
-                     "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+    for variable in (
+        "ALEXNET_KERAS_OFFLINE",
+        "ALEXNET_KERAS_CATALOG",
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+    ):
         monkeypatch.delenv(variable, raising=False)
     (tmp_path / "package").mkdir()
     monkeypatch.setattr(weights, "__path__", [str(tmp_path / "package")])
@@ -157,19 +182,24 @@ def _give(handler: BaseHTTPRequestHandler, answer: Answer, asked: Asked) -> None
         handler.send_response(416)
         handler.send_header("Content-Range", f"bytes */{len(answer.body)}")
     else:
-        body = answer.body[start or 0:]
+        body = answer.body[start or 0 :]
         status = 206 if start is not None else status
         handler.send_response(status)
     if status == 206:
-        handler.send_header("Content-Range", f"bytes {start}-{len(answer.body) - 1}/{len(answer.body)}")
-    for header, value in (("Content-Type", answer.content_type), ("ETag", answer.etag),
-                          ("Last-Modified", answer.last_modified),
-                          ("Content-Length", str(len(body)) if answer.announces_length else None)):
+        handler.send_header(
+            "Content-Range", f"bytes {start}-{len(answer.body) - 1}/{len(answer.body)}"
+        )
+    for header, value in (
+        ("Content-Type", answer.content_type),
+        ("ETag", answer.etag),
+        ("Last-Modified", answer.last_modified),
+        ("Content-Length", str(len(body)) if answer.announces_length else None),
+    ):
         if value is not None:
             handler.send_header(header, value)
     handler.end_headers()
-    for position in range(0, len(body[:answer.cut_after]), 4096):
-        handler.wfile.write(body[:answer.cut_after][position:position + 4096])
+    for position in range(0, len(body[: answer.cut_after]), 4096):
+        handler.wfile.write(body[: answer.cut_after][position : position + 4096])
         time.sleep(answer.pause_s)
     time.sleep(answer.stall_s)
 
@@ -179,4 +209,6 @@ def _start_of(answer: Answer, asked: Asked) -> int | None:
     match = re.fullmatch(r"bytes=(\d+)-", asked.range or "")
     if not match or not answer.accepts_ranges or answer.status != 200:
         return None
-    return None if asked.if_range not in (None, answer.etag, answer.last_modified) else int(match[1])
+    return (
+        None if asked.if_range not in (None, answer.etag, answer.last_modified) else int(match[1])
+    )

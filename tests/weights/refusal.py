@@ -1,4 +1,6 @@
-"""What the tests of all readers say about a bad file: one line that names it, nothing run, memory in proportion."""
+"""What the tests of all readers say about a bad file: one line that names it, nothing run, memory
+in proportion.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,18 @@ import pytest
 from hypothesis import strategies as st
 
 from alexnet_keras.errors import WeightsError
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-EDITS = st.lists(st.tuples(st.integers(0, 2 ** 12), st.integers(1, 40), st.integers(0, 255),
-                           st.sampled_from(["set", "cut", "double"])), min_size=1, max_size=6)
+EDITS = st.lists(
+    st.tuples(
+        st.integers(0, 2**12),
+        st.integers(1, 40),
+        st.integers(0, 255),
+        st.sampled_from(["set", "cut", "double"]),
+    ),
+    min_size=1,
+    max_size=6,
+)
 _MEASURE = """
 import sys, importlib, pathlib
 from alexnet_keras.errors import WeightsError
@@ -31,7 +41,9 @@ print(peak() - before, type(result).__name__)
 
 
 def assert_refused(read, path):
-    """``read(path)`` raises ``WeightsError`` in one printable line that begins with the path; its text comes back."""
+    """``read(path)`` raises ``WeightsError`` in one printable line that begins with the path; its
+    text comes back.
+    """
     with pytest.raises(WeightsError) as caught:
         read(path)
     message = str(caught.value)
@@ -51,11 +63,19 @@ def read_or_refuse(read, path):
 
 
 def assert_memory_in_proportion(read, path, outcome="WeightsError"):
-    """Reading in a process of its own ends in ``outcome`` and peaks at 3 times the file + 64 MB above the start."""
+    """Reading in a process of its own ends in ``outcome`` and peaks at 3 times the file + 64 MB
+    above the start.
+    """
     if not Path("/proc/self/status").is_file():
         pytest.skip("peak memory is read from /proc, which this system lacks")
-    done = subprocess.run([sys.executable, "-c", _MEASURE, read.__module__, read.__name__, str(path)], cwd=ROOT,
-                          capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURE, read.__module__, read.__name__, str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
     kilobytes, found = done.stdout.split()
     assert found == outcome
     assert int(kilobytes) * 1024 <= 3 * path.stat().st_size + (64 << 20)
@@ -68,9 +88,9 @@ def mutated(content, edits):
     for position, length, byte, kind in edits:
         start = position % max(1, len(content))
         if kind == "set":
-            content[start:start + 1] = bytes([byte])
+            content[start : start + 1] = bytes([byte])
         elif kind == "cut":
-            del content[start:start + length]
+            del content[start : start + length]
         else:
-            content[start:start] = content[start:start + length]
+            content[start:start] = content[start : start + length]
     return bytes(content)

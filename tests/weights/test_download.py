@@ -9,15 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from alexnet_keras.errors import WeightsError
+from tests.conftest import ROOT
 from tests.weights.mirror import BODY, FILE, NPY, Answer, isolated_mirror
 from weights.store import cache_folder, locate
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +34,7 @@ def ranges(mirror):
 
 
 # Fetching
+
 
 def test_a_file_is_fetched_once(publish, mirror):
     publish()
@@ -84,16 +83,23 @@ def test_a_digest_prefix_is_enough(publish):
 
 # Continuing
 
+
 def test_a_cut_is_continued_with_range_and_if_range(publish, mirror):
     publish(Answer(BODY, cut_after=30_000), Answer(BODY, cut_after=20_000), Answer(BODY))
     assert locate("caffe").read_bytes() == BODY
     assert [(asked.range, asked.if_range) for asked in mirror.asked] == [
-        (None, None), ("bytes=30000-", '"v1"'), ("bytes=50000-", '"v1"')]
+        (None, None),
+        ("bytes=30000-", '"v1"'),
+        ("bytes=50000-", '"v1"'),
+    ]
 
 
 def test_last_modified_serves_where_there_is_no_strong_tag(publish, mirror):
     date = "Sat, 01 Nov 2014 00:00:00 GMT"
-    publish(Answer(BODY, etag='W/"weak"', last_modified=date, cut_after=30_000), Answer(BODY, last_modified=date))
+    publish(
+        Answer(BODY, etag='W/"weak"', last_modified=date, cut_after=30_000),
+        Answer(BODY, last_modified=date),
+    )
     assert locate("caffe").read_bytes() == BODY
     assert mirror.asked[1].if_range == date
 
@@ -160,14 +166,18 @@ def test_a_spoilt_part_is_mended(publish, left):
 
 
 def test_without_digest_and_validator_it_starts_over(publish, mirror):
-    publish.without_digest(Answer(NPY, etag=None, cut_after=500), Answer(NPY, etag=None), size=len(NPY))
+    publish.without_digest(
+        Answer(NPY, etag=None, cut_after=500), Answer(NPY, etag=None), size=len(NPY)
+    )
     assert locate("tensorflow").read_bytes() == NPY
     assert ranges(mirror) == [None, None]
 
 
 def _in_a_process(code="from weights.store import locate; print(locate('caffe'))"):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
 
 
 def test_killed_in_the_middle_and_continued(publish, mirror):

@@ -13,8 +13,16 @@ from weights.canonical import to_channels_first
 from weights.files import WRITTEN_SUFFIXES, read_weights, write_weights
 
 LAYERS = tiny_layers()
-LAYERS["fc8"] = (LAYERS["fc8"][0] * np.float32(1e-38), np.float32([-0.0, 1e-45, 3.4e38, -1e-40, 1 / 3]))  # also subnormal
-FORMATS = {".caffemodel": "caffemodel", ".npz": "npz", ".safetensors": "safetensors", ".weights.h5": "weights.h5"}
+LAYERS["fc8"] = (
+    LAYERS["fc8"][0] * np.float32(1e-38),
+    np.float32([-0.0, 1e-45, 3.4e38, -1e-40, 1 / 3]),
+)  # also subnormal
+FORMATS = {
+    ".caffemodel": "caffemodel",
+    ".npz": "npz",
+    ".safetensors": "safetensors",
+    ".weights.h5": "weights.h5",
+}
 
 
 def assert_same_bits(found, expected=LAYERS):
@@ -22,7 +30,9 @@ def assert_same_bits(found, expected=LAYERS):
     for name, arrays in expected.items():
         for one, other in zip(found[name], arrays, strict=True):
             assert (one.dtype, one.shape) == (np.float32, other.shape)
-            np.testing.assert_array_equal(*(np.ascontiguousarray(array).view(np.uint32) for array in (one, other)))
+            np.testing.assert_array_equal(
+                *(np.ascontiguousarray(array).view(np.uint32) for array in (one, other))
+            )
 
 
 def write_state_dict(path, layers, legacy=False):
@@ -39,8 +49,11 @@ def write_onnx(path, layers):
 
 FOREIGN = {
     "caffemodel": lambda path, layers: caffe_files.write_v1(path, to_channels_first(layers, path)),
-    "npy": npy_files.write_python2_npy, "pth": write_state_dict, "onnx": write_onnx,
-    "pth legacy": lambda path, layers: write_state_dict(path, layers, legacy=True)}
+    "npy": npy_files.write_python2_npy,
+    "pth": write_state_dict,
+    "onnx": write_onnx,
+    "pth legacy": lambda path, layers: write_state_dict(path, layers, legacy=True),
+}
 
 
 def test_every_format_is_tested():
@@ -86,10 +99,13 @@ def test_a_trunk_goes_everywhere(tmp_path):
         assert_same_bits(read_weights(tmp_path / f"trunk{suffix}").layers, trunk)
 
 
-@pytest.mark.parametrize("name", ["weights", "weights.keras", "weights.pth", "weights.h5", "weights.npz.txt"])
+@pytest.mark.parametrize(
+    "name", ["weights", "weights.keras", "weights.pth", "weights.h5", "weights.npz.txt"]
+)
 def test_a_suffix_that_is_not_written(tmp_path, name):
     assert assert_refused(lambda path: write_weights(path, LAYERS), tmp_path / name) == (
-        "expected a name that ends in one of .caffemodel, .npz, .safetensors, .weights.h5")
+        "expected a name that ends in one of .caffemodel, .npz, .safetensors, .weights.h5"
+    )
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -4,11 +4,11 @@ import h5py
 import numpy as np
 import pytest
 
+from alexnet_keras.configs.architecture import ALEXNET
 from alexnet_keras.errors import WeightsError
-from alexnet_keras.spec import ALEXNET
+from alexnet_keras.pretrained.assign import layers_of
 from tests.alexnet_keras.tiny import tiny_layers, tiny_model
 from tests.weights.refusal import assert_memory_in_proportion, assert_refused
-from weights.assign import layers_of
 from weights.hdf5 import read_weights_h5, write_weights_h5
 
 LAYERS = tiny_layers()
@@ -23,7 +23,9 @@ def assert_same(found, expected):
             assert one.tobytes() == other.tobytes()
 
 
-@pytest.mark.parametrize("variant", ["alexnet", "owt", ALEXNET.widened(0.05).without("conv3", "fc7", "drop7", "norm1")])
+@pytest.mark.parametrize(
+    "variant", ["alexnet", "owt", ALEXNET.widened(0.05).without("conv3", "fc7", "drop7", "norm1")]
+)
 @pytest.mark.parametrize("compiled", [False, True])
 def test_reads_what_keras_writes(tmp_path, variant, compiled):
     model = tiny_model(variant, size=67)
@@ -35,7 +37,9 @@ def test_reads_what_keras_writes(tmp_path, variant, compiled):
     assert_same(found.layers, layers_of(model))
 
 
-@pytest.mark.parametrize("variant", ["alexnet", "owt", ALEXNET.widened(0.05).without("conv3", "fc7", "drop7", "norm1")])
+@pytest.mark.parametrize(
+    "variant", ["alexnet", "owt", ALEXNET.widened(0.05).without("conv3", "fc7", "drop7", "norm1")]
+)
 def test_keras_reads_what_is_written(tmp_path, variant):
     model, other = tiny_model(variant, size=67), tiny_model(variant, size=67)
     write_weights_h5(tmp_path / "w.weights.h5", layers_of(model))
@@ -44,7 +48,9 @@ def test_keras_reads_what_is_written(tmp_path, variant):
 
 
 def test_round_trip_is_bit_exact(tmp_path):
-    layers = dict(LAYERS, fc8=(np.float32([[-0.0, 1e-42], [3.4e38, 1]]), np.float32([-0.0, 1e-45])))
+    layers = dict(
+        LAYERS, fc8=(np.float32([[-0.0, 1e-42], [3.4e38, 1]]), np.float32([-0.0, 1e-45]))
+    )
     write_weights_h5(tmp_path / "w.weights.h5", layers)
     assert_same(read_weights_h5(tmp_path / "w.weights.h5").layers, layers)
 
@@ -60,6 +66,7 @@ def replaced_by(array, **options):
     def edit(file):
         del file["layers/dense/vars/0"]
         file["layers/dense/vars"].create_dataset("0", data=array, **options)
+
     return edit
 
 
@@ -67,21 +74,35 @@ def linked(target):
     def edit(file):
         del file["layers/dense/vars/0"]
         file["layers/dense/vars/0"] = target
+
     return edit
 
 
 DAMAGES = {
-    "no layers": lambda f: f.move("layers", "strata"), "empty": lambda f: f.clear(),
+    "no layers": lambda f: f.move("layers", "strata"),
+    "empty": lambda f: f.clear(),
     "no layer": lambda f: [f["layers"].pop(name) for name in list(f["layers"])],
-    "no bias": lambda f: f["layers/dense/vars"].pop("1"), "no kernel": lambda f: f["layers/dense/vars"].pop("0"),
+    "no bias": lambda f: f["layers/dense/vars"].pop("1"),
+    "no kernel": lambda f: f["layers/dense/vars"].pop("0"),
     "third variable": lambda f: f["layers/dense/vars"].create_dataset("2", data=[1.0]),
     "layers is data": lambda f: (f.pop("layers"), f.create_dataset("layers", data=[1.0])),
-    "vars is data": lambda f: (f["layers/dense"].pop("vars"), f["layers/dense"].create_dataset("vars", data=[1.0])),
-    "integers": replaced_by(np.ones((3, 3), int)), "text": replaced_by(b"text"), "scalar": replaced_by(1.0),
-    "NaN": replaced_by(np.full((3, 3), np.nan)), "Inf": replaced_by(np.full((3, 3), np.inf)),
-    "too large": replaced_by(np.full((3, 3), 1e300)), "three dimensions": replaced_by(np.ones((3, 3, 3))),
-    "no numbers": replaced_by(np.ones((3, 0))), "compressed": replaced_by(np.zeros((2000, 2000)), compression="gzip"),
-    "group for a kernel": lambda f: (f["layers/dense/vars"].pop("0"), f["layers/dense/vars"].create_group("0")),
+    "vars is data": lambda f: (
+        f["layers/dense"].pop("vars"),
+        f["layers/dense"].create_dataset("vars", data=[1.0]),
+    ),
+    "integers": replaced_by(np.ones((3, 3), int)),
+    "text": replaced_by(b"text"),
+    "scalar": replaced_by(1.0),
+    "NaN": replaced_by(np.full((3, 3), np.nan)),
+    "Inf": replaced_by(np.full((3, 3), np.inf)),
+    "too large": replaced_by(np.full((3, 3), 1e300)),
+    "three dimensions": replaced_by(np.ones((3, 3, 3))),
+    "no numbers": replaced_by(np.ones((3, 0))),
+    "compressed": replaced_by(np.zeros((2000, 2000)), compression="gzip"),
+    "group for a kernel": lambda f: (
+        f["layers/dense/vars"].pop("0"),
+        f["layers/dense/vars"].create_group("0"),
+    ),
     "a link to nothing": linked(h5py.SoftLink("/nowhere")),
     "a link to itself": linked(h5py.SoftLink("/layers/dense/vars/0")),
     "a link to another file": linked(h5py.ExternalLink("/etc/hostname", "/")),
@@ -89,7 +110,8 @@ DAMAGES = {
     "name is a number": lambda f: f["layers/dense/vars"].attrs.create("name", 3.5),
     "name is a path": lambda f: f["layers/dense/vars"].attrs.modify("name", "../../x"),
     "name is long": lambda f: f["layers/dense/vars"].attrs.modify("name", "x" * 5000),
-    "name is two lines": lambda f: f["layers/dense/vars"].attrs.modify("name", "a\nb")}
+    "name is two lines": lambda f: f["layers/dense/vars"].attrs.modify("name", "a\nb"),
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -101,13 +123,18 @@ def create_kernel(shape, **options):
     def edit(file):
         del file["layers/dense/vars/0"]
         file["layers/dense/vars"].create_dataset("0", shape, "f4", **options)
+
     return edit
 
 
-@pytest.mark.parametrize("edit", [
-    lambda other: create_kernel((3, 3), external=[(str(other), 0, 36)]),
-    lambda other: linked(h5py.ExternalLink(other, "/kernel"))],
-    ids=["external storage", "external link"])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda other: create_kernel((3, 3), external=[(str(other), 0, 36)]),
+        lambda other: linked(h5py.ExternalLink(other, "/kernel")),
+    ],
+    ids=["external storage", "external link"],
+)
 def test_refuses_values_that_are_kept_in_another_file(tmp_path, edit):
     other = tmp_path / "other.h5"
     with h5py.File(other, "w") as file:
@@ -117,7 +144,9 @@ def test_refuses_values_that_are_kept_in_another_file(tmp_path, edit):
 
 
 def test_a_small_file_that_claims_a_large_array_takes_no_memory(tmp_path):
-    assert_memory_in_proportion(read_weights_h5, edited(tmp_path / "w.weights.h5", create_kernel((50_000, 50_000))))
+    assert_memory_in_proportion(
+        read_weights_h5, edited(tmp_path / "w.weights.h5", create_kernel((50_000, 50_000)))
+    )
 
 
 def test_cut_and_flipped_files_never_crash(tmp_path):
@@ -127,7 +156,7 @@ def test_cut_and_flipped_files_never_crash(tmp_path):
     for _ in range(150):
         content = bytearray(whole)
         if generator.random() < 0.3:
-            content = content[:generator.integers(len(whole))]
+            content = content[: generator.integers(len(whole))]
         else:
             for place in generator.integers(0, min(len(content), 4000), 3):
                 content[place] = generator.integers(256)

@@ -1,4 +1,6 @@
-"""The pickle machine against the standard library's: the same plain values, and none of its powers."""
+"""The pickle machine against the standard library's: the same plain values, and none of its
+powers.
+"""
 
 import pickle
 from collections import OrderedDict
@@ -9,14 +11,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet_keras.errors import WeightsError
-from weights.restricted_pickle import OPCODE_LIMIT, TEXT_LIMIT, Buildable, Global, RestrictedUnpickler
+from weights.restricted_pickle import (
+    OPCODE_LIMIT,
+    TEXT_LIMIT,
+    Buildable,
+    Global,
+    RestrictedUnpickler,
+)
 
 PATH = Path("w.pkl")
 TEXTS = st.text(max_size=40)
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers(-(1 << 90), 1 << 90) | st.floats(allow_nan=False) | TEXTS,
-    lambda inner: (st.lists(inner, max_size=6) | st.lists(inner, max_size=6).map(tuple)
-                   | st.dictionaries(TEXTS | st.integers(-9, 9), inner, max_size=6)), max_leaves=30)
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 90), 1 << 90)
+    | st.floats(allow_nan=False)
+    | TEXTS,
+    lambda inner: (
+        st.lists(inner, max_size=6)
+        | st.lists(inner, max_size=6).map(tuple)
+        | st.dictionaries(TEXTS | st.integers(-9, 9), inner, max_size=6)
+    ),
+    max_leaves=30,
+)
 
 
 class Recorded(Buildable):
@@ -70,7 +87,7 @@ def test_bytes_of_python_3_and_long_ones_of_python_2_are_views_of_the_file():
 def test_short_strings_of_python_2_are_text_byte_for_byte():
     assert load(b"U\x03\xe4\x00a.") == "\xe4\x00a"
     assert load(b"S'\\xe4\\n\\'a'\n.") == "\xe4\n'a"
-    assert bytes(load(b"S\"" + rb"\x00" * 300 + b"\"\n.")) == bytes(300)
+    assert bytes(load(b'S"' + rb"\x00" * 300 + b'"\n.')) == bytes(300)
 
 
 def test_a_global_builds_only_what_its_reader_says():
@@ -91,41 +108,95 @@ def test_pickles_in_a_row_are_read_one_after_another():
     assert first.load() == "first"
     second = RestrictedUnpickler(content, PATH, {}, position=first.position)
     assert second.load() == ["second"]
-    assert bytes(content[second.position:]) == b"rest"
+    assert bytes(content[second.position :]) == b"rest"
 
 
-@pytest.mark.parametrize("value", [
-    {1}, frozenset({1}), bytearray(b"a"), complex(1), OrderedDict(), range(3), Ellipsis, int, slice(1), Path("a")])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {1},
+        frozenset({1}),
+        bytearray(b"a"),
+        complex(1),
+        OrderedDict(),
+        range(3),
+        Ellipsis,
+        int,
+        slice(1),
+        Path("a"),
+    ],
+)
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_other_values_of_the_standard_library_are_refused(value, protocol):
     refusal(pickle.dumps(value, protocol))
 
 
-@pytest.mark.parametrize(("content", "expected"), [
-    (b"", "opcode missing at byte 0: expected 1 more bytes, found 0"),
-    (b"K\x01K\x02", "opcode missing at byte 4: expected 1 more bytes, found 0"),
-    (b"NX\x05\x00\x00\x00abc", "opcode BINUNICODE at byte 1: expected 5 more bytes, found 3"),
-    (b"cos\nsystem\n.", "opcode GLOBAL at byte 0: expected a global of the array types, found 'os system', which is"),
-    (b"(ios\nsystem\n.", "opcode INST at byte 1: expected an opcode that builds plain values and arrays, found one"),
-    (b"\x80\x05N.", "opcode PROTO at byte 0: expected protocol 0 to 4, found 5"),
-    (b"\xffN.", "opcode 0xff at byte 0: expected an opcode"),
-    (b"}(U\x01aNU\x01aNu.", "opcode SETITEMS at byte 10: expected each key once, found 'a' twice"),
-    (b"}(csome\nword\nNu.", "opcode SETITEMS at byte 14: expected text or a small integer as a key, found global"),
-    (b"csome\nword\n)R.", "opcode REDUCE at byte 12: expected an allowed global and a tuple, found global 'word' and"),
-    (b"]}b.", "opcode BUILD at byte 2: expected an array, a dtype or an ordered dictionary to set, found list"),
-    (b"V" + b"a" * 300 + b"\n.", f"opcode UNICODE at byte 0: expected a line of at most {TEXT_LIMIT} bytes"),
-    (b"\x8b\xff\xff\xff\x7f", "opcode LONG4 at byte 0: expected an integer of at most 16 bytes, found 2147483647"),
-    (b"N" * (OPCODE_LIMIT + 1), f"expected at most {OPCODE_LIMIT} opcodes, found more")])
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "opcode missing at byte 0: expected 1 more bytes, got 0"),
+        (b"K\x01K\x02", "opcode missing at byte 4: expected 1 more bytes, got 0"),
+        (b"NX\x05\x00\x00\x00abc", "opcode BINUNICODE at byte 1: expected 5 more bytes, got 3"),
+        (
+            b"cos\nsystem\n.",
+            "opcode GLOBAL at byte 0: expected a global of the array types, got 'os system', "
+            "which is",
+        ),
+        (
+            b"(ios\nsystem\n.",
+            "opcode INST at byte 1: expected an opcode that builds plain values and arrays, got "
+            "one",
+        ),
+        (b"\x80\x05N.", "opcode PROTO at byte 0: expected protocol 0 to 4, got 5"),
+        (b"\xffN.", "opcode 0xff at byte 0: expected an opcode"),
+        (
+            b"}(U\x01aNU\x01aNu.",
+            "opcode SETITEMS at byte 10: expected each key once, got 'a' twice",
+        ),
+        (
+            b"}(csome\nword\nNu.",
+            "opcode SETITEMS at byte 14: expected text or a small integer as a key, got global",
+        ),
+        (
+            b"csome\nword\n)R.",
+            "opcode REDUCE at byte 12: expected an allowed global and a tuple, got global 'word' "
+            "and",
+        ),
+        (
+            b"]}b.",
+            "opcode BUILD at byte 2: expected an array, a dtype or an ordered dictionary to set, "
+            "got list",
+        ),
+        (
+            b"V" + b"a" * 300 + b"\n.",
+            f"opcode UNICODE at byte 0: expected a line of at most {TEXT_LIMIT} bytes",
+        ),
+        (
+            b"\x8b\xff\xff\xff\x7f",
+            "opcode LONG4 at byte 0: expected an integer of at most 16 bytes, got 2147483647",
+        ),
+        (b"N" * (OPCODE_LIMIT + 1), f"expected at most {OPCODE_LIMIT} opcodes, got more"),
+    ],
+)
 def test_message_names_the_opcode_and_its_byte(content, expected):
     assert expected in refusal(content)
 
 
-OPCODES = [b"csome\nthing\n", b"csome\nword\n", b"K\x01", b"U\x01a", b"q\x01", b"h\x01",
-           *(bytes([opcode]) for opcode in b"()]}NRbsuaet201ldQ.\x85\x86\x94")]
+OPCODES = [
+    b"csome\nthing\n",
+    b"csome\nword\n",
+    b"K\x01",
+    b"U\x01a",
+    b"q\x01",
+    b"h\x01",
+    *(bytes([opcode]) for opcode in b"()]}NRbsuaet201ldQ.\x85\x86\x94"),
+]
 
 
 @settings(max_examples=500, deadline=None)
-@given(content=st.binary(max_size=60) | st.lists(st.sampled_from(OPCODES), max_size=40).map(b"".join))
+@given(
+    content=st.binary(max_size=60) | st.lists(st.sampled_from(OPCODES), max_size=40).map(b"".join)
+)
 def test_any_bytes_give_a_value_or_one_line(content):
     try:
         load(content)

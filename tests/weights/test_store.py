@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from alexnet_keras.errors import WeightsError
+from alexnet_keras.pretrained.catalog import source
 from tests.weights.mirror import BODY, FILE, NPY, Answer, isolated_mirror
 from weights import store
-from weights.catalog import source
 from weights.store import cache_folder, digest_of, locate, verify_digest
 
 
@@ -35,6 +35,7 @@ def failure(name="caffe", **kwargs):
 
 
 # Where it looks
+
 
 def test_a_path_that_exists_is_returned(tmp_path):
     path = tmp_path / "mine.caffemodel"
@@ -82,11 +83,12 @@ def test_the_cache_is_under_keras_home(monkeypatch, keras_home, tmp_path):
 
 def test_the_demo_without_its_file_says_that_no_mirror_has_it():
     message = failure("demo")
-    assert "found no demo.keras" in message
+    assert "got no demo.keras" in message
     assert "no mirror has it" in message
 
 
 # Offline
+
 
 @pytest.mark.parametrize("by_environment", [True, False])
 def test_offline_with_a_cache_never_asks(publish, mirror, monkeypatch, by_environment):
@@ -104,7 +106,13 @@ def test_offline_without_a_cache_says_what_to_fetch(publish, mirror, monkeypatch
     if by_environment:
         monkeypatch.setenv("ALEXNET_KERAS_OFFLINE", "1")
     message = failure(offline=not by_environment)
-    for part in (FILE, url, f"sha1 {hashlib.sha1(BODY).hexdigest()}", "100,010 bytes", str(cache_folder() / FILE)):
+    for part in (
+        FILE,
+        url,
+        f"sha1 {hashlib.sha1(BODY).hexdigest()}",
+        "100,010 bytes",
+        str(cache_folder() / FILE),
+    ):
         assert part in message
     assert mirror.asked == []
 
@@ -121,11 +129,15 @@ def test_offline_with_a_wrong_file_names_it(publish):
     cache_folder().mkdir(parents=True)
     (cache_folder() / FILE).write_bytes(b"wrong")
     message = failure(offline=True)
-    assert f"{cache_folder() / FILE}: wrong digest: sha1 {hashlib.sha1(b'wrong').hexdigest()}" in message
+    assert (
+        f"{cache_folder() / FILE}: wrong digest: sha1 {hashlib.sha1(b'wrong').hexdigest()}"
+        in message
+    )
     assert (cache_folder() / FILE).read_bytes() == b"wrong"
 
 
 # Keeping
+
 
 def test_a_wrong_cached_file_is_moved_aside_and_fetched_again(publish):
     publish()
@@ -196,10 +208,14 @@ def test_a_file_without_a_digest_put_there_by_hand_is_recorded(publish):
     assert (cache_folder() / "bvlc_alexnet.npy.sha256").exists()
 
 
-@pytest.mark.parametrize(("content", "size", "reason"), [
-    (NPY[:-1], len(NPY), "short body: 1,007 bytes announced, 1,008 expected"),
-    (bytes(500), None, "expected a file of weights, found unknown content"),
-    (b"", None, "expected a file of weights, found an empty file")])
+@pytest.mark.parametrize(
+    ("content", "size", "reason"),
+    [
+        (NPY[:-1], len(NPY), "short body: 1,007 bytes announced, 1,008 expected"),
+        (bytes(500), None, "expected a file of weights, got unknown content"),
+        (b"", None, "expected a file of weights, got an empty file"),
+    ],
+)
 def test_without_a_digest_size_and_content_decide(publish, content, size, reason):
     publish.without_digest(Answer(content), size=size)
     message = failure("tensorflow")
@@ -217,10 +233,14 @@ def test_a_spoilt_record_says_what_to_delete(publish):
 def test_disk_full(publish, monkeypatch):
     def full(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     publish()
     monkeypatch.setattr(os, "fsync", full)
     message = failure()
-    assert f"{cache_folder() / FILE}: cannot be kept there: No space left on device; free some space" in message
+    assert (
+        f"{cache_folder() / FILE}: cannot be kept there: No space left on device; free some space"
+        in message
+    )
 
 
 def test_a_cache_that_cannot_be_made(publish, monkeypatch, tmp_path):
@@ -245,6 +265,7 @@ def test_a_read_only_cache(publish):
 
 # Digests
 
+
 def test_digest_of(tmp_path):
     path = tmp_path / "abc"
     path.write_bytes(b"abc")  # FIPS 180's own examples
@@ -264,6 +285,8 @@ def test_verify_digest(publish, tmp_path):
     path.write_bytes(BODY)
     assert verify_digest(path, source("caffe")) == hashlib.sha1(BODY).hexdigest()
     path.write_bytes(b"other")
-    with pytest.raises(WeightsError, match=r"mine\.caffemodel: expected sha1 [0-9a-f]{40}, found [0-9a-f]{40}"):
+    with pytest.raises(
+        WeightsError, match=r"mine\.caffemodel: expected sha1 [0-9a-f]{40}, got [0-9a-f]{40}"
+    ):
         verify_digest(path, source("caffe"))
     assert verify_digest(path, source("tensorflow")) == hashlib.sha256(b"other").hexdigest()

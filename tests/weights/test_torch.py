@@ -15,18 +15,31 @@ from hypothesis import strategies as st
 
 from alexnet_keras.errors import WeightsError
 from tests.weights.npy_files import save
-from tests.weights.refusal import EDITS, assert_memory_in_proportion, assert_refused, mutated, read_or_refuse
-from tests.weights.torch_files import STORAGES, ordered_dict, persistent_id, tensor, text, write_pth, zip_of
+from tests.weights.refusal import (
+    EDITS,
+    assert_memory_in_proportion,
+    assert_refused,
+    mutated,
+    read_or_refuse,
+)
+from tests.weights.torch_files import (
+    STORAGES,
+    ordered_dict,
+    persistent_id,
+    tensor,
+    text,
+    write_pth,
+    zip_of,
+)
 from weights.torch import TORCHVISION_NAMES, read_pth
 
-# Made by Python 3.11 and torch 2.13.0:
-#   base = torch.arange(64.)
-#   tensors = {"features.0.weight": base[1:37].reshape(2, 3, 3, 2).permute(0, 3, 1, 2), "features.0.bias": base[40:42],
-#              "classifier.4.weight": torch.nn.Parameter(torch.eye(2).half()),
-#              "classifier.4.bias": base[:2].double() / 3,
-#              "classifier.6.weight": (base[:6].reshape(2, 3).T / 4).bfloat16(), "classifier.6.bias": base[3:6]}
-#   torch.save(tensors, "golden.pth", _use_new_zipfile_serialization=True, then False)
-#   base64.b64encode(zlib.compress(open("golden.pth", "rb").read(), 9))
+# Made by Python 3.11 and torch 2.13.0: base = torch.arange(64.) tensors = {"features.0.weight":
+# base[1:37].reshape(2, 3, 3, 2).permute(0, 3, 1, 2), "features.0.bias": base[40:42],
+# "classifier.4.weight": torch.nn.Parameter(torch.eye(2).half()), "classifier.4.bias":
+# base[:2].double() / 3, "classifier.6.weight": (base[:6].reshape(2, 3).T / 4).bfloat16(),
+# "classifier.6.bias": base[3:6]} torch.save(tensors, "golden.pth",
+# _use_new_zipfile_serialization=True, then False)
+# base64.b64encode(zlib.compress(open("golden.pth", "rb").read(), 9))
 ZIP = (
     "eNqllktsG1UUhq8fccyQV5sSEkhKCi0YSBy/H5BidxRZlQYJ21BkVUjuxJ7EIyZx7vi6JQgkSyihlQpCrJBAVdhUbJCKhATLLrssICQWLCqxAYFE"
     "lwg2/HfGceZOsSvSST6P4tz//OfMPffYRcXnJyQYJPdc42SSrDeNura5VFeZGt560yjI4+S8eHW871ISqhyBYE1TWdvUWuFI+JKmrzcY9dRY06w1"
@@ -41,7 +54,8 @@ ZIP = (
     "x+fhH0YQfWSg99jBUe4NisOd37jEXb+7tn7u/ud3jsR7A8QquaWZOibI2yr/kKvq9YK89H+TiEbS6Uwqlo5l09lsJpmIpmLJSDKTTqSS0UQmnoyl"
     "k4lUNm5NGWn76t8h5BGysvTwZHt5Ogft+D2Zu75HuMXO+TklCH/3kj6T2R3DOQJnhBglH+k/d91hnFNsQgjz/UGY3vR0q50ncVRQv+4n4txzS52H"
     "T5TeHhKlUbfUeV5E6XRAlMbcUme7i9I9lzTuljp7dkyQzg4T1+lwa52dNCdoPz7Q/nePF5VAYKG7+LhvsSeUXPdtr33PdC2h498zyVfdBfZn9VDA"
-    "1kjWenvtv6xXb/4=")
+    "1kjWenvtv6xXb/4="
+)
 LEGACY = (
     "eNp90k9M01AcB/CuLQMr/0EFRUVFHYpz/5ibEjcJIST1D0xNetCMsj1oTV33a9/wTyTZBQRPHj144MjRo0eOHr2YeOSoN4+aePDblRG3TLt83tK3"
     "t35/7/daFd8o1u/3s79Gn+zMD4er4p3vEsY1EkJaryAIZcfmdsG28qvMcU27RAEs0Lrwi2VybrE8KxVNvUTipqZgkr8os7xrvmQuSWskh7Q2TLqG"
@@ -51,7 +65,8 @@ LEGACY = (
     "pCdjyQQNoxwZ5RxfUAWvExt0Al+BDRrxSzrJ6VSOTm/WbkZf05kcna2dXUN9tW2fa4iesStLFjsIH2sOn0QvziNcRPiFWvg6XfR6EfKDxzldytHl"
     "5l4k672YaEibrp1+NHmQd6UpL5GOpSiMvCDyrnp5krfZCM5b2qConxnjFM9Ronl/SX9/k/871uT+sV5b8N6ldUp5W0n7j73O6UaOprxX/7H36reo"
     "LNDqbMRWPZNapcssHBTqV/WmkMlmqpntjFyfmvJHUWi8HtauL5lsw2w1gwFTWajCNuzCnrfsliD0wihEIAvzsAhlqMImvIV3sA078AE+wi58gs/w"
-    "FfbgG/yAnyBMC4IMHdAJvTAIQzACozAGIZiACCQgBVOQhRmYg9swDw9Ag0ewCEUwwIIycHgOr6b/AEyYQPU=")
+    "FfbgG/yAnyBMC4IMHdAJvTAIQzACozAGIZiACCQgBVOQhRmYg9swDw9Ag0ewCEUwwIIycHgOr6b/AEyYQPU="
+)
 
 
 def golden(encoded):
@@ -62,17 +77,34 @@ def state_dict(seed=0, dtype=np.float32):
     """A small network of torchvision's names and shapes in proportion, pool5 of 2 x 2."""
     generator = np.random.default_rng(seed)
     shapes = {
-        "features.0": (4, 3, 5, 5), "features.3": (6, 4, 3, 3), "features.6": (6, 6, 3, 3), "features.8": (6, 6, 3, 3),
-        "features.10": (5, 6, 3, 3), "classifier.1": (8, 5 * 4), "classifier.4": (8, 8), "classifier.6": (10, 8)}
-    parameters = {f"{name}.{role}": shape if role == "weight" else shape[:1]
-                  for name, shape in shapes.items() for role in ("weight", "bias")}
-    return {name: generator.standard_normal(shape, np.float32).astype(dtype) for name, shape in parameters.items()}
+        "features.0": (4, 3, 5, 5),
+        "features.3": (6, 4, 3, 3),
+        "features.6": (6, 6, 3, 3),
+        "features.8": (6, 6, 3, 3),
+        "features.10": (5, 6, 3, 3),
+        "classifier.1": (8, 5 * 4),
+        "classifier.4": (8, 8),
+        "classifier.6": (10, 8),
+    }
+    parameters = {
+        f"{name}.{role}": shape if role == "weight" else shape[:1]
+        for name, shape in shapes.items()
+        for role in ("weight", "bias")
+    }
+    return {
+        name: generator.standard_normal(shape, np.float32).astype(dtype)
+        for name, shape in parameters.items()
+    }
 
 
 @pytest.mark.parametrize("encoded", [ZIP, LEGACY])
 def test_files_of_pytorch(tmp_path, encoded):
     weights = read_pth(save(tmp_path / "w.pth", golden(encoded)))
-    assert (weights.file_format, weights.path, weights.layer_order) == ("pth", tmp_path / "w.pth", ())
+    assert (weights.file_format, weights.path, weights.layer_order) == (
+        "pth",
+        tmp_path / "w.pth",
+        (),
+    )
     assert list(weights.layers) == ["conv1", "fc7", "fc8"]
     assert all(array.dtype == np.float32 for pair in weights.layers.values() for array in pair)
     kernel, bias = weights.layers["conv1"]
@@ -80,7 +112,10 @@ def test_files_of_pytorch(tmp_path, encoded):
         for row in range(3):
             for column in range(3):
                 for channel in range(2):
-                    assert kernel[row, column, channel, out] == 1 + out * 18 + row * 6 + column * 2 + channel
+                    assert (
+                        kernel[row, column, channel, out]
+                        == 1 + out * 18 + row * 6 + column * 2 + channel
+                    )
     np.testing.assert_array_equal(bias, [40, 41])
     np.testing.assert_array_equal(weights.layers["fc7"][0], [[1, 0], [0, 1]])
     np.testing.assert_array_equal(weights.layers["fc7"][1], [np.float32(0), np.float32(1 / 3)])
@@ -97,7 +132,9 @@ def test_every_dtype_in_both_encodings(tmp_path, dtype, legacy):
     for name, layer in TORCHVISION_NAMES.items():
         weight = stored[f"{name}.weight"].astype(np.float32)
         if layer != "fc6":
-            expected = np.moveaxis(weight, (2, 3, 1, 0), (0, 1, 2, 3)) if weight.ndim == 4 else weight.T
+            expected = (
+                np.moveaxis(weight, (2, 3, 1, 0), (0, 1, 2, 3)) if weight.ndim == 4 else weight.T
+            )
             np.testing.assert_array_equal(found[layer][0], expected)
         np.testing.assert_array_equal(found[layer][1], stored[f"{name}.bias"].astype(np.float32))
         assert found[layer][0].dtype == found[layer][1].dtype == np.float32
@@ -109,13 +146,17 @@ def test_fc6_is_reordered_to_height_width_channel(tmp_path):
     for channel in range(5):
         for row in range(2):
             for column in range(2):
-                np.testing.assert_array_equal(kernel[(row * 2 + column) * 5 + channel],
-                                              stored["classifier.1.weight"][:, channel * 4 + row * 2 + column])
+                np.testing.assert_array_equal(
+                    kernel[(row * 2 + column) * 5 + channel],
+                    stored["classifier.1.weight"][:, channel * 4 + row * 2 + column],
+                )
 
 
 def test_float32_is_not_copied_but_for_fc6(tmp_path):
     found = read_pth(write_pth(tmp_path / "w.pth", state_dict())).layers
-    assert [name for name, pair in found.items() if any(array.flags.writeable for array in pair)] == ["fc6"]
+    assert [
+        name for name, pair in found.items() if any(array.flags.writeable for array in pair)
+    ] == ["fc6"]
 
 
 def public(name):
@@ -123,7 +164,9 @@ def public(name):
     return f"{TORCHVISION_NAMES[layer]}.{role}"
 
 
-@pytest.mark.parametrize("rename", [public, "module.{}".format, lambda name: f"module.{public(name)}"])
+@pytest.mark.parametrize(
+    "rename", [public, "module.{}".format, lambda name: f"module.{public(name)}"]
+)
 def test_other_names(tmp_path, rename):
     expected = read_pth(write_pth(tmp_path / "a.pth", state_dict())).layers
     renamed = {rename(name): array for name, array in state_dict().items()}
@@ -139,28 +182,51 @@ NUMBERS = np.arange(4, dtype="<f4")
 
 
 def of_pickle(path, pickled, numbers=NUMBERS, **members):
-    return read_pth(save(path, zip_of({"data.pkl": pickled, "data/0": numbers.tobytes(), **members}))).layers
+    return read_pth(
+        save(path, zip_of({"data.pkl": pickled, "data/0": numbers.tobytes(), **members}))
+    ).layers
 
 
 @pytest.mark.parametrize("key", ["state_dict", "model"])
 def test_checkpoints(tmp_path, key):
     inner = ordered_dict(PAIR)[2:-1]
-    pickled = b"\x80\x02}(" + text("epoch") + b"K\x5a" + text("best_acc1") + tensor(shape=())(False) + text(
-        "arch") + text("alexnet") + text(key) + inner + b"u."
+    pickled = (
+        b"\x80\x02}("
+        + text("epoch")
+        + b"K\x5a"
+        + text("best_acc1")
+        + tensor(shape=())(False)
+        + text("arch")
+        + text("alexnet")
+        + text(key)
+        + inner
+        + b"u."
+    )
     found = of_pickle(tmp_path / "w.pth", pickled)
     np.testing.assert_array_equal(found["fc8"][0], [[0, 2], [1, 3]])
     np.testing.assert_array_equal(found["fc8"][1], [2, 3])
 
 
 def test_ordered_dictionary_of_python_2_and_tensors_of_pytorch_0_1(tmp_path):
-    items = b"".join(b"](" + text(name) + part(False).replace(b"_rebuild_tensor_v2", b"_rebuild_tensor").replace(
-        b"\x89ccollections\nOrderedDict\n)R", b"") + b"e" for name, part in PAIR.items())
-    found = of_pickle(tmp_path / "w.pth", b"\x80\x02ccollections\nOrderedDict\n](" + items + b"e\x85R.")
+    items = b"".join(
+        b"]("
+        + text(name)
+        + part(False)
+        .replace(b"_rebuild_tensor_v2", b"_rebuild_tensor")
+        .replace(b"\x89ccollections\nOrderedDict\n)R", b"")
+        + b"e"
+        for name, part in PAIR.items()
+    )
+    found = of_pickle(
+        tmp_path / "w.pth", b"\x80\x02ccollections\nOrderedDict\n](" + items + b"e\x85R."
+    )
     np.testing.assert_array_equal(found["fc8"][0], [[0, 2], [1, 3]])
 
 
 def test_big_endian_archive(tmp_path):
-    found = of_pickle(tmp_path / "w.pth", ordered_dict(PAIR), NUMBERS.astype(">f4"), byteorder=b"big")
+    found = of_pickle(
+        tmp_path / "w.pth", ordered_dict(PAIR), NUMBERS.astype(">f4"), byteorder=b"big"
+    )
     np.testing.assert_array_equal(found["fc8"][0], [[0, 2], [1, 3]])
     assert found["fc8"][0].dtype.isnative
 
@@ -174,31 +240,60 @@ def test_archive_without_checksums(tmp_path):
 
 
 @settings(max_examples=60, deadline=None)
-@given(shape=st.lists(st.integers(1, 4), min_size=2, max_size=2), order=st.permutations((0, 1)),
-       offset=st.integers(0, 9), step=st.integers(1, 3), kind=st.sampled_from(sorted(STORAGES)))
+@given(
+    shape=st.lists(st.integers(1, 4), min_size=2, max_size=2),
+    order=st.permutations((0, 1)),
+    offset=st.integers(0, 9),
+    step=st.integers(1, 3),
+    kind=st.sampled_from(sorted(STORAGES)),
+)
 def test_any_strides_and_offset(tmp_path_factory, shape, order, offset, step, kind):
     base = np.arange(offset + step * int(np.prod(shape)) + 2).astype(kind)
-    view = base[offset::step][:int(np.prod(shape))].reshape(shape).transpose(order)
+    view = base[offset::step][: int(np.prod(shape))].reshape(shape).transpose(order)
     strides = [stride // base.itemsize for stride in view.strides]
-    weight = tensor(STORAGES[kind], numel=base.size, offset=offset, shape=view.shape, strides=strides)
+    weight = tensor(
+        STORAGES[kind], numel=base.size, offset=offset, shape=view.shape, strides=strides
+    )
     bias = tensor(STORAGES[kind], numel=base.size, shape=view.shape[:1])
     path = tmp_path_factory.getbasetemp() / "strided.pth"
     found = of_pickle(path, ordered_dict({"fc8.weight": weight, "fc8.bias": bias}), base)
     np.testing.assert_array_equal(found["fc8"][0], view.astype(np.float32).T)
 
 
-@pytest.mark.parametrize(("pickled", "expected"), [
-    (ordered_dict({"features.2.weight": tensor()}), "tensor 'features.2.weight': expected a name of torchvision's Alex"),
-    (ordered_dict({"fc8.weight": tensor()}), "fc8: expected a kernel and a bias, found no bias"),
-    (ordered_dict(PAIR | {"module.fc8.bias": tensor()}), "expected one tensor for fc8's bias, found two"),
-    (ordered_dict({"fc8.weight": tensor(strides=(2, 2))}), "tensor 'fc8.weight': expected it to lie within 4 stored "
-     "numbers, found shape (2, 2), strides (2, 2), offset 0"),
-    (pickle.dumps([1, 2], 2), "expected a state dict of tensors, found list"),
-    (pickle.dumps({"fc8.weight": 3}, 2), "'fc8.weight': expected a tensor, found int"),
-    (b"\x80\x02" + persistent_id("LongStorage", "0", 4) + b".", "member archive/data.pkl: opcode GLOBAL at byte 15: "
-     "expected a global of the array types, found 'torch LongStorage', which is not allowed"),
-    (ordered_dict({"fc8.weight": tensor(key="7")}), "zip archive: expected member 'archive/data/7', found none"),
-    (ordered_dict({"fc8.weight": tensor(numel=5)}), "member 'archive/data/0': expected 20 bytes, found 16")])
+@pytest.mark.parametrize(
+    ("pickled", "expected"),
+    [
+        (
+            ordered_dict({"features.2.weight": tensor()}),
+            "tensor 'features.2.weight': expected a name of torchvision's Alex",
+        ),
+        (ordered_dict({"fc8.weight": tensor()}), "fc8: expected a kernel and a bias, got no bias"),
+        (
+            ordered_dict(PAIR | {"module.fc8.bias": tensor()}),
+            "expected one tensor for fc8's bias, got two",
+        ),
+        (
+            ordered_dict({"fc8.weight": tensor(strides=(2, 2))}),
+            "tensor 'fc8.weight': expected it to lie within 4 stored "
+            "numbers, got shape (2, 2), strides (2, 2), offset 0",
+        ),
+        (pickle.dumps([1, 2], 2), "expected a state dict of tensors, got list"),
+        (pickle.dumps({"fc8.weight": 3}, 2), "'fc8.weight': expected a tensor, got int"),
+        (
+            b"\x80\x02" + persistent_id("LongStorage", "0", 4) + b".",
+            "member archive/data.pkl: opcode GLOBAL at byte 15: "
+            "expected a global of the array types, got 'torch LongStorage', which is not allowed",
+        ),
+        (
+            ordered_dict({"fc8.weight": tensor(key="7")}),
+            "zip archive: expected member 'archive/data/7', got none",
+        ),
+        (
+            ordered_dict({"fc8.weight": tensor(numel=5)}),
+            "member 'archive/data/0': expected 20 bytes, got 16",
+        ),
+    ],
+)
 def test_message_names_the_place(tmp_path, pickled, expected):
     content = zip_of({"data.pkl": pickled, "data/0": NUMBERS.tobytes()})
     assert expected in assert_refused(read_pth, save(tmp_path / "w.pth", content))
@@ -214,9 +309,15 @@ def test_no_file_there(tmp_path, name):
 @pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float32, np.float64])
 @pytest.mark.parametrize("legacy", [False, True])
 def test_memory_stays_in_proportion_to_a_good_file(tmp_path, dtype, legacy):
-    large = {"conv5.weight": np.ones((8, 8, 3, 3), dtype), "conv5.bias": np.ones(8, dtype),
-             "fc6.weight": np.ones((3000, 8 * 25 * 25), dtype), "fc6.bias": np.ones(3000, dtype)}
-    assert_memory_in_proportion(read_pth, write_pth(tmp_path / "w.pth", large, legacy), "WeightSet")
+    large = {
+        "conv5.weight": np.ones((8, 8, 3, 3), dtype),
+        "conv5.bias": np.ones(8, dtype),
+        "fc6.weight": np.ones((3000, 8 * 25 * 25), dtype),
+        "fc6.bias": np.ones(3000, dtype),
+    }
+    assert_memory_in_proportion(
+        read_pth, write_pth(tmp_path / "w.pth", large, legacy), "WeightSet"
+    )
 
 
 @pytest.mark.parametrize("encoded", [ZIP, LEGACY])
@@ -229,12 +330,19 @@ def test_truncated_at_every_byte(tmp_path, encoded):
 @settings(max_examples=400, deadline=None)
 @given(base=st.sampled_from([golden(ZIP), golden(LEGACY)]), edits=EDITS)
 def test_mutated_file_is_read_or_refused(tmp_path_factory, base, edits):
-    found = read_or_refuse(read_pth, save(tmp_path_factory.getbasetemp() / "mutated.pth", mutated(base, edits)))
+    found = read_or_refuse(
+        read_pth, save(tmp_path_factory.getbasetemp() / "mutated.pth", mutated(base, edits))
+    )
     for pair in found.layers.values() if found else ():
         assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in pair)
 
 
 @settings(max_examples=200, deadline=None)
-@given(content=st.binary(max_size=300), prefix=st.sampled_from([b"", b"PK\x03\x04", golden(LEGACY)[:137]]))
+@given(
+    content=st.binary(max_size=300),
+    prefix=st.sampled_from([b"", b"PK\x03\x04", golden(LEGACY)[:137]]),
+)
 def test_arbitrary_bytes_are_refused(tmp_path_factory, content, prefix):
-    assert_refused(read_pth, save(tmp_path_factory.getbasetemp() / "arbitrary.pth", prefix + content))
+    assert_refused(
+        read_pth, save(tmp_path_factory.getbasetemp() / "arbitrary.pth", prefix + content)
+    )

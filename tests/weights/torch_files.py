@@ -1,4 +1,6 @@
-"""PyTorch files for tests, both encodings, opcode by opcode as ``torch.save`` writes them, without PyTorch."""
+"""PyTorch files for tests, both encodings, opcode by opcode as ``torch.save`` writes them, without
+PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +13,52 @@ import numpy as np
 
 from tests.weights.npy_files import integer, shape_tuple
 
-STORAGES = {"float16": "HalfStorage", "bfloat16": "BFloat16Storage", "float32": "FloatStorage",
-            "float64": "DoubleStorage"}
-LEGACY_START = b"".join(pickle.dumps(value, 2) for value in (
-    0x1950A86A20F9469CFC6C, 1001,
-    {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}))
+STORAGES = {
+    "float16": "HalfStorage",
+    "bfloat16": "BFloat16Storage",
+    "float32": "FloatStorage",
+    "float64": "DoubleStorage",
+}
+LEGACY_START = b"".join(
+    pickle.dumps(value, 2)
+    for value in (
+        0x1950A86A20F9469CFC6C,
+        1001,
+        {
+            "protocol_version": 1001,
+            "little_endian": True,
+            "type_sizes": {"short": 2, "int": 4, "long": 4},
+        },
+    )
+)
 
 
 def write_pth(path, state_dict, legacy=False):
-    """``torch.save(state_dict, path)`` of ``{name: array}``: float16, bfloat16 (of ml_dtypes), float32 or float64."""
-    tensors = {name: tensor(STORAGES[array.dtype.name], str(index), array.size, shape=array.shape)
-               for index, (name, array) in enumerate(state_dict.items())}
-    pickled, raw = ordered_dict(tensors, legacy), [np.ascontiguousarray(array) for array in state_dict.values()]
+    """``torch.save(state_dict, path)`` of ``{name: array}``: float16, bfloat16 (of ml_dtypes),
+    float32 or float64.
+    """
+    tensors = {
+        name: tensor(STORAGES[array.dtype.name], str(index), array.size, shape=array.shape)
+        for index, (name, array) in enumerate(state_dict.items())
+    }
+    pickled, raw = (
+        ordered_dict(tensors, legacy),
+        [np.ascontiguousarray(array) for array in state_dict.values()],
+    )
     with open(path, "wb") as file:
         if legacy:
             file.write(legacy_file(pickled, [str(index) for index in range(len(raw))]))
             for array in raw:
                 file.write(struct.pack("<q", array.size) + array.tobytes())
         else:
-            write_zip(file, {"data.pkl": pickled, "byteorder": b"little",
-                             **{f"data/{index}": array.tobytes() for index, array in enumerate(raw)}})
+            write_zip(
+                file,
+                {
+                    "data.pkl": pickled,
+                    "byteorder": b"little",
+                    **{f"data/{index}": array.tobytes() for index, array in enumerate(raw)},
+                },
+            )
     return path
 
 
@@ -57,7 +85,9 @@ def legacy_file(pickled, keys):
 
 
 def legacy_around(pickled, storage=bytes(16)):
-    """A ``.pth`` of the legacy encoding with this pickle and one storage of four float32, key 0."""
+    """A ``.pth`` of the legacy encoding with this pickle and one storage of four float32, key
+    0.
+    """
     return legacy_file(pickled, ["0"]) + struct.pack("<q", len(storage) // 4) + storage
 
 
@@ -67,18 +97,35 @@ def text(value):
 
 
 def persistent_id(kind, key, numel, legacy=False):
-    return (b"(" + text("storage") + b"ctorch\n" + kind.encode() + b"\n" + text(key) + text("cpu") + integer(numel)
-            + b"N" * legacy + b"tQ")
+    return (
+        b"("
+        + text("storage")
+        + b"ctorch\n"
+        + kind.encode()
+        + b"\n"
+        + text(key)
+        + text("cpu")
+        + integer(numel)
+        + b"N" * legacy
+        + b"tQ"
+    )
 
 
 def tensor(kind="FloatStorage", key="0", numel=4, offset=0, shape=(2, 2), strides=None):
     """The opcodes of one tensor; a function of the encoding, whose persistent ids differ."""
     if strides is None:
-        strides = [int(np.prod(shape[axis + 1:])) for axis in range(len(shape))]
+        strides = [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
 
     def opcodes(legacy):
-        return (b"ctorch._utils\n_rebuild_tensor_v2\n(" + persistent_id(kind, key, numel, legacy) + integer(offset)
-                + shape_tuple(shape) + shape_tuple(strides) + b"\x89ccollections\nOrderedDict\n)RtR")
+        return (
+            b"ctorch._utils\n_rebuild_tensor_v2\n("
+            + persistent_id(kind, key, numel, legacy)
+            + integer(offset)
+            + shape_tuple(shape)
+            + shape_tuple(strides)
+            + b"\x89ccollections\nOrderedDict\n)RtR"
+        )
+
     return opcodes
 
 

@@ -17,7 +17,9 @@ def test_order_labels_and_columns(tmp_path, capfd):
     assert samples.class_names == ("person", "stop sign", "toothbrush")
     assert samples.labels.tolist() == [2, 0, 1]
     assert samples.labels.dtype == np.int32
-    assert samples.paths.tolist() == [str(tmp_path / "val2017" / name) for name in ("a.jpg", "b.jpg", "b.jpg")]
+    assert samples.paths.tolist() == [
+        str(tmp_path / "val2017" / name) for name in ("a.jpg", "b.jpg", "b.jpg")
+    ]
     assert samples.boxes.tolist() == [[0, 0, 100, 80], [60.5, 20, 39.5, 60], [10, 10, 40, 50]]
     assert samples.boxes.dtype == np.float32
     assert (samples.split, samples.skipped) == ("val2017", {})
@@ -43,28 +45,37 @@ def test_min_size_out_of_range(tmp_path, min_size):
         read_coco(write(tmp_path), "val", min_size=min_size)
 
 
-@pytest.mark.parametrize(("bbox", "clipped"), [
-    ([-5, -6, 50, 60], [0, 0, 45, 54]), ([60, 30, 41, 51], [60, 30, 40, 50]),
-    ([-1e300, 0, 2e300, 1e308], [0, 0, 100, 80])])
+@pytest.mark.parametrize(
+    ("bbox", "clipped"),
+    [
+        ([-5, -6, 50, 60], [0, 0, 45, 54]),
+        ([60, 30, 41, 51], [60, 30, 40, 50]),
+        ([-1e300, 0, 2e300, 1e308], [0, 0, 100, 80]),
+    ],
+)
 def test_box_is_clipped_to_its_image(tmp_path, bbox, clipped):
     samples = read_coco(write(tmp_path, changed("annotations", 0, bbox=bbox)), "val")
     assert samples.boxes[2].tolist() == clipped
 
 
-@pytest.mark.parametrize(("fields", "reason"), [
-    ({"bbox": [10, 10, 40, 0]}, "box without area"),
-    ({"bbox": [50, 10, -40, 40]}, "box without area"),
-    ({"bbox": [100, 10, 40, 40]}, "box outside its image"),
-    ({"bbox": [-60, 10, 50, 50]}, "box outside its image"),
-    ({"bbox": [float("nan"), 1, 2, 3]}, "box not four finite numbers"),
-    ({"bbox": [0, 0, float("inf"), 50]}, "box not four finite numbers"),
-    ({"bbox": [0, 0, 10**400, 50]}, "box not four finite numbers"),
-    ({"bbox": ["0", 0, 50, 50]}, "box not four finite numbers"),
-    ({"bbox": [True, 0, 50, 50]}, "box not four finite numbers"),
-    ({"bbox": []}, "box not four finite numbers"),
-    ({"bbox": [0, 0, 31.9, 50]}, "box under 32 px"),
-    ({"bbox": [-20, 0, 50, 50]}, "box under 32 px"),
-    ({"iscrowd": 1}, "crowd")])
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"bbox": [10, 10, 40, 0]}, "box without area"),
+        ({"bbox": [50, 10, -40, 40]}, "box without area"),
+        ({"bbox": [100, 10, 40, 40]}, "box outside its image"),
+        ({"bbox": [-60, 10, 50, 50]}, "box outside its image"),
+        ({"bbox": [float("nan"), 1, 2, 3]}, "box not four finite numbers"),
+        ({"bbox": [0, 0, float("inf"), 50]}, "box not four finite numbers"),
+        ({"bbox": [0, 0, 10**400, 50]}, "box not four finite numbers"),
+        ({"bbox": ["0", 0, 50, 50]}, "box not four finite numbers"),
+        ({"bbox": [True, 0, 50, 50]}, "box not four finite numbers"),
+        ({"bbox": []}, "box not four finite numbers"),
+        ({"bbox": [0, 0, 31.9, 50]}, "box under 32 px"),
+        ({"bbox": [-20, 0, 50, 50]}, "box under 32 px"),
+        ({"iscrowd": 1}, "crowd"),
+    ],
+)
 def test_objects_left_out_are_counted_by_reason(tmp_path, fields, reason):
     samples = read_coco(write(tmp_path, changed("annotations", 0, **fields)), "val")
     assert samples.ids.tolist() == ["3:9", "7:2"]
@@ -77,33 +88,70 @@ def test_no_object_left_is_an_error(tmp_path):
         read_coco(write(tmp_path), "val", min_size=500)
 
 
-@pytest.mark.parametrize(("dataset", "message"), [
-    ("", "expected a JSON file"),
-    ("{", "expected a JSON file"),
-    ("[" * 100000, "expected a JSON file"),
-    ("[]", "categories: expected a field of an object, found list"),
-    ({"images": [], "annotations": []}, "categories: expected list, found no such field"),
-    ({**SMALL, "annotations": {}}, "annotations: expected list, found {}"),
-    ({**SMALL, "annotations": [3]}, r"annotations\[0\].id: expected a field of an object, found int"),
-    ({**SMALL, "categories": []}, "annotation 5: category_id: expected one of the file, found 13"),
-    (without("images", 1, "width"), r"images\[1\].width: expected int, found no such field"),
-    (changed("images", 1, height=0), r"images\[1\].height: expected pixels, found 0"),
-    (changed("images", 1, height=1e400), r"images\[1\].height: expected int, found inf"),
-    (changed("images", 0, file_name=None), r"images\[0\].file_name: expected str, found None"),
-    (changed("images", 0, id=3), r"images\[1\].id: expected each id once, found 3 again"),
-    (changed("annotations", 2, id=5), r"annotations\[2\].id: expected each id once, found 5 again"),
-    (changed("annotations", 2, id=2**63), r"annotations\[2\].id: expected 64 bits, found 9223372036854775808"),
-    (changed("categories", 0, id=True), r"categories\[0\].id: expected int, found True"),
-    (changed("annotations", 1, bbox="0,0,1,1"), r"annotations\[1\].bbox: expected list, found '0,0,1,1'"),
-    (changed("annotations", 1, image_id=99), "annotation 9: image_id: expected one of the file, found 99"),
-    (changed("annotations", 1, category_id=2), "annotation 9: category_id: expected one of the file, found 2"),
-    (changed("images", 0, file_name="/etc/passwd"), "image 7: file_name '/etc/passwd': expected a path within"),
-    (changed("images", 0, file_name="../a.jpg"), r"image 7: file_name '../a.jpg': expected a path within"),
-    (changed("images", 0, file_name=".."), "image 7: file_name '..': expected a path within"),
-    (changed("images", 0, file_name="c.jpg"), "image 7: file_name 'c.jpg': expected a file in"),
-    (changed("images", 0, file_name="no/a.jpg"), "image 7: file_name 'no/a.jpg': expected a file in"),
-    (changed("images", 0, file_name="a\0b/c\n.jpg"), "image 7: .*expected a file in"),
-    (changed("images", 0, file_name=""), "image 7: file_name '': expected a file in")])
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ("", "expected a JSON file"),
+        ("{", "expected a JSON file"),
+        ("[" * 100000, "expected a JSON file"),
+        ("[]", "categories: expected a field of an object, got list"),
+        ({"images": [], "annotations": []}, "categories: expected list, got no such field"),
+        ({**SMALL, "annotations": {}}, "annotations: expected list, got {}"),
+        (
+            {**SMALL, "annotations": [3]},
+            r"annotations\[0\].id: expected a field of an object, got int",
+        ),
+        (
+            {**SMALL, "categories": []},
+            "annotation 5: category_id: expected one of the file, got 13",
+        ),
+        (without("images", 1, "width"), r"images\[1\].width: expected int, got no such field"),
+        (changed("images", 1, height=0), r"images\[1\].height: expected pixels, got 0"),
+        (changed("images", 1, height=1e400), r"images\[1\].height: expected int, got inf"),
+        (changed("images", 0, file_name=None), r"images\[0\].file_name: expected str, got None"),
+        (changed("images", 0, id=3), r"images\[1\].id: expected each id once, got 3 again"),
+        (
+            changed("annotations", 2, id=5),
+            r"annotations\[2\].id: expected each id once, got 5 again",
+        ),
+        (
+            changed("annotations", 2, id=2**63),
+            r"annotations\[2\].id: expected 64 bits, got 9223372036854775808",
+        ),
+        (changed("categories", 0, id=True), r"categories\[0\].id: expected int, got True"),
+        (
+            changed("annotations", 1, bbox="0,0,1,1"),
+            r"annotations\[1\].bbox: expected list, got '0,0,1,1'",
+        ),
+        (
+            changed("annotations", 1, image_id=99),
+            "annotation 9: image_id: expected one of the file, got 99",
+        ),
+        (
+            changed("annotations", 1, category_id=2),
+            "annotation 9: category_id: expected one of the file, got 2",
+        ),
+        (
+            changed("images", 0, file_name="/etc/passwd"),
+            "image 7: file_name '/etc/passwd': expected a path within",
+        ),
+        (
+            changed("images", 0, file_name="../a.jpg"),
+            r"image 7: file_name '../a.jpg': expected a path within",
+        ),
+        (changed("images", 0, file_name=".."), "image 7: file_name '..': expected a path within"),
+        (
+            changed("images", 0, file_name="c.jpg"),
+            "image 7: file_name 'c.jpg': expected a file in",
+        ),
+        (
+            changed("images", 0, file_name="no/a.jpg"),
+            "image 7: file_name 'no/a.jpg': expected a file in",
+        ),
+        (changed("images", 0, file_name="a\0b/c\n.jpg"), "image 7: .*expected a file in"),
+        (changed("images", 0, file_name=""), "image 7: file_name '': expected a file in"),
+    ],
+)
 def test_a_file_that_is_not_coco(tmp_path, dataset, message):
     with pytest.raises(DataError, match=message) as caught:
         read_coco(write(tmp_path, dataset), "val")
@@ -118,8 +166,12 @@ def test_bytes_that_are_not_text(tmp_path):
 
 
 def test_one_category_is_not_enough(tmp_path):
-    dataset = {**SMALL, "categories": SMALL["categories"][:1], "annotations": SMALL["annotations"][1:2]}
-    with pytest.raises(DataError, match="categories: expected two or more, found 1"):
+    dataset = {
+        **SMALL,
+        "categories": SMALL["categories"][:1],
+        "annotations": SMALL["annotations"][1:2],
+    }
+    with pytest.raises(DataError, match="categories: expected two or more, got 1"):
         read_coco(write(tmp_path, dataset), "val")
 
 
@@ -136,7 +188,9 @@ def test_link_out_of_the_root_is_refused_and_one_within_is_not(tmp_path, link):
     outside, root = tmp_path / "outside", write(tmp_path / "root", files=["a.jpg"])
     outside.mkdir()
     (outside / "b.jpg").touch()
-    write(root, changed("images", 0, file_name="b.jpg" if link == "b.jpg" else "sub/b.jpg"), files=[])
+    write(
+        root, changed("images", 0, file_name="b.jpg" if link == "b.jpg" else "sub/b.jpg"), files=[]
+    )
     (root / "val2017" / link).symlink_to(outside / "b.jpg" if link == "b.jpg" else outside)
     with pytest.raises(DataError, match="image 7: file_name"):
         read_coco(root, "val")
@@ -166,11 +220,16 @@ def test_splits_are_ordered_and_found_by_their_beginning(tmp_path):
         write(tmp_path, split=split)
     assert splits(tmp_path) == ("train2017", "val2017", "minival")
     assert [read_coco(tmp_path, name).split for name in ("train", "val", "val2017")] == [
-        "train2017", "val2017", "val2017"]
-    with pytest.raises(DataError, match="split 'test': expected one of train2017, val2017, minival"):
+        "train2017",
+        "val2017",
+        "val2017",
+    ]
+    with pytest.raises(
+        DataError, match="split 'test': expected one of train2017, val2017, minival"
+    ):
         read_coco(tmp_path, "test")
     write(tmp_path, split="train2014")
-    with pytest.raises(DataError, match="found train2014, train2017; ask for one"):
+    with pytest.raises(DataError, match="got train2014, train2017; ask for one"):
         read_coco(tmp_path, "train")
 
 
@@ -182,10 +241,16 @@ def test_a_val_split_alone_has_no_train_split(tmp_path):
 @pytest.mark.parametrize("own", ["train2017", "train"])
 def test_without_a_val_split_a_fifth_of_the_images_is_held_out(tmp_path, own):
     names = [f"{number}.jpg" for number in range(400)]
-    dataset = {**SMALL, "images": [{"id": i, "file_name": name, "width": 99, "height": 99}
-                                   for i, name in enumerate(names)],
-               "annotations": [{"id": i, "image_id": i // 2, "category_id": 1, "bbox": [0, 0, 50, 50]}
-                               for i in range(800)]}
+    dataset = {
+        **SMALL,
+        "images": [
+            {"id": i, "file_name": name, "width": 99, "height": 99} for i, name in enumerate(names)
+        ],
+        "annotations": [
+            {"id": i, "image_id": i // 2, "category_id": 1, "bbox": [0, 0, 50, 50]}
+            for i in range(800)
+        ],
+    }
     write(tmp_path, dataset, own, names)
     assert splits(tmp_path) == ("train", "val")
     train, val = read_coco(tmp_path, "train"), read_coco(tmp_path, "val")
@@ -193,7 +258,14 @@ def test_without_a_val_split_a_fifth_of_the_images_is_held_out(tmp_path, own):
     assert not set(train.paths) & set(val.paths)
     assert len(train) + len(val) == 800
     assert 60 < len(set(val.paths)) < 100
-    assert [Path(path).stem for path in val.paths[:12:2]] == ["19", "26", "34", "35", "36", "38"]  # by sha256sum(1)
+    assert [Path(path).stem for path in val.paths[:12:2]] == [
+        "19",
+        "26",
+        "34",
+        "35",
+        "36",
+        "38",
+    ]  # by sha256sum(1)
     if own == "train2017":
         assert len(read_coco(tmp_path, own)) == 800
         with pytest.raises(DataError, match="'val2017': expected one of train, val, train2017"):
@@ -201,10 +273,10 @@ def test_without_a_val_split_a_fifth_of_the_images_is_held_out(tmp_path, own):
 
 
 def test_a_root_without_annotations(tmp_path):
-    with pytest.raises(DataError, match="annotations: expected a folder, found nothing"):
+    with pytest.raises(DataError, match="annotations: expected a folder, got nothing"):
         splits(tmp_path)
     (tmp_path / "annotations").mkdir()
-    with pytest.raises(DataError, match="expected annotations/instances_<split>.json, found none"):
+    with pytest.raises(DataError, match="expected annotations/instances_<split>.json, got none"):
         splits(tmp_path)
 
 
@@ -219,7 +291,10 @@ def test_coco128(shared_data):
     assert samples.class_names == tuple(cat["name"] for cat in coco.loadCats(coco.getCatIds()))
     for row in range(0, len(samples), 50):
         annotation = coco.anns[int(samples.ids[row].split(":")[1])]
-        assert samples.class_names[samples.labels[row]] == coco.cats[annotation["category_id"]]["name"]
+        assert (
+            samples.class_names[samples.labels[row]]
+            == coco.cats[annotation["category_id"]]["name"]
+        )
         assert Path(samples.paths[row]).is_file()
         np.testing.assert_allclose(samples.boxes[row], annotation["bbox"], atol=0.01)
     train, val, large = (read_coco(root, name) for name in ("train", "val", "train2017"))

@@ -22,8 +22,11 @@ def places(value, path=()):
 ODD = st.sampled_from([10**400, -1, 1, 90, 7, 2**24, "/a.jpg", "b.jpg", "\ud800/\0"])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | ODD,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["id", "name", "x"]), inner),
-    max_leaves=5)
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["id", "name", "x"]), inner)
+    ),
+    max_leaves=5,
+)
 
 
 @settings(max_examples=300, deadline=None)

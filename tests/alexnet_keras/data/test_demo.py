@@ -1,4 +1,6 @@
-"""The demonstration set: what is in it, and that it is the same wherever and however it is made."""
+"""The demonstration set: what is in it, and that it is the same wherever and however it is
+made.
+"""
 
 import hashlib
 import multiprocessing
@@ -18,14 +20,18 @@ from alexnet_keras.errors import ConfigurationError, DataError
 def digest(root):
     total = hashlib.sha256()
     for path in sorted(root.rglob("*")):
-        total.update(f"{path.relative_to(root)}".encode() + (path.read_bytes() if path.is_file() else b"/"))
+        total.update(
+            f"{path.relative_to(root)}".encode() + (path.read_bytes() if path.is_file() else b"/")
+        )
     return total.hexdigest()
 
 
 @pytest.fixture
 def few(monkeypatch):
     """Drawing a tenth of it takes a tenth of the time."""
-    monkeypatch.setattr(demo, "OBJECTS_PER_CLASS", {group: {"train": 9, "val": 5} for group in demo.SHAPES})
+    monkeypatch.setattr(
+        demo, "OBJECTS_PER_CLASS", {group: {"train": 9, "val": 5} for group in demo.SHAPES}
+    )
 
 
 def test_both_groups_are_drawn_in_under_ten_seconds(keras_home):
@@ -33,7 +39,9 @@ def test_both_groups_are_drawn_in_under_ten_seconds(keras_home):
     roots = [demo_root(group) for group in demo.DEMONSTRATIONS]
     assert time.process_time() - start < 10
     assert {root.parent for root in roots} == {keras_home / "datasets" / "alexnet_keras"}
-    known, new = ([read_coco(root, split, min_size=0) for split in ("train", "val")] for root in roots)
+    known, new = (
+        [read_coco(root, split, min_size=0) for split in ("train", "val")] for root in roots
+    )
     assert len(known[0].class_names) >= 8
     assert len(new[0].class_names) >= 5
     assert len({*known[0].class_names, *new[0].class_names}) >= 13
@@ -52,7 +60,10 @@ def test_boxes_are_tight_and_shapes_lighter_than_what_is_around_them(few):
     for path, (x, y, width, height) in zip(samples.paths, samples.boxes.astype(int), strict=True):
         with Image.open(path) as image:
             grey = np.asarray(image.convert("L"), int)
-        inside, around = grey[y:y + height, x:x + width], grey[y - 2:y + height + 2, x - 2:x + width + 2]
+        inside, around = (
+            grey[y : y + height, x : x + width],
+            grey[y - 2 : y + height + 2, x - 2 : x + width + 2],
+        )
         assert inside.max() > 110
         for side in (inside[:3], inside[-3:], inside[:, :3], inside[:, -3:]):
             assert side.max() - np.median(around[[0, -1]]) > 25
@@ -76,6 +87,7 @@ def test_what_is_there_is_not_drawn_again(few, monkeypatch):
 def test_an_interrupted_drawing_leaves_nothing(few, keras_home, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
         patch.setattr(demo, "_draw_background", interrupt)
         with pytest.raises(KeyboardInterrupt):
@@ -91,6 +103,7 @@ def test_another_process_may_be_faster(few, monkeypatch):
         root = folder.parents[1] / f"{group}-v{demo.VERSION}-seed{seed}"
         root.mkdir()
         (root / "theirs").touch()
+
     monkeypatch.setattr(demo, "_write", write)
     root = demo_root("demo")
     assert [path.name for path in root.iterdir()] == ["theirs"]
@@ -114,10 +127,12 @@ def test_two_processes_at_once(keras_home):
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("KERAS_HOME", os.fspath(tmp_path / "file"))
-    with pytest.raises(DataError, match="cannot be written: .*; KERAS_HOME may name another folder"):
+    with pytest.raises(
+        DataError, match="cannot be written: .*; KERAS_HOME may name another folder"
+    ):
         demo_root("demo")
 
 
 def test_unknown_group():
-    with pytest.raises(ConfigurationError, match="expected one of demo, demo-new, found 'demo-old'"):
+    with pytest.raises(ConfigurationError, match="expected one of demo, demo-new, got 'demo-old'"):
         demo_root("demo-old")

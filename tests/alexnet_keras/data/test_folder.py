@@ -18,23 +18,52 @@ def write(root, *paths):
 
 
 def test_splits_of_classes(tmp_path, caplog):
-    write(tmp_path, "train/dog/b.JPG", "train/dog/a.jpeg", "train/cat/c.png", "train/cat/d.bmp", "train/cat/e.gif",
-          "train/cat/.hidden.jpg", "train/cat/notes.txt", "train/cat/deeper/f.jpg", "train/.git/x", "train/list.txt",
-          "val/cat/g.jpg", "extra/dog/h.jpg")
+    write(
+        tmp_path,
+        "train/dog/b.JPG",
+        "train/dog/a.jpeg",
+        "train/cat/c.png",
+        "train/cat/d.bmp",
+        "train/cat/e.gif",
+        "train/cat/.hidden.jpg",
+        "train/cat/notes.txt",
+        "train/cat/deeper/f.jpg",
+        "train/.git/x",
+        "train/list.txt",
+        "val/cat/g.jpg",
+        "extra/dog/h.jpg",
+    )
     caplog.set_level(logging.INFO)
     samples = read_folder(tmp_path, "train")
-    assert samples.ids.tolist() == ["cat/c.png", "cat/d.bmp", "cat/e.gif", "dog/a.jpeg", "dog/b.JPG"]
+    assert samples.ids.tolist() == [
+        "cat/c.png",
+        "cat/d.bmp",
+        "cat/e.gif",
+        "dog/a.jpeg",
+        "dog/b.JPG",
+    ]
     assert samples.paths[0] == str(tmp_path / "train/cat/c.png")
     assert samples.labels.tolist() == [0, 0, 0, 1, 1]
     assert samples.labels.dtype == np.int32
-    assert (samples.boxes, samples.class_names, samples.split, samples.skipped) == (None, ("cat", "dog"), "train", {})
+    assert (samples.boxes, samples.class_names, samples.split, samples.skipped) == (
+        None,
+        ("cat", "dog"),
+        "train",
+        {},
+    )
     assert f"{tmp_path / 'train'}: 2 entries that are not images ignored" in caplog.text
     assert splits(tmp_path) == ("train", "val", "extra")
     assert read_folder(tmp_path, "extra").labels.tolist() == [1]
 
 
 def test_own_names_of_splits(tmp_path):
-    write(tmp_path, "validation/cat/a.jpg", "validation/dog/a.jpg", "training/cat/a.jpg", "training/dog/a.jpg")
+    write(
+        tmp_path,
+        "validation/cat/a.jpg",
+        "validation/dog/a.jpg",
+        "training/cat/a.jpg",
+        "training/dog/a.jpg",
+    )
     assert splits(tmp_path) == ("training", "validation")
     assert read_folder(tmp_path, "val").split == "validation"
 
@@ -46,18 +75,30 @@ def test_relative_root_gives_absolute_paths(tmp_path, monkeypatch):
 
 
 def test_classes_alone_have_a_fifth_held_out(tmp_path):
-    write(tmp_path, *(f"{name}/{number}.jpg" for name in ("cat", "train") for number in range(200)))
+    write(
+        tmp_path, *(f"{name}/{number}.jpg" for name in ("cat", "train") for number in range(200))
+    )
     assert splits(tmp_path) == ("train", "val")
     train, val = read_folder(tmp_path, "train"), read_folder(tmp_path, "val")
     assert train.class_names == val.class_names == ("cat", "train")
-    assert sorted([*train.ids, *val.ids]) == sorted(f"{c}/{i}.jpg" for c in ("cat", "train") for i in range(200))
+    assert sorted([*train.ids, *val.ids]) == sorted(
+        f"{c}/{i}.jpg" for c in ("cat", "train") for i in range(200)
+    )
     assert 55 < len(val) < 105
     assert {"cat/3.jpg", "cat/13.jpg", "cat/30.jpg"} < set(val.ids)  # by sha256sum(1)
     assert {"cat/0.jpg", "cat/1.jpg", "cat/2.jpg"} < set(train.ids)
 
 
 def test_nothing_depends_on_the_order_of_the_directory(tmp_path, monkeypatch):
-    write(tmp_path, *(f"{split}/{name}/{number}.jpg" for split in ("val", "train") for name in "ba" for number in "21"))
+    write(
+        tmp_path,
+        *(
+            f"{split}/{name}/{number}.jpg"
+            for split in ("val", "train")
+            for name in "ba"
+            for number in "21"
+        ),
+    )
     before = read_folder(tmp_path, "train")
     scan = os.scandir
 
@@ -67,7 +108,12 @@ def test_nothing_depends_on_the_order_of_the_directory(tmp_path, monkeypatch):
 
         def __exit__(self, *_):
             pass
-    monkeypatch.setattr(os, "scandir", lambda path: Backwards(sorted(scan(path), key=lambda e: e.name, reverse=True)))
+
+    monkeypatch.setattr(
+        os,
+        "scandir",
+        lambda path: Backwards(sorted(scan(path), key=lambda e: e.name, reverse=True)),
+    )
     assert before.ids.tolist() == ["a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg"]
     assert read_folder(tmp_path, "train").ids.tolist() == before.ids.tolist()
     assert splits(tmp_path) == ("train", "val")
@@ -80,33 +126,56 @@ def test_links_that_loop_or_lead_nowhere_are_no_images(tmp_path):
     (tmp_path / "train/cat/gone.jpg").symlink_to("nowhere.jpg")
     (tmp_path / "train/loop").symlink_to("loop")
     (tmp_path / "train/cat/same.jpg").symlink_to("a.jpg")
-    assert read_folder(tmp_path, "train").ids.tolist() == ["cat/a.jpg", "cat/same.jpg", "dog/a.jpg"]
+    assert read_folder(tmp_path, "train").ids.tolist() == [
+        "cat/a.jpg",
+        "cat/same.jpg",
+        "dog/a.jpg",
+    ]
 
 
-@pytest.mark.parametrize(("paths", "split", "message"), [
-    ([], "train", "expected <split>/<class>/ or <class>/ with images"),
-    (["a.jpg", "b.jpg"], "train", "expected <split>/<class>/ or <class>/ with images"),
-    (["cat/a.txt", "dog/a.txt"], "train", "expected <split>/<class>/ or <class>/ with images"),
-    (["train/a.jpg", "val/a.jpg", "annotations/a.json"], "train", "expected <split>/<class>/ or <class>/ with images"),
-    (["cat/a.jpg"], "train", "expected two or more class folders, found cat"),
-    (["train/cat/a.jpg"], "train", "train: expected two or more class folders, found cat"),
-    (["train/cat/a.jpg", "train/dog/a.txt"], "train", r"train/dog: expected images \(.jpg .*\), found none"),
-    (["cat/a.jpg", "dog/a.txt"], "train", r"dog: expected images"),
-    (["train/cat/a.jpg", "train/dog/a.jpg", "val/cow/a.jpg"], "val",
-     "val/cow: expected a class of train, one of cat, dog"),
-    (["train/cat/a.jpg", "train/dog/a.jpg"], "val", "split 'val': expected one of train"),
-    (["val/cat/a.jpg", "val/dog/a.jpg"], "train", "split 'train': expected one of val"),
-    (["test/cat/a.jpg", "test/dog/a.jpg"], "", "split '': expected one of test"),
-    (["cat/0.jpg", "dog/0.jpg"], "val", "split 'val': expected a fifth of the images, found none of 2")])
+@pytest.mark.parametrize(
+    ("paths", "split", "message"),
+    [
+        ([], "train", "expected <split>/<class>/ or <class>/ with images"),
+        (["a.jpg", "b.jpg"], "train", "expected <split>/<class>/ or <class>/ with images"),
+        (["cat/a.txt", "dog/a.txt"], "train", "expected <split>/<class>/ or <class>/ with images"),
+        (
+            ["train/a.jpg", "val/a.jpg", "annotations/a.json"],
+            "train",
+            "expected <split>/<class>/ or <class>/ with images",
+        ),
+        (["cat/a.jpg"], "train", "expected two or more class folders, got cat"),
+        (["train/cat/a.jpg"], "train", "train: expected two or more class folders, got cat"),
+        (
+            ["train/cat/a.jpg", "train/dog/a.txt"],
+            "train",
+            r"train/dog: expected images \(.jpg .*\), got none",
+        ),
+        (["cat/a.jpg", "dog/a.txt"], "train", r"dog: expected images"),
+        (
+            ["train/cat/a.jpg", "train/dog/a.jpg", "val/cow/a.jpg"],
+            "val",
+            "val/cow: expected a class of train, one of cat, dog",
+        ),
+        (["train/cat/a.jpg", "train/dog/a.jpg"], "val", "split 'val': expected one of train"),
+        (["val/cat/a.jpg", "val/dog/a.jpg"], "train", "split 'train': expected one of val"),
+        (["test/cat/a.jpg", "test/dog/a.jpg"], "", "split '': expected one of test"),
+        (
+            ["cat/0.jpg", "dog/0.jpg"],
+            "val",
+            "split 'val': expected a fifth of the images, got none of 2",
+        ),
+    ],
+)
 def test_refused(tmp_path, paths, split, message):
     with pytest.raises(DataError, match=message):
         read_folder(write(tmp_path, *paths), split)
 
 
 def test_a_root_that_is_not_there_or_a_file(tmp_path):
-    with pytest.raises(DataError, match="expected a folder, found nothing"):
+    with pytest.raises(DataError, match="expected a folder, got nothing"):
         read_folder(tmp_path / "absent", "train")
-    with pytest.raises(DataError, match="expected a folder, found a file"):
+    with pytest.raises(DataError, match="expected a folder, got a file"):
         read_folder(write(tmp_path, "file") / "file", "train")
 
 

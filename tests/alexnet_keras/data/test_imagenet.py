@@ -23,14 +23,20 @@ def test_table_of_1000(shared_data):
     with open(shared_data / "imagenet_classes.csv", newline="") as file:
         rows = list(csv.reader(file))[1:]
     assert imagenet_classes() == tuple((wnid, name) for _, wnid, name in rows)
-    assert [wnid for wnid, _ in imagenet_classes()] == sorted({wnid for wnid, _ in imagenet_classes()})
+    assert [wnid for wnid, _ in imagenet_classes()] == sorted(
+        {wnid for wnid, _ in imagenet_classes()}
+    )
 
 
 def test_well_known_labels():
     classes = imagenet_classes()
     assert len(classes) == 1000
     assert [classes[label] for label in (0, 134, 517, 999)] == [
-        (TENCH, "tench"), ("n02012849", "crane"), (CRANE, "crane"), (TISSUE, "toilet tissue")]
+        (TENCH, "tench"),
+        ("n02012849", "crane"),
+        (CRANE, "crane"),
+        (TISSUE, "toilet tissue"),
+    ]
 
 
 def test_real_photographs_have_one_class_in_ten(shared_data):
@@ -45,8 +51,16 @@ def test_real_photographs_have_one_class_in_ten(shared_data):
 
 
 def test_a_part_of_the_classes_keeps_its_labels_and_order(tmp_path):
-    write(tmp_path, f"train/{TISSUE}/b.JPEG", f"train/{TISSUE}/a.png", f"train/{TENCH}/z.jpg", f"train/{TENCH}/.y.jpg",
-          f"train/{TENCH}/notes.txt", f"val/{CRANE}/c.JPEG", "val/readme.txt")
+    write(
+        tmp_path,
+        f"train/{TISSUE}/b.JPEG",
+        f"train/{TISSUE}/a.png",
+        f"train/{TENCH}/z.jpg",
+        f"train/{TENCH}/.y.jpg",
+        f"train/{TENCH}/notes.txt",
+        f"val/{CRANE}/c.JPEG",
+        "val/readme.txt",
+    )
     samples = read_imagenet(tmp_path, "train")
     assert samples.ids.tolist() == [f"{TENCH}/z.jpg", f"{TISSUE}/a.png", f"{TISSUE}/b.JPEG"]
     assert samples.labels.tolist() == [0, 999, 999]
@@ -77,7 +91,9 @@ def test_a_tree_that_is_not_imagenet(tmp_path, path):
 
 @pytest.mark.slow
 def test_many_images_are_listed_in_seconds(tmp_path):
-    """A hundredth of the training set, 12,800 of 1.28 million images, in a hundredth of a minute."""
+    """A hundredth of the training set, 12,800 of 1.28 million images, in a hundredth of a
+    minute.
+    """
     for wnid, _ in imagenet_classes()[:128]:
         write(tmp_path, *(f"train/{wnid}/{wnid}_{number}.JPEG" for number in range(100)))
     start = time.process_time()

@@ -1,0 +1,299 @@
+"""What an AlexNet is, as data: frozen descriptions of the network and its preprocessing. No
+TensorFlow here.
+
+An :class:`Architecture` is the flat list of layers in the order in which an image meets them, so
+every published variant and every ablation of the paper is the same list with a field replaced or a
+line left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field, replace
+
+from alexnet_keras.errors import ConfigurationError
+
+FINAL_LAYER = "fc8"
+MAX_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Convolution and its activation; ``padding`` in pixels on every side, ``groups`` as in
+    Caffe.
+    """
+
+    name: str
+    filters: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Local response normalization across ``2 * depth_radius + 1`` channels (paper, section 3.3).
+
+    ``alpha`` multiplies the plain sum of squares. Caffe divides its alpha of 1e-4 by the window of
+    5; the paper does not.
+    """
+
+    name: str
+    depth_radius: int = 2
+    bias: float = 1.0
+    alpha: float = 1e-4 / 5
+    beta: float = 0.75
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """Max pooling; it overlaps where ``stride < size`` (paper, section 3.4)."""
+
+    name: str
+    size: int = 3
+    stride: int = 2
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Fully connected layer and its activation."""
+
+    name: str
+    units: int
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Dropout of the given rate (paper, section 4.2)."""
+
+    name: str
+    rate: float = 0.5
+
+
+@dataclass(frozen=True)
+class InitialValues:
+    """Where training starts. Biases are constant: ``raised_bias`` in the ``raised`` layers, else
+    0.
+
+    ``kernels``: ``"normal"`` draws N(0, stddev), ``hidden_stddev`` in fc6 and fc7 (the paper,
+    Caffe); ``"he"`` draws N(0, sqrt(2 / fan_in)) truncated at two deviations; ``"torch"`` draws
+    kernels and biases alike from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default.
+    """
+
+    kernels: str = "normal"
+    stddev: float = 0.01
+    hidden_stddev: float = 0.005
+    raised_bias: float = 0.1
+    raised: tuple[str, ...] = ("conv2", "conv4", "conv5", "fc6", "fc7")
+
+    def __post_init__(self):
+        if self.kernels not in ("normal", "he", "torch"):
+            raise ConfigurationError(
+                f"initial_values.kernels: expected normal, he or torch, got {self.kernels!r}"
+            )
+        for name in ("stddev", "hidden_stddev", "raised_bias"):
+            if not 0 <= getattr(self, name) <= 100:
+                raise ConfigurationError(
+                    f"initial_values.{name}: expected 0 to 100, got {getattr(self, name)}"
+                )
+
+    def stddev_of(self, layer: str) -> float:
+        return self.hidden_stddev if layer in ("fc6", "fc7") else self.stddev
+
+    def bias_of(self, layer: str) -> float:
+        return self.raised_bias if layer in self.raised else 0.0
+
+
+LayerSpec = Convolution | Normalization | Pooling | Dense | Dropout
+LAYER_KINDS = {
+    kind.__name__: kind for kind in (Convolution, Normalization, Pooling, Dense, Dropout)
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The layers from the image to the classifier ``fc8``, which the builder adds with the number
+    of classes.
+
+    Ablations: ``without("norm1", "norm2")``, ``with_each(Pooling, size=2)``,
+    ``with_each(Convolution, groups=1)``, ``widened(0.5)``, ``dataclasses.replace(architecture,
+    activation="tanh")``.
+    """
+
+    name: str
+    layers: tuple[LayerSpec, ...]
+    input_size: int = 227
+    activation: str = "relu"
+    initial_values: InitialValues = field(default_factory=InitialValues)
+
+    @property
+    def public_names(self) -> tuple[str, ...]:
+        """The layers that files and users speak of, in order: all but dropout, then fc8 and
+        prob.
+        """
+        return (
+            *(layer.name for layer in self.layers if not isinstance(layer, Dropout)),
+            FINAL_LAYER,
+            "prob",
+        )
+
+    @property
+    def weighted_names(self) -> tuple[str, ...]:
+        """The layers that learn, in order."""
+        return (
+            *(layer.name for layer in self.layers if isinstance(layer, Convolution | Dense)),
+            FINAL_LAYER,
+        )
+
+    def without(self, *names: str) -> Architecture:
+        """The same network with the named layers left out."""
+        known = [layer.name for layer in self.layers]
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise ConfigurationError(
+                f"no layer {', '.join(unknown)} to leave out; expected one of {', '.join(known)}"
+            )
+        return replace(
+            self, layers=tuple(layer for layer in self.layers if layer.name not in names)
+        )
+
+    def with_each(self, kind: type, **changes) -> Architecture:
+        """The same network with fields of every layer of one kind replaced."""
+        return replace(
+            self,
+            layers=tuple(
+                replace(layer, **changes) if isinstance(layer, kind) else layer
+                for layer in self.layers
+            ),
+        )
+
+    def widened(self, filters: float, units: float | None = None) -> Architecture:
+        """The same network with every filter count and unit count multiplied (units by ``filters``
+        unless given).
+        """
+        units = filters if units is None else units
+        if not 0 < filters <= MAX_WIDTH or not 0 < units <= MAX_WIDTH:
+            raise ConfigurationError(
+                f"width: expected a positive number up to {MAX_WIDTH}, got {filters} and {units}"
+            )
+        groups = max(layer.groups for layer in self.layers if isinstance(layer, Convolution))
+
+        def widen(layer):
+            if isinstance(layer, Convolution):
+                return replace(
+                    layer, filters=max(1, round(layer.filters * filters / groups)) * groups
+                )
+            return (
+                replace(layer, units=max(1, round(layer.units * units)))
+                if isinstance(layer, Dense)
+                else layer
+            )
+
+        return replace(self, layers=tuple(map(widen, self.layers)))
+
+    def to_dict(self) -> dict:
+        """A JSON-ready dictionary that :meth:`from_dict` turns back into an equal architecture."""
+        layers = [
+            {"kind": type(layer).__name__, **dataclasses.asdict(layer)} for layer in self.layers
+        ]
+        return {**dataclasses.asdict(self), "layers": layers}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Architecture:
+        """Inverse of :meth:`to_dict`; raises ``ConfigurationError`` naming the field that does not
+        fit.
+        """
+        try:
+            layers = tuple(
+                LAYER_KINDS[layer["kind"]](**{k: v for k, v in layer.items() if k != "kind"})
+                for layer in values["layers"]
+            )
+            initial = values["initial_values"]
+            return cls(
+                **{
+                    **values,
+                    "layers": layers,
+                    "initial_values": InitialValues(
+                        **{**initial, "raised": tuple(initial["raised"])}
+                    ),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise ConfigurationError(
+                f"architecture: field {error} is missing, unknown or of the wrong type"
+            ) from None
+
+
+_CONVOLUTIONS = (
+    Convolution("conv1", 96, kernel=11, stride=4),
+    Normalization("norm1"),
+    Pooling("pool1"),
+    Convolution("conv2", 256, kernel=5, padding=2, groups=2),
+    Normalization("norm2"),
+    Pooling("pool2"),
+    Convolution("conv3", 384, kernel=3, padding=1),
+    Convolution("conv4", 384, kernel=3, padding=1, groups=2),
+    Convolution("conv5", 256, kernel=3, padding=1, groups=2),
+    Pooling("pool5"),
+)
+_CLASSIFIER = (Dense("fc6", 4096), Dropout("drop6"), Dense("fc7", 4096), Dropout("drop7"))
+
+ALEXNET = Architecture("alexnet", _CONVOLUTIONS + _CLASSIFIER)
+
+CAFFENET = Architecture(
+    "caffenet",
+    (
+        _CONVOLUTIONS[0],
+        _CONVOLUTIONS[2],
+        _CONVOLUTIONS[1],
+        _CONVOLUTIONS[3],
+        _CONVOLUTIONS[5],
+        _CONVOLUTIONS[4],
+        *_CONVOLUTIONS[6:],
+        *_CLASSIFIER,
+    ),
+    initial_values=InitialValues(raised_bias=1.0),
+)
+
+PAPER = replace(
+    ALEXNET.with_each(Normalization, bias=2.0, alpha=1e-4),
+    name="paper",
+    initial_values=InitialValues(hidden_stddev=0.01, raised_bias=1.0),
+)
+
+OWT = Architecture(
+    "owt",
+    (
+        Convolution("conv1", 64, kernel=11, stride=4, padding=2),
+        Pooling("pool1"),
+        Convolution("conv2", 192, kernel=5, padding=2),
+        Pooling("pool2"),
+        Convolution("conv3", 384, kernel=3, padding=1),
+        Convolution("conv4", 256, kernel=3, padding=1),
+        Convolution("conv5", 256, kernel=3, padding=1),
+        Pooling("pool5"),
+        Dropout("drop6"),
+        Dense("fc6", 4096),
+        Dropout("drop7"),
+        Dense("fc7", 4096),
+    ),
+    input_size=224,
+    initial_values=InitialValues(kernels="torch"),
+)
+
+VARIANTS = {architecture.name: architecture for architecture in (ALEXNET, CAFFENET, PAPER, OWT)}
+
+
+def demo_architecture(
+    variant: str = "alexnet", filters: float = 0.25, units: float = 0.125
+) -> Architecture:
+    """A variant as narrow, and with the start, that the demonstration asks for.
+
+    A narrow layer sums fewer inputs, so that from N(0, 0.01) it would sit at chance for most of
+    two minutes.
+    """
+    network = VARIANTS[variant].widened(filters, units)
+    return replace(
+        network, initial_values=replace(network.initial_values, stddev=0.03, hidden_stddev=0.03)
+    )

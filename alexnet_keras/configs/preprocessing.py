@@ -1,0 +1,83 @@
+"""What happens to an image before a network sees it, as data. It travels with the weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from alexnet_keras.errors import ConfigurationError
+
+MAX_RESIZE = 4096  # of a side that images are resized to
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From a decoded RGB image (H, W, 3), 0-255, to what a network eats: ``(image - mean) / std``
+    in ``channel_order``.
+
+    ``mean`` and ``std`` are in RGB order and grey levels (0-255), whatever ``channel_order`` is.
+    ``resize="warp"`` ignores the aspect ratio (Caffe); ``"short_side"`` keeps it (torchvision);
+    ``"square"`` keeps it and then takes the central square alone, so that random and corner crops
+    lie in that (paper, section 2).
+    """
+
+    resize: str = "warp"
+    resize_to: int = 256
+    antialias: bool = False
+    crop: int = 227
+    channel_order: str = "BGR"
+    mean: tuple[float, float, float] = (122.67891434, 116.66876762, 104.00698793)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self):
+        if self.resize not in ("warp", "short_side", "square"):
+            raise ConfigurationError(
+                f"preprocessing.resize: expected warp, short_side or square, got {self.resize!r}"
+            )
+        if self.channel_order not in ("RGB", "BGR"):
+            raise ConfigurationError(
+                f"preprocessing.channel_order: expected RGB or BGR, got {self.channel_order!r}"
+            )
+        if self.resize_to > MAX_RESIZE:
+            raise ConfigurationError(
+                f"preprocessing.resize_to: expected at most {MAX_RESIZE}, got {self.resize_to}"
+            )
+        if not 0 < self.crop <= self.resize_to:
+            raise ConfigurationError(
+                f"preprocessing.crop: expected 1 to resize_to ({self.resize_to}), got {self.crop}"
+            )
+
+    def for_input(self, size: int) -> Preprocessing:
+        """The same rule for another input size, the margin of the crop kept in proportion."""
+        return (
+            self
+            if size == self.crop
+            else replace(self, crop=size, resize_to=round(self.resize_to * size / self.crop))
+        )
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Preprocessing:
+        """From ``dataclasses.asdict`` or its JSON; raises ``ConfigurationError`` naming an unknown
+        field.
+        """
+        try:
+            return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        except (KeyError, TypeError) as error:
+            raise ConfigurationError(f"preprocessing: {error}") from None
+
+
+CAFFE_PREPROCESSING = Preprocessing()
+PAPER_PREPROCESSING = Preprocessing(resize="square", antialias=True)
+TORCHVISION_PREPROCESSING = Preprocessing(
+    resize="short_side",
+    antialias=True,
+    crop=224,
+    channel_order="RGB",
+    mean=(0.485 * 255, 0.456 * 255, 0.406 * 255),
+    std=(0.229 * 255, 0.224 * 255, 0.225 * 255),
+)
+PREPROCESSING = {
+    "alexnet": CAFFE_PREPROCESSING,
+    "caffenet": CAFFE_PREPROCESSING,
+    "paper": PAPER_PREPROCESSING,
+    "owt": TORCHVISION_PREPROCESSING,
+}

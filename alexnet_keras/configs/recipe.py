@@ -1,0 +1,250 @@
+"""How a network is trained, as data: published recipes, every choice of theirs in one description.
+No TensorFlow here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field, replace
+from types import UnionType
+from typing import get_args, get_origin, get_type_hints
+
+from alexnet_keras.configs.architecture import (
+    ALEXNET,
+    CAFFENET,
+    OWT,
+    PAPER,
+    Architecture,
+    Dropout,
+    InitialValues,
+)
+from alexnet_keras.configs.augmentation import AUGMENTATIONS, Augmentation
+from alexnet_keras.configs.preprocessing import (
+    CAFFE_PREPROCESSING,
+    PAPER_PREPROCESSING,
+    TORCHVISION_PREPROCESSING,
+    Preprocessing,
+)
+from alexnet_keras.configs.schedule import SCHEDULES, DropAt, DropEvery, Plateau, Schedule
+from alexnet_keras.errors import ConfigurationError
+
+UPPER_LIMITS = {"batch_size": 1_000_000, "epochs": 1_000_000, "steps": 1_000_000_000}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: for ``epochs`` passes or ``steps`` updates, one of which is None.
+
+    The learning rate is multiplied by ``gamma`` at each drop of ``schedule``. A layer learns at
+    ``multipliers`` (default 1) times the rate, a new fc8 at ``head_multiplier``, biases at
+    ``bias_multiplier`` times their layer's rate and without decay. ``clip_norm`` bounds the norm
+    of the whole gradient. ``initial_values``, ``dropout`` (a rate) and ``preprocessing`` replace
+    the architecture's own; None leaves those.
+    """
+
+    name: str
+    batch_size: int
+    epochs: int | None = None
+    steps: int | None = None
+    schedule: Schedule = DropAt()
+    learning_rate: float = 0.01
+    gamma: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    bias_multiplier: float = 2.0
+    head_multiplier: float = 1.0
+    multipliers: dict[str, float] = field(default_factory=dict)
+    clip_norm: float | None = None
+    augmentation: Augmentation = AUGMENTATIONS["standard"]
+    initial_values: InitialValues | None = None
+    dropout: float | None = None
+    preprocessing: Preprocessing | None = None
+
+    def __post_init__(self):
+        if (self.epochs is None) == (self.steps is None):
+            raise ConfigurationError(
+                f"recipe {self.name}: expected epochs or steps to say when it ends, got "
+                f"{self.epochs} and {self.steps}"
+            )
+        for name, most in UPPER_LIMITS.items():
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= most:
+                raise ConfigurationError(
+                    f"{name.replace('_', ' ')}: expected at least 1 and at most {most}, got "
+                    f"{value}"
+                )
+        positive = {"lr": self.learning_rate, "lr-gamma": self.gamma, "clip-norm": self.clip_norm}
+        for name, value in positive.items():
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigurationError(f"{name}: expected a positive number, got {value}")
+        factors = {
+            "weight-decay": self.weight_decay,
+            "bias-lr-mult": self.bias_multiplier,
+            "head-lr-mult": self.head_multiplier,
+            **{f"lr-mult {name}": v for name, v in self.multipliers.items()},
+        }
+        for name, value in factors.items():
+            if not 0 <= value < math.inf:
+                raise ConfigurationError(
+                    f"{name}: expected zero or a positive number, got {value}"
+                )
+        for name, value in (("momentum", self.momentum), ("dropout", self.dropout)):
+            if value is not None and not 0 <= value < 1:
+                raise ConfigurationError(
+                    f"{name}: expected a number from 0 to below 1, got {value}"
+                )
+
+    def rate_at(self, step: int, epoch: float, plateaus: int = 0) -> float:
+        """The learning rate of a step, which is at a fractional epoch, after so many plateaus of
+        the accuracy on val.
+        """
+        return self.learning_rate * self.gamma ** self.schedule.drops(step, epoch, plateaus)
+
+    def last_step(self, samples: int) -> int:
+        """How many steps it takes on so many samples."""
+        return self.steps or -(-self.epochs * samples // self.batch_size)
+
+    def lasting(self, samples: int, epochs: int | None = None, steps: int | None = None) -> Recipe:
+        """The recipe made longer or shorter on so many samples, its drops moved in proportion."""
+        if epochs is None and steps is None:
+            return self
+        changed = replace(self, epochs=epochs, steps=steps)
+        by_epochs = self.epochs is not None and epochs is not None
+        ratio = (
+            epochs / self.epochs
+            if by_epochs
+            else changed.last_step(samples) / self.last_step(samples)
+        )
+        return replace(changed, schedule=self.schedule.scaled(ratio))
+
+    def applied_to(self, architecture: Architecture) -> Architecture:
+        """The network with this recipe's initial values and dropout."""
+        if self.dropout is not None:
+            architecture = architecture.with_each(Dropout, rate=self.dropout)
+        return replace(
+            architecture, initial_values=self.initial_values or architecture.initial_values
+        )
+
+    def to_dict(self) -> dict:
+        """A JSON-ready dictionary that :meth:`from_dict` turns back into an equal recipe."""
+        schedule = {"kind": type(self.schedule).__name__, **dataclasses.asdict(self.schedule)}
+        return {**dataclasses.asdict(self), "schedule": schedule}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Recipe:
+        """Inverse of :meth:`to_dict`; raises ``ConfigurationError`` naming the field that does not
+        fit.
+        """
+        try:
+            schedule = dict(values["schedule"])
+            initial, preprocessing = values["initial_values"], values["preprocessing"]
+            return _from_json(
+                cls,
+                {
+                    **values,
+                    "schedule": _from_json(SCHEDULES[schedule.pop("kind")], schedule),
+                    "augmentation": _from_json(Augmentation, values["augmentation"]),
+                    "initial_values": initial and _from_json(InitialValues, initial),
+                    "preprocessing": preprocessing and _from_json(Preprocessing, preprocessing),
+                },
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, ConfigurationError):
+                raise
+            raise ConfigurationError(
+                f"recipe: field {error} is missing, unknown or of the wrong type"
+            ) from None
+
+
+def _from_json(kind: type, values: dict):
+    """A description with the fields ``values``, each of the type that ``kind`` declares; JSON has
+    lists for tuples.
+    """
+    values, hints = {name: _tuples(value) for name, value in values.items()}, get_type_hints(kind)
+    for name, hint in hints.items():
+        if not _fits(values[name], hint):
+            raise ConfigurationError(f"recipe: {name}: got {values[name]!r}, which no run writes")
+    return kind(**values)
+
+
+def _fits(value, hint) -> bool:
+    kinds = get_args(hint)
+    if isinstance(hint, UnionType):
+        return any(_fits(value, kind) for kind in kinds)
+    if get_origin(hint) is dict:
+        return type(value) is dict and all(_fits(each, kinds[1]) for each in value.values())
+    if get_origin(hint) is tuple:
+        return (
+            type(value) is tuple
+            and len(value) in (len(kinds), len(value) if kinds[-1] is ... else None)
+            and all(_fits(each, kinds[0]) for each in value)
+        )
+    return type(value) is hint or (hint is float and type(value) is int)
+
+
+def _tuples(value):
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+CAFFE_RECIPE = Recipe(
+    "caffe",
+    batch_size=256,
+    steps=450_000,
+    schedule=DropEvery(steps=100_000),
+    initial_values=ALEXNET.initial_values,
+    dropout=0.5,
+    preprocessing=CAFFE_PREPROCESSING,
+)
+PAPER_RECIPE = Recipe(
+    "paper",
+    batch_size=128,
+    epochs=90,
+    schedule=Plateau(),
+    bias_multiplier=1.0,
+    augmentation=AUGMENTATIONS["paper"],
+    initial_values=PAPER.initial_values,
+    dropout=0.5,
+    preprocessing=PAPER_PREPROCESSING,
+)
+TORCHVISION_RECIPE = Recipe(
+    "torchvision",
+    batch_size=256,
+    epochs=90,
+    schedule=DropEvery(epochs=30),
+    weight_decay=1e-4,
+    bias_multiplier=1.0,
+    augmentation=AUGMENTATIONS["torchvision"],
+    initial_values=OWT.initial_values,
+    dropout=0.5,
+    preprocessing=TORCHVISION_PREPROCESSING,
+)
+# Caffe's fine-tuning example at a tenth of the rate of training, the gradient's norm held so that
+# no new layer runs away.
+FINETUNE_RECIPE = Recipe(
+    "finetune",
+    batch_size=50,
+    epochs=30,
+    schedule=DropAt((20,)),
+    learning_rate=0.001,
+    head_multiplier=10.0,
+    clip_norm=1.0,
+)
+# The demonstration has a thousandth of ImageNet's images and two minutes: the gradient's norm is
+# held at 1.
+DEMO_RECIPE = Recipe("demo", batch_size=16, epochs=5, schedule=DropAt((4,)), clip_norm=1.0)
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (PAPER_RECIPE, CAFFE_RECIPE, TORCHVISION_RECIPE, FINETUNE_RECIPE, DEMO_RECIPE)
+}
+
+VARIANT_RECIPES = {
+    "alexnet": CAFFE_RECIPE,
+    "caffenet": replace(CAFFE_RECIPE, initial_values=CAFFENET.initial_values),
+    "paper": PAPER_RECIPE,
+    "owt": TORCHVISION_RECIPE,
+}
+DEMO_FINETUNE_RECIPE = replace(FINETUNE_RECIPE, epochs=6, schedule=DropAt((4,)))
+# The new head alone, on features computed once and brought to unit norm, where a linear classifier
+# takes a rate of 1.
+HEAD_RECIPE = Recipe("head", batch_size=50, epochs=60, schedule=DropAt((45,)), learning_rate=1.0)

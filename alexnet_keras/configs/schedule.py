@@ -1,0 +1,68 @@
+"""When the learning rate drops, as data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from alexnet_keras.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class DropAt:
+    """The rate falls at the given epochs, which may be fractions."""
+
+    epochs: tuple[float, ...] = ()
+
+    def drops(self, step: int, epoch: float, plateaus: int) -> int:
+        return sum(epoch >= drop for drop in self.epochs)
+
+    def scaled(self, ratio: float) -> DropAt:
+        return DropAt(tuple(drop * ratio for drop in self.epochs))
+
+
+@dataclass(frozen=True)
+class DropEvery:
+    """The rate falls every so many ``epochs`` or, where those are None, ``steps``."""
+
+    epochs: float | None = None
+    steps: float | None = None
+
+    def __post_init__(self):
+        every = self.steps if self.epochs is None else self.epochs
+        if every is None or not 0 < every < math.inf:
+            raise ConfigurationError(
+                "schedule: expected a positive number of epochs or steps between drops, got "
+                f"{every}"
+            )
+
+    def drops(self, step: int, epoch: float, plateaus: int) -> int:
+        return int(step // self.steps if self.epochs is None else epoch // self.epochs)
+
+    def scaled(self, ratio: float) -> DropEvery:
+        return DropEvery(self.epochs and self.epochs * ratio, self.steps and self.steps * ratio)
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """The rate falls when top-1 on val was not better for ``patience`` epochs, ``times`` times;
+    once more ends the run.
+    """
+
+    times: int = 3
+    patience: int = 5
+
+    def __post_init__(self):
+        for name, low, value in (("times", 0, self.times), ("patience", 1, self.patience)):
+            if value < low:
+                raise ConfigurationError(f"schedule.{name}: expected at least {low}, got {value}")
+
+    def drops(self, step: int, epoch: float, plateaus: int) -> int:
+        return min(plateaus, self.times)
+
+    def scaled(self, ratio: float) -> Plateau:
+        return self
+
+
+Schedule = DropAt | DropEvery | Plateau
+SCHEDULES = {kind.__name__: kind for kind in (DropAt, DropEvery, Plateau)}

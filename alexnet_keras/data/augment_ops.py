@@ -1,0 +1,116 @@
+"""What training changes about an image: where it is cut out, mirroring, colour. All stateless.
+
+The same (seed, place in the stream) gives the same bits, eagerly, in a graph and on any thread.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from alexnet_keras.configs.augmentation import Augmentation
+from alexnet_keras.configs.preprocessing import Preprocessing
+from alexnet_keras.data import image_ops
+
+TRIES = 10
+# Folded into the seed, so that neither follows from where the window is placed; of 64 bits, so
+# that no two places meet.
+AREA_STREAM, COLOUR_STREAM = np.int64(1), np.int64(2)
+
+
+def augment(image, preprocessing: Preprocessing, augmentation: Augmentation, seed):
+    """What training sees of a decoded image, and whether it sees that mirrored: a bool scalar, or
+    None for never.
+
+    ``image``: (height, width, 3) uint8 or float32 RGB, 0-255, not yet resized. ``seed``: (2,)
+    int64, the run's seed and the image's place in the stream, the only randomness. The window, not
+    yet mirrored, for ``to_network_input`` does that with less work: (crop, crop, 3) float32, the
+    same kind of values; a colour shift may leave 0-255, as in the paper nothing is clipped.
+    """
+    if augmentation.crop == "resized":
+        window = random_resized_crop(image, preprocessing, augmentation, seed)
+    else:
+        place = (
+            image_ops.central
+            if augmentation.crop == "center"
+            else lambda margin, rule: _placed(margin, seed)
+        )
+        window = image_ops.resized_window(
+            image, preprocessing, lambda margin: place(margin, preprocessing)
+        )
+    if augmentation.colour_sigma > 0:
+        window = image_ops.by_rows(tf.add, window, colour_shift(augmentation, seed))
+    return window, _place_and_mirror(seed)[2] >= 0.5 if augmentation.mirror else None
+
+
+def random_resized_crop(image, preprocessing: Preprocessing, augmentation: Augmentation, seed):
+    """torchvision's RandomResizedCrop: a region of an image of any size, brought to (crop, crop,
+    3).
+    """
+    top, left, height, width = tf.unstack(random_region(tf.shape(image)[:2], augmentation, seed))
+    return image_ops.scaled(
+        image[top : top + height, left : left + width],
+        [preprocessing.crop] * 2,
+        preprocessing.antialias,
+    )
+
+
+def random_region(size, augmentation: Augmentation, seed):
+    """(top, left, height, width) int32 by torchvision's rule, in an image of ``size`` (height,
+    width) int32.
+
+    The first of ten shapes, drawn by area and aspect ratio, that fits, uniformly placed; where
+    none does, the largest central part of the image whose aspect ratio is in range.
+    """
+    area, aspect = tf.unstack(
+        tf.cast(
+            tf.random.stateless_uniform((2, TRIES), tf.random.fold_in(seed, AREA_STREAM)),
+            tf.float64,
+        )
+    )
+    area = _between(area, *augmentation.area) * tf.cast(tf.reduce_prod(size), tf.float64)
+    aspect = tf.exp(_between(aspect, *map(math.log, augmentation.aspect)))
+    shapes = tf.cast(tf.round(tf.sqrt(tf.stack([area / aspect, area * aspect], 1))), tf.int32)
+    fits = tf.reduce_all((shapes > 0) & (shapes <= size), 1)
+    drawn, whole = shapes[tf.argmax(fits)], _largest_part(size, augmentation)
+    return tf.where(
+        tf.reduce_any(fits),
+        tf.concat([_placed(size - drawn, seed), drawn], 0),
+        tf.concat([(size - whole) // 2, whole], 0),
+    )
+
+
+def colour_shift(augmentation: Augmentation, seed):
+    """What is added to all pixels of an image: (3,) float32 RGB, in grey levels (paper, section
+    4.1).
+    """
+    draws = tf.random.stateless_normal(
+        (3, 1), tf.random.fold_in(seed, COLOUR_STREAM), stddev=augmentation.colour_sigma
+    )
+    return tf.reduce_sum(draws * tf.constant(augmentation.colour_axes), 0)
+
+
+def _place_and_mirror(seed):
+    """Three numbers from [0, 1): how far down and to the right a window lies, and whether it is
+    mirrored.
+    """
+    return tf.random.stateless_uniform((3,), seed)
+
+
+def _placed(margin, seed):
+    """(top, left) int32 from 0 to ``margin``, all equally likely."""
+    return tf.cast(_place_and_mirror(seed)[:2] * tf.cast(margin + 1, tf.float32), tf.int32)
+
+
+def _between(draws, low: float, high: float):
+    return low + draws * (high - low)
+
+
+def _largest_part(size, augmentation: Augmentation):
+    """(height, width) int32 of the largest part of the image whose aspect ratio is allowed."""
+    height, width = tf.unstack(tf.cast(size, tf.float64))
+    low, high = augmentation.aspect
+    shape = tf.round(tf.stack([tf.minimum(height, width / low), tf.minimum(width, height * high)]))
+    return tf.maximum(tf.cast(shape, tf.int32), 1)

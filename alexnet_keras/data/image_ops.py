@@ -1,0 +1,341 @@
+"""Per-image operations in TensorFlow: decode, crop a box, resize, crop, mirror, normalize. All
+stateless.
+
+Between the steps an image is (height, width, 3) RGB in grey levels, 0-255: uint8 as decoded,
+float32 once it is resized. The mean is subtracted last, from the few pixels that are left; what
+leaves an image is filled with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+
+import numpy as np
+import tensorflow as tf
+
+from alexnet_keras.configs.preprocessing import Preprocessing
+
+MAX_ASPECT = 16
+MAX_PIXELS = (
+    178_956_970  # where Pillow, too, takes an image for a decompression bomb; 2 GB as float32
+)
+
+
+def load_image(contents):
+    """Encoded bytes (JPEG, PNG, GIF, BMP; grey, CMYK and palette too) -> (height, width, 3) uint8
+    RGB.
+
+    JPEG is decoded with the exact integer transform, as Pillow and libjpeg do by default. An image
+    of more than ``MAX_PIXELS`` raises ``InvalidArgumentError`` by what its header claims, before
+    anything is decoded.
+    """
+
+    def jpeg():
+        whole = _within_limit(contents, _size_of_jpeg(contents))
+        return tf.io.decode_jpeg(whole, channels=3, dct_method="INTEGER_ACCURATE")
+
+    return tf.cond(tf.io.is_jpeg(contents), jpeg, lambda: _decode_other(contents))
+
+
+def load_box(contents, box, preprocessing: Preprocessing, context: float, square: bool):
+    """The region of ``box`` (x, y, width, height in pixels, float32) with ``context`` times its
+    size added on each side.
+
+    ``square`` grows the shorter side to the longer around the same centre. Of a JPEG only the
+    region is decoded. What leaves the image is the mean. Returns (height, width, 3) float32 RGB.
+    """
+    start, end = _region(box, context, square)
+
+    def jpeg():
+        size = _size_of_jpeg(contents)
+        whole, first, last = _within_limit(contents, size), *_inside(start, end, size)
+        # two columns more on each side: at its edges a decoder would guess the neighbours of
+        # subsampled colours
+        left, right = tf.maximum(first[1] - 2, 0), tf.minimum(last[1] + 2, size[1])
+        window = tf.stack([first[0], left, last[0] - first[0], right - left])
+        decoded = tf.image.decode_and_crop_jpeg(
+            whole, window, channels=3, dct_method="INTEGER_ACCURATE"
+        )
+        return decoded[:, first[1] - left : last[1] - left], first, last
+
+    def other():
+        whole = _decode_other(contents)
+        first, last = _inside(start, end, tf.shape(whole)[:2])
+        return whole[first[0] : last[0], first[1] : last[1]], first, last
+
+    image, first, last = tf.cond(tf.io.is_jpeg(contents), jpeg, other)
+    return _padded_with_mean(image, tf.stack([first - start, end - last], 1), preprocessing)
+
+
+def _inside(start, end, size):
+    """What of the region from ``start`` to ``end`` lies in an image of ``size``, at least one
+    pixel; all (2,) int32.
+    """
+    return tf.clip_by_value(start, 0, size - 1), tf.clip_by_value(end, 1, size)
+
+
+def _padded_with_mean(image, margins, preprocessing: Preprocessing):
+    """``margins``: (2, 2) int32, above and below, left and right."""
+    centered = by_rows(tf.subtract, tf.cast(image, tf.float32), preprocessing.mean)
+    return by_rows(tf.add, tf.pad(centered, tf.concat([margins, [[0, 0]]], 0)), preprocessing.mean)
+
+
+def resize(image, preprocessing: Preprocessing):
+    """To ``resize_to`` pixels by the rule of ``preprocessing``: both sides (warp), the shorter
+    one, or its central square.
+
+    The longer side then gets at most ``MAX_ASPECT`` times as many: a picture one pixel high would
+    fill the memory.
+    """
+    size, target = _resized_size(image, preprocessing), preprocessing.resize_to
+    resized = scaled(image, size, preprocessing.antialias)
+    return (
+        _window(resized, (size - target) // 2, target)
+        if preprocessing.resize == "square"
+        else resized
+    )
+
+
+def resized_window(image, preprocessing: Preprocessing, place):
+    """The (crop, crop, 3) float32 part of :func:`resize` whose (top, left) is ``place`` of the
+    margin (2,) int32.
+
+    Antialiasing is slow, so it is done for that part alone: the same to 0.01 of a grey level.
+    """
+    crop, target = preprocessing.crop, preprocessing.resize_to
+    if not preprocessing.antialias:
+        resized = resize(image, preprocessing)
+        return _window(resized, place(tf.shape(resized)[:2] - crop), crop)
+    size = _resized_size(image, preprocessing)
+    if preprocessing.resize == "square":
+        top_left = (size - target) // 2 + place(tf.fill([2], target - crop))
+    else:
+        top_left = place(size - crop)
+    return tf.ensure_shape(_antialiased(image, size, (crop, crop), top_left), (crop, crop, 3))
+
+
+def scaled(image, size, antialias: bool):
+    """An image of uint8 or float32 to ``size`` (height, width), bilinearly; float32."""
+    if antialias:
+        return _antialiased(image, size, size, (0, 0))
+    return tf.image.resize(tf.cast(image, tf.float32), size)  # TensorFlow is slower at uint8
+
+
+def _antialiased(image, size, window, top_left):
+    """The ``window`` (height, width) at ``top_left`` of an image scaled to ``size``, in one pass
+    over uint8 or float32.
+    """
+    return tf.raw_ops.ScaleAndTranslate(
+        images=image[None],
+        size=window,
+        scale=tf.cast(size / tf.shape(image)[:2], tf.float32),
+        translation=-tf.cast(top_left, tf.float32),
+        kernel_type="triangle",
+        antialias=True,
+    )[0]
+
+
+def _resized_size(image, preprocessing: Preprocessing):
+    """(height, width) int32 that :func:`resize` scales an image to."""
+    target = preprocessing.resize_to
+    if preprocessing.resize == "warp":
+        return tf.constant([target, target])
+    height_width = tf.shape(image)[:2]
+    size = tf.cast(target * height_width / tf.reduce_min(height_width), tf.int32)
+    return tf.minimum(size, MAX_ASPECT * target)
+
+
+def center_crop(image, preprocessing: Preprocessing):
+    """The central (crop, crop, 3) window. Half a pixel is rounded down, as Caffe does, or to even,
+    as torchvision does.
+    """
+    crop = preprocessing.crop
+    return _window(image, central(tf.shape(image)[:2] - crop, preprocessing), crop)
+
+
+def central(margin, preprocessing: Preprocessing):
+    """(top, left) int32 of the central window that leaves a ``margin`` (2,) int32."""
+    return (
+        tf.cast(tf.round(margin / 2), tf.int32)
+        if preprocessing.resize == "short_side"
+        else margin // 2
+    )
+
+
+def _window(image, top_left, side: int):
+    return tf.slice(image, tf.concat([top_left, [0]], 0), (side, side, 3))
+
+
+def ten_crops(image, preprocessing: Preprocessing):
+    """Four corners and the centre, then their mirror images: (10, crop, crop, 3) (paper, section
+    4.1).
+    """
+    crop = preprocessing.crop
+    corners = [
+        image[:crop, :crop],
+        image[:crop, -crop:],
+        image[-crop:, :crop],
+        image[-crop:, -crop:],
+    ]
+    five = tf.stack([*corners, center_crop(image, preprocessing)])
+    return tf.ensure_shape(tf.concat([five, tf.reverse(five, [2])], 0), (10, crop, crop, 3))
+
+
+def to_network_input(image, preprocessing: Preprocessing, mirrored=None):
+    """The last step, on (..., height, width, 3) grey levels: ``(image - mean) / std`` in
+    ``channel_order``, float32.
+
+    ``mirrored``, a bool scalar, exchanges left and right.
+    """
+    scaled = by_rows(tf.subtract, tf.cast(image, tf.float32), preprocessing.mean)
+    if preprocessing.std != (1.0, 1.0, 1.0):
+        scaled = by_rows(tf.divide, scaled, preprocessing.std)
+    bgr = preprocessing.channel_order == "BGR"
+    straight, turned = (
+        (_reversed_channels, _reversed_rows) if bgr else (tf.identity, _reversed_pixels)
+    )
+    return (
+        straight(scaled)
+        if mirrored is None
+        else tf.cond(mirrored, lambda: turned(scaled), lambda: straight(scaled))
+    )
+
+
+def _reversed_channels(image):
+    """``image[..., ::-1]``, four times faster: all its numbers reversed, then its pixels."""
+    pixels = tf.reshape(tf.reverse(tf.reshape(image, [-1]), [0]), [1, -1, 3])
+    return tf.ensure_shape(tf.reshape(tf.reverse(pixels, [1]), tf.shape(image)), image.shape)
+
+
+def _reversed_rows(image):
+    """``image[..., ::-1, ::-1]`` at once: mirrored, and its channels reversed."""
+    rows = tf.reshape(image, tf.stack([-1, tf.shape(image)[-2] * 3]))
+    return tf.ensure_shape(tf.reshape(tf.reverse(rows, [1]), tf.shape(image)), image.shape)
+
+
+def _reversed_pixels(image):
+    """``image[..., ::-1, :]``, five times faster: mirrored."""
+    return tf.reverse(image, [-2])
+
+
+def from_network_input(batch, preprocessing: Preprocessing):
+    """Inverse of normalization, for pictures: network input -> RGB float32, 0-255."""
+    rgb = tf.reverse(batch, [-1]) if preprocessing.channel_order == "BGR" else batch
+    return rgb * tf.constant(preprocessing.std) + tf.constant(preprocessing.mean)
+
+
+def by_rows(operation, image, colour):
+    """``operation(image, colour)`` of (..., width, 3) float32 and (3,), bit for bit, four times
+    faster.
+
+    TensorFlow is slow in broadcasting along an axis of three, and fast along the width * 3 numbers
+    of a row.
+    """
+    image = tf.convert_to_tensor(image, tf.float32)
+    shape = tf.shape(image)
+    rows = tf.reshape(image, tf.concat([shape[:-2], [shape[-2] * 3]], 0))
+    result = operation(rows, tf.tile(tf.convert_to_tensor(colour, tf.float32), shape[-2:-1]))
+    return tf.ensure_shape(tf.reshape(result, shape), image.shape)
+
+
+def _within_limit(contents, size):
+    """``contents``, which become available only once ``size``, by their header, is of no more than
+    ``MAX_PIXELS``.
+    """
+    check = _require(
+        tf.reduce_prod(tf.cast(size, tf.float64)) <= MAX_PIXELS,
+        f"more than {MAX_PIXELS} pixels; height and width are",
+        size,
+    )
+    with tf.control_dependencies([] if check is None else [check]):
+        return tf.identity(contents)
+
+
+def _require(condition, *message):
+    """An operation that raises InvalidArgumentError; eagerly, where it has already done so,
+    None.
+    """
+    return tf.raw_ops.Assert(condition=condition, data=message)
+
+
+def _size_of_jpeg(contents):
+    """(height, width) int32 by the header."""
+    return tf.io.extract_jpeg_shape(contents)[:2]
+
+
+def _size_of_other(contents):
+    """(height, width) int64 of a PNG, GIF or BMP by the header, without decoding; (0, 0) where it
+    is none of them.
+    """
+
+    def png():
+        header = tf.io.decode_raw(
+            tf.strings.substr(contents, 0, 24), tf.int32, little_endian=False, fixed_length=24
+        )
+        return tf.cast(tf.stack([header[5], header[4]]), tf.int64)
+
+    def gif_or_bmp():
+        data = tf.io.decode_raw(contents, tf.uint8)
+        size = tf.numpy_function(
+            lambda array: _size_of_gif_or_bmp(array.tobytes()), [data], tf.int64, stateful=False
+        )
+        return tf.ensure_shape(size, (2,))
+
+    return tf.cond(tf.strings.substr(contents, 0, 4) == b"\x89PNG", png, gif_or_bmp)
+
+
+def _size_of_gif_or_bmp(contents: bytes) -> np.ndarray:
+    sizes = [(0, 0)]
+    with contextlib.suppress(
+        struct.error, IndexError
+    ):  # what is cut off still claims what came before
+        sizes.extend(_gif_frames(contents) if contents.startswith(b"GIF8") else ())
+        sizes.extend(
+            [struct.unpack_from("<ii", contents, 18)[::-1]] if contents.startswith(b"BM") else ()
+        )
+    return np.abs(sizes).max(axis=0)
+
+
+def _gif_frames(contents: bytes):
+    """(height, width) of each frame: TensorFlow's decoder goes by the largest, not by the screen
+    that the header names.
+    """
+    place = 13 + _gif_palette(contents[10])
+    while (
+        contents[place] in b"\x21\x2c"
+    ):  # an extension or a frame; blocks that begin with their length follow either
+        if contents[place] == 0x2C:
+            yield struct.unpack_from("<HH", contents, place + 5)[::-1]
+            place += 9 + _gif_palette(contents[place + 9])
+        place += 2
+        while contents[place]:
+            place += 1 + contents[place]
+        place += 1
+
+
+def _gif_palette(flags: int) -> int:
+    """The bytes of a table of colours."""
+    return 3 << (flags % 8 + 1) if flags & 0x80 else 0
+
+
+def _decode_other(contents):
+    size = _size_of_other(contents)
+    _require(tf.reduce_all(size > 0), "no JPEG, PNG, GIF or BMP with a whole header")
+    header = tf.io.decode_raw(tf.strings.substr(contents, 0, 29), tf.uint8, fixed_length=29)
+    palette_bmp = tf.reduce_all(header[:2] == list(b"BM")) & (header[28] <= 8)
+    _require(~palette_bmp, "a BMP with a palette, which would decode to wrong colours")
+    image = tf.io.decode_image(_within_limit(contents, size), channels=3, expand_animations=False)
+    return tf.ensure_shape(image, (None, None, 3))
+
+
+def _region(box, context, square):
+    """The wanted region as (top, left) and (bottom, right) int32, which may leave the image; never
+    empty.
+    """
+    center = box[1::-1] + box[:1:-1] / 2
+    extent = box[:1:-1] * (1 + 2 * context)
+    if square:
+        extent = tf.fill([2], tf.reduce_max(extent))
+    start = tf.cast(tf.round(center - extent / 2), tf.int32)
+    return start, tf.maximum(tf.cast(tf.round(center + extent / 2), tf.int32), start + 1)

@@ -1,0 +1,278 @@
+"""Which workers train together: the cluster that TF_CONFIG or Slurm describes. No TensorFlow."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+
+from alexnet_keras.errors import ConfigurationError, WorkerLostError
+
+TF_CONFIG_KEYS = ("cluster", "task", "rpc_layer", "environment")  # Kubeflow adds the last
+PORTS_A_JOB, JOBS_APART = 64, 256
+MAX_NODES = 65_536
+RETRY_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """``addresses`` (``host:port``) of every worker by index, the chief first, and the ``index``
+    of this one.
+    """
+
+    addresses: tuple[str, ...]
+    index: int
+
+    @property
+    def others(self) -> dict[int, str]:
+        return {
+            index: address for index, address in enumerate(self.addresses) if index != self.index
+        }
+
+
+def find_cluster(environ: Mapping[str, str]) -> Cluster | None:
+    """The cluster that ``TF_CONFIG`` names, else Slurm; None where neither does. Raises
+    ``ConfigurationError``.
+    """
+    text = environ.get("TF_CONFIG", "").strip()
+    try:
+        config = json.loads(text) if text else slurm_tf_config(environ)
+    except ConfigurationError:
+        raise
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError also for a number of thousands of digits
+        raise ConfigurationError(
+            f"TF_CONFIG: expected JSON, got {_short(text)}: {error}"
+        ) from None
+    return parse_tf_config(config) if text or config else None
+
+
+def parse_tf_config(config: object) -> Cluster | None:
+    """The cluster of a decoded TF_CONFIG: ``worker`` tasks, and at most one ``chief`` before them;
+    None if it names none.
+
+    Raises ``ConfigurationError`` that names the field, what was expected and what came.
+    """
+    config = _mapping("", config, TF_CONFIG_KEYS)
+    if not config.get("cluster") and not config.get("task"):
+        return None
+    cluster = _mapping("cluster", config.get("cluster"), ("chief", "worker"))
+    tasks = [
+        (kind, place)
+        for kind in ("chief", "worker")
+        for place in range(len(_addresses(cluster, kind)))
+    ]
+    addresses = [address for kind in ("chief", "worker") for address in _addresses(cluster, kind)]
+    _require(addresses, "cluster.worker", "one address or more", cluster)
+    _require(
+        len(cluster.get("chief", ())) < 2, "cluster.chief", "one address", cluster.get("chief")
+    )
+    for address, (kind, place) in zip(addresses, tasks, strict=True):
+        _require(
+            addresses.count(address) == 1,
+            f"cluster.{kind}[{place}]",
+            "an address of its own",
+            address,
+        )
+    return Cluster(tuple(addresses), tasks.index(_own_task(config, tasks)))
+
+
+def _own_task(config: dict, tasks: list[tuple[str, int]]) -> tuple[str, int]:
+    task = _mapping("task", config.get("task"), ("type", "index"))
+    kind, index = task.get("type"), task.get("index")
+    kinds = sorted({kind for kind, _ in tasks})
+    _require(kind in kinds, "task.type", " or ".join(kinds), kind)
+    if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) < 10:
+        index = int(index)  # templates often quote it
+    last = sum(other == kind for other, _ in tasks) - 1
+    _require(type(index) is int and 0 <= index <= last, "task.index", f"0 to {last}", index)
+    return kind, index
+
+
+def _addresses(cluster: dict, kind: str) -> list[str]:
+    addresses = cluster.get(kind, [])
+    _require(isinstance(addresses, list), f"cluster.{kind}", "a list of host:port", addresses)
+    for place, address in enumerate(addresses):
+        good = isinstance(address, str) and re.fullmatch(
+            r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}", address
+        )
+        _require(
+            good and 0 < split_address(address)[1] < 65_536,
+            f"cluster.{kind}[{place}]",
+            "host:port",
+            address,
+        )
+    return addresses
+
+
+def _mapping(field: str, value: object, keys: tuple[str, ...]) -> dict:
+    _require(isinstance(value, dict), field, f"an object of {', '.join(keys)}", value)
+    for key in value:
+        _require(
+            key in keys, f"{field}.{key}" if field else key, f"only {', '.join(keys)}", value[key]
+        )
+    return value
+
+
+def _require(good: object, field: str, expected: str, came: object) -> None:
+    if not good:
+        raise ConfigurationError(
+            f"TF_CONFIG: {field + ': ' if field else ''}expected {expected}, got {_short(came)}"
+        )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """``host:port`` or ``[IPv6]:port`` in its two parts."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def slurm_tf_config(environ: Mapping[str, str], base_port: int = 16_384) -> dict | None:
+    """The TF_CONFIG of a task that ``srun`` started; None outside a Slurm step and for a step of
+    one task.
+
+    A job's workers listen at ``base_port + 64 * (job id % 256)`` and, where several tasks share a
+    node, at the ports after it. Tasks must be distributed by blocks, as Slurm does unless told
+    otherwise. Raises ``ConfigurationError``.
+    """
+    names = (
+        "SLURM_PROCID",
+        "SLURM_NTASKS",
+        "SLURM_STEP_NODELIST",
+        "SLURM_STEP_TASKS_PER_NODE",
+        "SLURM_JOB_ID",
+    )
+    if not all(environ.get(name) for name in names[:3]) or _number(environ, "SLURM_NTASKS") < 2:
+        return None
+    index, count, job = (_number(environ, name) for name in (names[0], names[1], names[4]))
+    nodes, sizes = expand_hostlist(environ[names[2]]), _tasks_per_node(environ.get(names[3], ""))
+    if len(nodes) != len(sizes) or sum(sizes) != count or index >= count:
+        raise ConfigurationError(
+            f"SLURM_STEP_TASKS_PER_NODE: expected {count} tasks on {len(nodes)} nodes, among "
+            "them task "
+            f"{index}, got {environ.get(names[3])!r}"
+        )
+    first = base_port + PORTS_A_JOB * (job % JOBS_APART)
+    hosts = [
+        (node, local) for node, size in zip(nodes, sizes, strict=True) for local in range(size)
+    ]
+    here = environ.get("SLURMD_NODENAME", hosts[index][0])
+    if here != hosts[index][0]:
+        raise ConfigurationError(
+            f"SLURM_PROCID: expected task {index} on node {hosts[index][0]}, got {here}; start "
+            "with "
+            "srun --distribution=block"
+        )
+    return {
+        "cluster": {"worker": [f"{node}:{first + local}" for node, local in hosts]},
+        "task": {"type": "worker", "index": index},
+    }
+
+
+def _number(environ: Mapping[str, str], name: str) -> int:
+    text = environ.get(name, "")
+    if not re.fullmatch(r"[0-9]{1,10}", text):
+        raise ConfigurationError(f"{name}: expected a number, got {_short(text)}")
+    return int(text)
+
+
+def _tasks_per_node(text: str) -> list[int]:
+    """``2(x3),1`` is 2, 2, 2, 1."""
+    sizes = []
+    for part in text.split(","):
+        found = re.fullmatch(r"([0-9]{1,5})(?:\(x([0-9]{1,5})\))?", part)
+        if not found:
+            raise ConfigurationError(
+                f"SLURM_STEP_TASKS_PER_NODE: expected a list such as 2(x3),1, got {_short(text)}"
+            )
+        sizes += [int(found[1])] * int(found[2] or 1)
+    return sizes
+
+
+def expand_hostlist(text: str) -> list[str]:
+    """The names of a Slurm hostlist, in order: ``node[01-03,7],other`` is node01, node02, node03,
+    node7, other.
+    """
+    if not re.fullmatch(r"(?:[\w.-]|\[[0-9,-]+\])+(?:,(?:[\w.-]|\[[0-9,-]+\])+)*", text, re.ASCII):
+        raise ConfigurationError(
+            f"SLURM_STEP_NODELIST: expected a list such as node[01-03,7],other, got {_short(text)}"
+        )
+    names = itertools.chain.from_iterable(
+        _expand(part) for part in re.split(r",(?![^\[]*\])", text)
+    )
+    found = list(itertools.islice(names, MAX_NODES + 1))
+    if len(found) > MAX_NODES:
+        raise ConfigurationError(
+            f"SLURM_STEP_NODELIST: expected at most {MAX_NODES} nodes, got {_short(text)}"
+        )
+    return found
+
+
+def _expand(part: str) -> Iterator[str]:
+    before, bracket, after = part.partition("[")
+    if not bracket:
+        yield before
+        return
+    ranges, _, rest = after.partition("]")
+    for item in ranges.split(","):
+        found = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", item)
+        if not found or int(found[2] or found[1]) < int(found[1]):
+            raise ConfigurationError(
+                f"SLURM_STEP_NODELIST: expected a range such as 01-03, got {_short(item)}"
+            )
+        for number in range(int(found[1]), int(found[2] or found[1]) + 1):
+            yield from (f"{before}{number:0{len(found[1])}}{tail}" for tail in _expand(rest))
+
+
+def meet(cluster: Cluster, timeout: float) -> None:
+    """Listen at this worker's port until each of the others has answered at its own.
+
+    Raises ``ConfigurationError`` if the port is taken, ``WorkerLostError`` for the first worker
+    that does not answer within ``timeout`` seconds of the call. It comes before TensorFlow's
+    server, which would wait for ever.
+    """
+    with closing(_listener(cluster)):
+        began = time.monotonic()
+        for index, address in cluster.others.items():
+            while reason := _refusal(address, max(0.1, began + timeout - time.monotonic())):
+                if time.monotonic() - began >= timeout:
+                    raise WorkerLostError(
+                        f"worker {index} at {address} does not answer after {timeout:g} seconds: "
+                        f"{reason}"
+                    )
+                time.sleep(RETRY_SECONDS)
+
+
+def _listener(cluster: Cluster) -> socket.socket:
+    own = cluster.addresses[cluster.index]
+    try:
+        return socket.create_server(
+            ("", split_address(own)[1]), backlog=len(cluster.addresses) + 8
+        )
+    except OSError as error:
+        raise ConfigurationError(
+            f"worker {cluster.index} at {own}: cannot listen at its port: "
+            f"{os.strerror(error.errno)}"
+        ) from None
+
+
+def _refusal(address: str, seconds: float) -> str:
+    """Why nobody answers at ``address``; empty if somebody does."""
+    try:
+        socket.create_connection(split_address(address), timeout=min(seconds, 5.0)).close()
+        return ""
+    except (OSError, UnicodeError) as error:  # UnicodeError: a label of the name that is too long
+        return getattr(error, "strerror", None) or str(error)

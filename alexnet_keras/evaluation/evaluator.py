@@ -1,0 +1,185 @@
+"""How good a network is on a split: every sample exactly once, centre crop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from alexnet_keras.configs.architecture import FINAL_LAYER
+from alexnet_keras.data.batches import Batch
+from alexnet_keras.distribute.workers import Workers
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Fractions 0-1 over ``images`` readable samples; ``confusion[i, j]`` counts samples of class
+    i told to be j.
+
+    ``mean_per_class`` is the mean, over the classes that occur, of each class's top-1 fraction
+    (balanced accuracy). ``confusion`` is (classes, classes) int64; ``top5_per_class``, (classes,)
+    int64, counts the samples of each class that are right by :func:`correct_in_top` 5.
+    """
+
+    top1: float
+    top5: float
+    mean_per_class: float
+    loss: float
+    images: int
+    seconds: float
+    confusion: np.ndarray
+    top5_per_class: np.ndarray
+
+    def figures(self) -> dict[str, float]:
+        """The scalar figures, JSON-ready."""
+        return {
+            "top1": self.top1,
+            "top5": self.top5,
+            "mean_per_class": self.mean_per_class,
+            "loss": self.loss,
+            "images": self.images,
+            "seconds": self.seconds,
+            "images_per_second": self.images / self.seconds,
+        }
+
+
+class Counts(NamedTuple):
+    """What a batch adds to an evaluation: those of any number of batches, or workers, are the sums
+    of theirs.
+
+    ``sums`` (4,) float64: loss, top-1 hits, top-5 hits and images; ``confusion`` (classes,
+    classes) int64; ``top5_per_class`` (classes,) int64.
+    """
+
+    sums: tf.Tensor
+    confusion: tf.Tensor
+    top5_per_class: tf.Tensor
+
+
+def evaluate(
+    model: keras.Model,
+    batches: Iterable[Batch],
+    on_batch: Callable[[int], None] = lambda images: None,
+    step: Callable | None = None,
+    workers: Workers | None = None,
+) -> Evaluation:
+    """Run ``model`` (ending in fc8 or prob) over ``batches``; ``on_batch`` is told the images of
+    each batch.
+
+    ``step``: an :func:`evaluation_step` of the same model, where it is evaluated often.
+    ``workers``: those who each have a share of the batches; all get the figures of the whole.
+    """
+    step, counts, began = step or evaluation_step(model, workers), no_counts(model), perf_counter()
+    for batch in batches:
+        of_batch = step(batch)
+        counts = Counts(*map(tf.add, counts, of_batch))
+        on_batch(int(of_batch.sums[3]))
+    if workers is not None:
+        counts = Counts(*workers.total(list(counts)))
+    return _figures(counts, perf_counter() - began)
+
+
+def no_counts(model: keras.Model) -> Counts:
+    """The counts of no batch at all."""
+    classes = model.get_layer(FINAL_LAYER).units
+    return Counts(
+        tf.zeros(4, tf.float64),
+        tf.zeros((classes, classes), tf.int64),
+        tf.zeros(classes, tf.int64),
+    )
+
+
+def _figures(counts: Counts, seconds: float) -> Evaluation:
+    (loss, top1, top5, images), confusion, top5_per_class = map(np.asarray, counts)
+    of_class, total = confusion.sum(axis=1), max(images, 1)
+    per_class = confusion.diagonal()[of_class > 0] / of_class[of_class > 0]
+    return Evaluation(
+        float(top1 / total),
+        float(top5 / total),
+        float(per_class.mean()) if images else 0.0,
+        float(loss / total),
+        int(images),
+        seconds,
+        confusion,
+        top5_per_class,
+    )
+
+
+def correct_in_top(k: int, logits, labels):
+    """1.0 where fewer than ``k`` others score as high as the label: (batch,) float32. Ties and NaN
+    count against it.
+    """
+    own = tf.gather(logits, labels, axis=1, batch_dims=1)[:, None]
+    lower = tf.reduce_sum(tf.cast(logits < own, tf.int32), axis=1)
+    return tf.cast(tf.shape(logits)[1] - lower <= k, tf.float32)
+
+
+def evaluation_step(model: keras.Model, workers: Workers | None = None) -> Callable:
+    """The compiled function from one ``Batch`` to its :class:`Counts`, computed by all devices of
+    this worker.
+    """
+    if workers is None or workers.replicas == 1:
+        return tf.function(_counting(model), autograph=False)
+    with workers.strategy.scope():
+        counting = _counting(model)
+    on_replicas = tf.function(lambda batch: workers.strategy.run(counting, args=(batch,)))
+
+    def step(batch: Batch) -> Counts:
+        size = len(batch.labels) // workers.replicas
+        pieces = [batch.part(replica * size, size) for replica in range(workers.replicas)]
+        return Counts(
+            *(tf.add_n(workers.gathered(count)) for count in on_replicas(workers.spread(pieces)))
+        )
+
+    return step
+
+
+def _counting(model: keras.Model) -> Callable:
+    classes = model.get_layer(FINAL_LAYER).units
+    network = keras.Model(model.input, model.get_layer(FINAL_LAYER).output)
+
+    def counts(batch: Batch) -> Counts:
+        logits = _logits(network, batch.images)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch.labels, logits)
+        in_top5 = batch.weights * correct_in_top(5, logits, batch.labels)
+        values = (
+            batch.weights * losses,
+            batch.weights * correct_in_top(1, logits, batch.labels),
+            in_top5,
+            batch.weights,
+        )
+        confusion = tf.math.confusion_matrix(
+            batch.labels,
+            tf.argmax(logits, axis=1),
+            classes,
+            weights=tf.cast(batch.weights, tf.int64),
+            dtype=tf.int64,
+        )
+        top5_per_class = tf.math.unsorted_segment_sum(
+            tf.cast(in_top5, tf.int64), batch.labels, classes
+        )
+        return Counts(
+            tf.stack([tf.reduce_sum(tf.cast(value, tf.float64)) for value in values]),
+            confusion,
+            top5_per_class,
+        )
+
+    return counts
+
+
+def _logits(network: keras.Model, images):
+    """(batch, classes) float32; of (batch, 10, ...) crops the logarithm of the mean of their
+    softmaxes.
+    """
+    if images.shape.rank != 5:
+        return tf.cast(network(images, training=False), tf.float32)
+    each = tf.nn.softmax(
+        tf.cast(network(tf.reshape(images, (-1, *images.shape[2:])), training=False), tf.float32)
+    )
+    mean = tf.reduce_mean(tf.reshape(each, (-1, images.shape[1], each.shape[-1])), axis=1)
+    return tf.math.log(tf.maximum(mean, 1e-38))

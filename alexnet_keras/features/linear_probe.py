@@ -1,0 +1,83 @@
+"""The linear probe: how well a linear classifier reads the classes off frozen features."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from alexnet_keras.data.layouts import Dataset
+from alexnet_keras.errors import DataError
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """Fractions 0-1 on ``images`` val rows."""
+
+    accuracy: float
+    balanced_accuracy: float
+    images: int
+
+
+def linear_probe(features: Path, layer: str, rows: Path, dataset: Dataset) -> ProbeResult:
+    """Fit multinomial logistic regression on the train rows of a feature file and measure it on
+    the val rows.
+
+    ``features``: a ``.npy`` or ``.h5`` of ``extract``; ``rows``: its ``.csv``. Rows of unreadable
+    files are left out. Raises ``DataError`` where either split is absent from the file.
+    """
+    x = _read(features, layer)
+    with open(rows, encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    splits = np.array([row["split"] for row in table])
+    labels = np.array([int(row["label"]) for row in table])
+    usable = ~np.isnan(x[:, 0])
+    chosen = [usable & (splits == dataset.samples(split).split) for split in ("train", "val")]
+    for split, mask in zip(("train", "val"), chosen, strict=True):
+        if not mask.any():
+            raise DataError(f"{features}: probe: expected rows of the {split} split, got none")
+    train, val = chosen
+    if len(np.unique(labels[train])) < 2:
+        raise DataError(
+            f"{features}: probe: expected rows of two or more classes in the train split, got one"
+        )
+    classifier = fit_probe(x[train], labels[train])
+    predicted = classifier.predict(x[val])
+    return ProbeResult(
+        float((predicted == labels[val]).mean()),
+        float(balanced_accuracy(labels[val], predicted)),
+        int(val.sum()),
+    )
+
+
+def fit_probe(x: np.ndarray, labels: np.ndarray):
+    """Logistic regression on standardized (rows, features) float32, a fitted scikit-learn
+    pipeline.
+
+    Every class counts alike, however many rows it has. C = 1 / features: the penalty grows with
+    what it has to hold down, so that 9,216 features of 500 crops are not learned by heart.
+    """
+    classifier = LogisticRegression(C=1 / x.shape[1], class_weight="balanced", max_iter=1000)
+    probe = make_pipeline(StandardScaler(), classifier)
+    return probe.fit(x, labels)
+
+
+def balanced_accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:
+    """Mean over the classes that occur in ``labels`` of each one's accuracy, 0-1."""
+    occurring = np.unique(labels)
+    return float(np.mean([(predicted[labels == label] == label).mean() for label in occurring]))
+
+
+def _read(features: Path, layer: str) -> np.ndarray:
+    if features.suffix == ".h5":
+        with h5py.File(features) as file:
+            x = file[layer][...]
+    else:
+        x = np.load(features)
+    return x.reshape(len(x), -1)

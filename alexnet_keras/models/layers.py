@@ -1,0 +1,150 @@
+"""The layers that AlexNet needs and Keras lacks: local response normalization, a trainable grouped
+convolution, and dropout whose masks belong to the samples, so that a run can be resumed and shared
+among workers.
+
+What they compute is in ``layers_tensorflow``, and for Keras's other backends in
+``layers_generic``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+import keras
+from keras import ops
+
+if keras.backend.backend() == "tensorflow":
+    from alexnet_keras.models.backends.tensorflow import convolve, normalize, splits_groups
+else:
+    from alexnet_keras.models.backends.generic import convolve, normalize, splits_groups
+
+
+@keras.saving.register_keras_serializable("alexnet_keras")
+class LocalResponseNormalization(keras.layers.Layer):
+    """``x / (bias + alpha * sum of x**2 over 2 * depth_radius + 1 neighbouring channels) **
+    beta``.
+
+    Input and output: (batch, height, width, channels); computed in float32 and returned in the
+    layer's compute dtype. ``alpha`` multiplies the plain sum: Caffe's ``alpha: 1e-4, local_size:
+    5`` is ``alpha=2e-5, depth_radius=2`` here. Source: Krizhevsky et al. 2012, section 3.3.
+    """
+
+    def __init__(self, depth_radius=2, bias=1.0, alpha=2e-5, beta=0.75, **kwargs):
+        super().__init__(**kwargs)
+        self.depth_radius, self.bias, self.alpha, self.beta = depth_radius, bias, alpha, beta
+
+    def call(self, inputs):
+        x = ops.cast(inputs, "float32")
+        return ops.cast(
+            normalize(x, self.depth_radius, self.bias, self.alpha, self.beta), self.compute_dtype
+        )
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "depth_radius": self.depth_radius,
+            "bias": self.bias,
+            "alpha": self.alpha,
+            "beta": self.beta,
+        }
+
+
+@keras.saving.register_keras_serializable("alexnet_keras")
+class GroupedConv2D(keras.layers.Conv2D):
+    """``keras.layers.Conv2D`` with Caffe's padding in pixels, whose groups train on every CPU.
+
+    Input (batch, height, width, in), kernel (kernel, kernel, in / groups, filters), one variable
+    whatever the groups. Each group is a convolution of its own where that is faster or all that
+    works (``splits_groups``).
+    """
+
+    def __init__(self, filters, kernel_size, padding=0, **kwargs):
+        self.padding_pixels = padding
+        super().__init__(
+            filters, kernel_size, padding="valid", **{**kwargs, "data_format": "channels_last"}
+        )
+
+    def call(self, inputs, training=False):
+        groups = self.groups if splits_groups(self.compute_dtype) else 1
+        parts = zip(
+            ops.split(self._padded(inputs), groups, -1),
+            ops.split(ops.convert_to_tensor(self.kernel), groups, -1),
+            ops.split(ops.convert_to_tensor(self.bias), groups),
+            strict=True,
+        )
+        outputs = [
+            self.activation(convolve(x, kernel, bias, self.strides, self._padding_rule, training))
+            for x, kernel, bias in parts
+        ]
+        return (
+            outputs[0] if groups == 1 else ops.concatenate(outputs, -1)
+        )  # PyTorch copies even one part
+
+    @property
+    def _padding_rule(self) -> str:
+        """The rule where that is what the pixels mean: oneDNN has no backward pass for padding
+        given in pixels.
+        """
+        same = self.strides == (1, 1) and all(
+            2 * self.padding_pixels + 1 == size for size in self.kernel_size
+        )
+        return "same" if same else "valid"
+
+    def _padded(self, inputs):
+        pad = (self.padding_pixels, self.padding_pixels)
+        return (
+            inputs
+            if self._padding_rule == "same" or not any(pad)
+            else ops.pad(inputs, [(0, 0), pad, pad, (0, 0)])
+        )
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, channels = input_shape
+        pad = 2 * self.padding_pixels
+        return super().compute_output_shape(
+            (batch, height and height + pad, width and width + pad, channels)
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "padding": self.padding_pixels}
+
+
+_stream: ContextVar[tuple] = ContextVar("stream")
+
+
+@contextlib.contextmanager
+def masks_of(seed: int, position) -> Iterator[None]:
+    """Inside, each row of a batch is a sample of the training stream, the first one at
+    ``position`` (an int64 scalar).
+
+    :class:`SampleDropout` then draws its masks as a function of (seed, place in the stream,
+    layer). TensorFlow only.
+    """
+    token = _stream.set((seed, position))
+    try:
+        yield
+    finally:
+        _stream.reset(token)
+
+
+@keras.saving.register_keras_serializable("alexnet_keras")
+class SampleDropout(keras.layers.Dropout):
+    """``keras.layers.Dropout`` whose mask, inside :func:`masks_of`, belongs to the sample and not
+    to the batch.
+
+    One batch of 256, two workers with 128 each, or sixteen accumulated batches of 16 then drop the
+    same units. Elsewhere (in ``model.fit``, under JAX and PyTorch) this is Keras's own dropout.
+    Source of the rate: Krizhevsky et al. 2012, section 4.2.
+    """
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0 or _stream.get(None) is None:
+            return super().call(inputs, training)
+        from alexnet_keras.models.backends.tensorflow import drop
+
+        return drop(inputs, self.rate, *_stream.get(), self.name)

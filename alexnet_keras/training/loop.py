@@ -1,0 +1,284 @@
+"""The one training loop: for one device, several, or the workers of many machines, driving
+ordinary Keras callbacks.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import keras
+
+from alexnet_keras.configs.recipe import Recipe
+from alexnet_keras.data.batches import EvaluationBatches, FeatureBatches, TrainingBatches
+from alexnet_keras.distribute.workers import Workers, open_workers
+from alexnet_keras.errors import RunError, TerminatedError, WorkerLostError
+from alexnet_keras.evaluation.evaluator import Evaluation, evaluate, evaluation_step
+from alexnet_keras.training.checkpoints import Checkpoint, Checkpoints
+from alexnet_keras.training.signals import StopRequest, stop_request
+from alexnet_keras.training.snapshots import Snapshots
+from alexnet_keras.training.train_state import Progress, means
+from alexnet_keras.training.train_step import Updates
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """On what a run is carried out, and how often it is saved: nothing here changes what is
+    learned.
+
+    ``accumulate``: each batch is computed in so many parts. ``save_seconds``: at least so long
+    from one checkpoint to the next. ``continue_run``: go on from a saved ``checkpoint``, which the
+    chief alone has. ``about``: facts that a checkpoint records, and that must be the same when it
+    is continued; ``config``: the run's, which it records too.
+    """
+
+    workers: Workers = field(default_factory=lambda: open_workers("one"))
+    accumulate: int = 1
+    checkpoints: Checkpoints | None = None
+    save_seconds: float = 60.0
+    continue_run: bool = False
+    checkpoint: Checkpoint | None = None
+    about: dict = field(default_factory=dict)
+    config: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training run came to: ``finished`` is False if Ctrl-C ended it; ``evaluation`` is of
+    the final weights.
+    """
+
+    finished: bool
+    steps: int
+    evaluation: Evaluation | None
+
+
+def train(
+    model: keras.Model,
+    batches: TrainingBatches | FeatureBatches,
+    recipe: Recipe,
+    *,
+    callbacks: Iterable[keras.callbacks.Callback] = (),
+    val_batches: EvaluationBatches | None = None,
+    execution: Execution | None = None,
+) -> Outcome:
+    """Train ``model`` (ending in fc8 or prob, built under the strategy of ``execution``) as long
+    as ``recipe`` says.
+
+    Callbacks get the ``loss``, ``top1``, ``top5`` (fractions of the batch), ``learning_rate``,
+    ``images_per_second`` and ``..._seconds`` of each step, and the epoch's means, with ``val_...``
+    figures, at the end of each epoch; an epoch without a step of its own, where a batch is larger
+    than the data set, is passed over. A callback ends the run by setting ``model.stop_training``;
+    Ctrl-C ends it after the step under way. Raises ``RunError`` as soon as a loss is not finite,
+    ``TerminatedError`` after SIGTERM and ``WorkerLostError``, both when everything has been saved.
+    """
+    with stop_request() as request:
+        loop = _Loop(
+            model,
+            batches,
+            recipe,
+            keras.callbacks.CallbackList(list(callbacks), model=model),
+            val_batches,
+            execution or Execution(),
+            request,
+        )
+        model.stop_training = False
+        loop.calls.on_train_begin(
+            {
+                "epochs": loop.epochs,
+                "steps": loop.last_step,
+                "step": loop.progress.step,
+                "epoch": loop.progress.epoch,
+            }
+        )
+        try:
+            finished = loop.run()
+        finally:
+            loop.calls.on_train_end()
+        if val_batches is not None and loop.evaluation is None:
+            loop.evaluate()
+    return Outcome(finished, loop.progress.step, loop.evaluation)
+
+
+class _InterruptedError(Exception):
+    """A signal asked to stop, and all steps begun are complete."""
+
+
+@dataclass
+class _Loop:
+    model: keras.Model
+    batches: TrainingBatches | FeatureBatches
+    recipe: Recipe
+    calls: keras.callbacks.CallbackList
+    val_batches: EvaluationBatches | None
+    execution: Execution
+    request: StopRequest
+    evaluation: Evaluation | None = None
+
+    def __post_init__(self):
+        samples, size, execution = (
+            len(self.batches.samples),
+            self.batches.batch_size,
+            self.execution,
+        )
+        self.last_step = self.recipe.last_step(samples)
+        self.epochs = self.recipe.epochs or -(-self.last_step * size // samples)
+        self.updates = Updates(
+            self.model,
+            self.recipe,
+            size,
+            seed=self.batches.seed,
+            workers=execution.workers,
+            accumulate=execution.accumulate,
+        )
+        self.evaluation_step = evaluation_step(self.model, execution.workers)
+        self.snapshots = Snapshots(
+            execution.checkpoints,
+            self.model,
+            self.updates,
+            execution.workers,
+            execution.about,
+            execution.config,
+            execution.save_seconds,
+        )
+        self.progress = (
+            self.snapshots.restore(execution.checkpoint) if execution.continue_run else Progress()
+        )
+
+    def run(self) -> bool:
+        """All epochs; whether they were not interrupted. ``evaluation`` is then of the present
+        weights, or None.
+        """
+        try:
+            while self.progress.epoch < self.epochs and not (
+                self.model.stop_training or self.progress.is_over(self.recipe)
+            ):
+                self.epoch(self.progress.epoch)
+        except _InterruptedError as interrupted:
+            self._interrupted(interrupted.args[0])
+            return False
+        except KeyboardInterrupt:
+            if (
+                self.request.signal is not None
+            ):  # a second Ctrl-C, which may come in the middle of anything
+                raise
+            self._interrupted(signal.SIGINT)
+            return False
+        except WorkerLostError as error:
+            raise WorkerLostError(f"{error}; {self._saved()}") from None
+        self.snapshots.save_now(self.progress)
+        return True
+
+    def epoch(self, epoch: int) -> None:
+        """The rest of an epoch's steps, and its figures on val."""
+        first, end = (
+            min(self.batches.first_step_of(each), self.last_step) for each in (epoch, epoch + 1)
+        )
+        if first == end:
+            self.progress.end_epoch(None, self.recipe)
+            return
+        self.calls.on_epoch_begin(epoch)
+        self._steps(self.progress.step, end)
+        logs = self.progress.means() | {"learning_rate": self._rate(self.progress.step - 1)}
+        logs |= {} if self.val_batches is None else self.evaluate(self._after_val_batch)
+        logger.info(
+            "epoch %d of %d: %s",
+            epoch + 1,
+            self.epochs,
+            ", ".join(f"{name} {value:.4g}" for name, value in logs.items()),
+        )
+        self.calls.on_epoch_end(epoch, logs)
+        figures = self.evaluation and self.evaluation.figures()
+        if self.progress.end_epoch(figures, self.recipe):
+            logger.warning(
+                "top-1 on val stopped improving, and the rate has dropped as often as it may: "
+                "training ends"
+            )
+            self.model.stop_training = True
+        if self.progress.is_best:
+            self.snapshots.save_now(self.progress)
+
+    def evaluate(self, on_batch=lambda images: None) -> dict:
+        """Measure the present weights on val; returns ``val_...`` figures."""
+        evaluation = evaluate(
+            self.model, self.val_batches, on_batch, self.evaluation_step, self.execution.workers
+        )
+        _check_finite(
+            f"after step {self.progress.step}: the loss on val",
+            evaluation.loss,
+            self.recipe.learning_rate,
+        )
+        self.evaluation = evaluation
+        return {f"val_{name}": value for name, value in evaluation.figures().items()}
+
+    def _steps(self, first: int, end: int) -> None:
+        began = perf_counter()
+        for step, batch in enumerate(self.batches.between(first, end), first):
+            self.calls.on_train_batch_begin(step)
+            rate, ready = self._rate(step), perf_counter()
+            result = self.updates(step, batch, rate, self.request.signal)
+            _check_finite(f"step {step}: the loss", result.loss, rate)
+            self.evaluation, now = None, perf_counter()
+            self.progress.add(result[:4], now - began)
+            logs = (
+                means(result)
+                | self.progress.rate()
+                | {
+                    "learning_rate": rate,
+                    "input_seconds": ready - began,
+                    "step_seconds": now - ready,
+                }
+            )
+            if result.all_reduce_seconds is not None:
+                logs["all_reduce_seconds"] = result.all_reduce_seconds
+            began = now
+            self.calls.on_train_batch_end(step, logs)
+            if result.signal is not None:
+                raise _InterruptedError(result.signal)
+            self.snapshots.save_if_due(self.progress)
+            if self.model.stop_training:
+                break
+
+    def _rate(self, step: int) -> float:
+        return self.recipe.rate_at(
+            step,
+            step * self.batches.batch_size / len(self.batches.samples),
+            self.progress.plateaus,
+        )
+
+    def _after_val_batch(self, images: int) -> None:
+        """One worker alone need not finish the evaluation first."""
+        if self.request.signal is not None and self.execution.workers.count == 1:
+            raise _InterruptedError(self.request.signal)
+
+    def _interrupted(self, number: int) -> None:
+        saved = self._saved()
+        if number == signal.SIGTERM:
+            raise TerminatedError(f"terminated after {self.progress.step} steps; {saved}")
+        logger.warning(
+            "interrupted after %d steps; what was learned so far is kept", self.progress.step
+        )
+
+    def _saved(self) -> str:
+        """Save, and say in how far."""
+        if not self.snapshots.checkpoints:
+            return "this worker has nothing to save"
+        whole = self.snapshots.save_now(self.progress)
+        return (
+            f"saved after step {self.progress.step}"
+            if whole
+            else "the last steps could not be saved"
+        )
+
+
+def _check_finite(what: str, loss: float, rate: float) -> None:
+    if not math.isfinite(loss):
+        raise RunError(
+            f"{what} is {loss}, expected a finite number; try a lower learning rate than {rate:g}"
+        )

@@ -1,0 +1,75 @@
+"""``metrics.jsonl``: a line every few steps and every epoch."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import keras
+
+from alexnet_keras.atomic_files import whole_files
+
+STEPS_A_LINE = 10
+logger = logging.getLogger(__name__)
+
+
+class MetricsLog(keras.callbacks.Callback):
+    """Appends; a run that goes on first drops what it is going to write again."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path, self.epoch, self.steps, self.failing = path, 0, 0, False
+
+    def on_train_begin(self, logs=None):
+        self.steps = int(logs["step"])
+        if self.path.exists():
+            with whole_files(self.path) as (partial,):
+                partial.write_bytes(
+                    b"".join(_lines_before(self.path, self.steps, int(logs["epoch"])))
+                )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, step, logs=None):
+        self.steps = step + 1
+        if self.steps % STEPS_A_LINE == 0:
+            self._append({"event": "step", "step": self.steps, "epoch": self.epoch, **logs})
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._append({"event": "epoch", "step": self.steps, "epoch": epoch, **logs})
+
+    def _append(self, line: dict) -> None:
+        """A disk that is full for a while costs lines, not the run; there are never halves of
+        lines.
+        """
+        size = self.path.stat().st_size if self.path.is_file() else 0
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            with suppress(OSError):
+                os.truncate(self.path, size)
+            if not self.failing:
+                logger.warning(
+                    "%s: cannot be written: %s; training goes on", self.path, error.strerror
+                )
+            self.failing = True
+        else:
+            self.failing = False
+
+
+def _lines_before(path: Path, step: int, epoch: int) -> Iterator[bytes]:
+    """The lines that a run continued at ``step`` of ``epoch`` will not write again; not what a
+    kill left of a line.
+    """
+    with open(path, "rb") as file:
+        for text in file:
+            with suppress(ValueError, TypeError, KeyError, RecursionError):
+                line = json.loads(text)
+                if line["step"] <= step if line["event"] == "step" else line["epoch"] < epoch:
+                    yield text

@@ -1,0 +1,81 @@
+"""Stochastic gradient descent as the paper and Caffe do it: weight decay goes through the
+momentum.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("alexnet_keras")
+class MomentumSGD(keras.optimizers.Optimizer):
+    """``v = momentum * v - rate * (gradient + decay * w); w += v`` with a rate and a decay for
+    each variable.
+
+    ``decay`` acts on kernels only. ``multipliers`` maps a layer's name to the factor of its
+    learning rate (default 1); biases get ``bias_multiplier`` times that. Keras's own
+    ``SGD(weight_decay=...)`` is decoupled from the momentum and has no multipliers. Source:
+    Krizhevsky et al. 2012, section 5; Caffe's ``SGDSolver``.
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.01,
+        momentum=0.9,
+        decay=5e-4,
+        bias_multiplier=2.0,
+        multipliers=None,
+        name="momentum_sgd",
+        **kwargs,
+    ):
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        self.momentum, self.decay, self.bias_multiplier = momentum, decay, bias_multiplier
+        self.multipliers = dict(multipliers or {})
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self.velocities = self.add_optimizer_variables(variables, "velocity")
+        names = [variable.path.split("/")[-2:] for variable in variables]
+        self._rates = [
+            self.multipliers.get(layer, 1.0) * (self.bias_multiplier if kind == "bias" else 1.0)
+            for layer, kind in names
+        ]
+        self._decays = [0.0 if kind == "bias" else self.decay for _, kind in names]
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Keras's hook, for ``apply`` and ``model.fit``."""
+        index = self._get_variable_index(variable)
+        self._update(index, variable, self.velocities[index].value, gradient, learning_rate)
+
+    def apply_summed(self, variable, gradient, learning_rate, strategy: tf.distribute.Strategy):
+        """Update one variable on all replicas of ``strategy`` by a gradient summed over them,
+        outside ``strategy.run``.
+        """
+        index = self._get_variable_index(variable)
+        strategy.extended.update(
+            variable.value,
+            lambda *arguments: self._update(index, *arguments),
+            args=(self.velocities[index].value, gradient, learning_rate),
+        )
+
+    def _update(self, index, variable, velocity, gradient, learning_rate):
+        """In one pass over the variable, without the copies of it that plain assignments make."""
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=velocity.handle,
+            lr=self._rates[index] * learning_rate,
+            grad=gradient + self._decays[index] * variable,
+            momentum=self.momentum,
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "momentum": self.momentum,
+            "decay": self.decay,
+            "bias_multiplier": self.bias_multiplier,
+            "multipliers": self.multipliers,
+        }

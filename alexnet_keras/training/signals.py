@@ -1,0 +1,40 @@
+"""Ctrl-C and SIGTERM as requests that training answers between two steps, where everything can be
+saved.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """``signal``: the number of the signal that came, or None."""
+
+    signal: int | None = None
+
+    def __call__(self, number: int, frame) -> None:
+        if self.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt  # the second Ctrl-C does not wait
+        self.signal = number
+
+
+@contextmanager
+def stop_request() -> Iterator[StopRequest]:
+    """Catch the signals while the block runs; outside the main thread, where that is impossible,
+    there are none.
+    """
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before = {number: signal.signal(number, request) for number in SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,115 @@
+"""From a training loop to a checkpoint of its checkpoints, and back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from time import perf_counter
+
+import keras
+import numpy as np
+
+from alexnet_keras.distribute.workers import Workers
+from alexnet_keras.errors import RunError
+from alexnet_keras.training.checkpoints import Checkpoint, Checkpoints
+from alexnet_keras.training.train_state import Progress
+from alexnet_keras.training.train_step import LossScale, Updates
+
+
+class Snapshots:
+    """Saves the weights, velocities and progress of a run; the chief writes, and every worker is
+    given what it restores.
+
+    ``about``: facts (JSON-ready) that a checkpoint must share with the run that continues from it;
+    ``config``: the whole of what the run was asked, for whoever finds the checkpoint without it.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints | None,
+        model: keras.Model,
+        updates: Updates,
+        workers: Workers,
+        about: dict,
+        config: dict,
+        save_seconds: float,
+    ):
+        self.checkpoints = checkpoints if workers.is_chief else None
+        self.updates, self.workers, self.save_seconds = updates, workers, save_seconds
+        self.about, self.config = about, config
+        self.variables = {variable.path: variable for variable in model.weights}
+        self.variables |= {
+            f"velocity/{variable.path}": velocity for variable, velocity in updates.velocities()
+        }
+        self.saved, self.saved_progress = perf_counter(), None
+
+    def restore(self, checkpoint: Checkpoint | None) -> Progress:
+        """Bring back, on every worker, the checkpoint that the chief gives. Raises ``RunError`` if
+        it is another run's.
+        """
+        if checkpoint is not None:
+            self._check_belongs(checkpoint)
+        arrays, state = self.workers.broadcast(
+            checkpoint and checkpoint.arrays, checkpoint and checkpoint.state
+        )
+        for name, variable in self.variables.items():
+            variable.assign(arrays[name])
+        self.updates.loss_scale = (
+            LossScale(**state["loss_scale"]) if state.get("loss_scale") else None
+        )
+        return Progress.from_dict(state.get("progress"))
+
+    def save_if_due(self, progress: Progress) -> None:
+        """Save, unless the last time was a short while ago or is still under way."""
+        if self.checkpoints and perf_counter() - self.saved >= self.save_seconds:
+            self._save(progress)
+
+    def save_now(self, progress: Progress) -> bool:
+        """Save, whatever is under way; whether there is nothing unsaved when it returns."""
+        if not self.checkpoints:
+            return True
+        whole = self.checkpoints.wait()
+        if whole and self.saved_progress == progress.to_dict():
+            return True
+        self._save(progress)
+        return self.checkpoints.wait()
+
+    def _save(self, progress: Progress) -> None:
+        # A tensor never changes, so no copy is made here: a variable that is updated while it is
+        # written takes a new buffer.
+        arrays = {
+            name: np.asarray(variable.value.read_value())
+            for name, variable in self.variables.items()
+        }
+        for name, array in arrays.items():
+            if not np.isfinite(array.sum(dtype=np.float64)):
+                raise RunError(
+                    f"after step {progress.step}: {name} holds values that are not finite, and "
+                    "is not saved; "
+                    "try a lower learning rate"
+                )
+        scale = self.updates.loss_scale
+        state = {
+            "step": progress.step,
+            "best": progress.best,
+            "about": self.about,
+            "progress": progress.to_dict(),
+            "loss_scale": scale and asdict(scale),
+            "config": self.config,
+        }
+        if self.checkpoints.save(arrays, state):
+            self.saved, self.saved_progress = perf_counter(), progress.to_dict()
+
+    def _check_belongs(self, checkpoint: Checkpoint) -> None:
+        about = checkpoint.state.get("about")
+        for name, expected in self.about.items():
+            found = about.get(name) if isinstance(about, dict) else None
+            if found != expected:
+                raise RunError(f"{checkpoint.path}: {name}: expected {expected}, got {found}")
+        for name, variable in self.variables.items():
+            array = checkpoint.arrays.get(name)
+            if array is None or array.shape != tuple(variable.shape):
+                raise RunError(
+                    f"{checkpoint.path}: {name}: expected an array of shape "
+                    f"{tuple(variable.shape)}, got "
+                    f"{'none' if array is None else array.shape}"
+                )

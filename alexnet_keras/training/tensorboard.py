@@ -1,0 +1,135 @@
+"""What TensorBoard draws of a run. Its package is needed to look at that, not to write it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Real
+from pathlib import Path
+from time import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from alexnet_keras.errors import ConfigurationError, RunError
+
+BUCKETS = 30
+VAL_PREFIX = "val_"
+Event, Summary = tf.compat.v1.Event, tf.compat.v1.Summary
+
+
+class TensorBoardLog(keras.callbacks.Callback):
+    """Writes an event file into ``folder`` while :func:`alexnet_keras.training.loop.train` runs;
+    all is keyed by global step.
+
+    Every ``every_steps`` steps the numbers of the logs become scalars ``train/<name>``; at the end
+    of an epoch ``epoch/<name>``, and ``val/<name>`` of those called ``val_<name>``, and with
+    ``histograms`` every weight becomes a histogram ``<layer>/<variable>`` of its finite values.
+    All of it is in the file when the method returns.
+
+    A run that goes on at step s (``{"step": s}`` in the logs of ``on_train_begin``) has
+    TensorBoard drop what the killed run had told of step s and later ones; its fast loader drops
+    it of each tag as the tag's next value comes. Steps count from 0. Raises ``RunError`` if the
+    file cannot be written.
+    """
+
+    def __init__(self, folder: Path, every_steps: int = 10, histograms: bool = True):
+        super().__init__()
+        if not isinstance(every_steps, int) or every_steps < 1:
+            raise ConfigurationError(
+                f"every_steps: expected a whole number of at least 1, got {every_steps!r}"
+            )
+        self.folder, self.every_steps, self.histograms = Path(folder), every_steps, histograms
+
+    def on_train_begin(self, logs=None):
+        first_step = int((logs or {}).get("step", 0))  # Keras hands numbers on as floats
+        self.step = first_step - 1
+        with _told_as_run_error(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # Readers take the files in the order of their names.
+            self.file = tf.io.TFRecordWriter(
+                str(self.folder / f"events.out.tfevents.{time():.6f}")
+            )
+        self._write(Event(file_version="brain.Event:2"))
+        # The first of these in a folder opens it; at every later one readers drop what they hold
+        # from its step on.
+        self._write(
+            Event(
+                step=first_step,
+                session_log=tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START),
+            )
+        )
+
+    def on_train_batch_end(self, step, logs=None):
+        self.step = step
+        if (step + 1) % self.every_steps == 0:
+            self._summarize([_scalar(f"train/{name}", value) for name, value in _numbers(logs)])
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._summarize(
+            [
+                _scalar(
+                    f"val/{name.removeprefix(VAL_PREFIX)}"
+                    if name.startswith(VAL_PREFIX)
+                    else f"epoch/{name}",
+                    value,
+                )
+                for name, value in _numbers(logs)
+            ]
+        )
+        if self.histograms:
+            for variable in self.model.weights:
+                self._summarize([_histogram(variable.path, keras.ops.convert_to_numpy(variable))])
+
+    def on_train_end(self, logs=None):
+        with _told_as_run_error(self.folder):
+            self.file.close()
+
+    def _summarize(self, values: list[Summary.Value]) -> None:
+        self._write(Event(step=self.step, summary=Summary(value=values)))
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time()
+        with _told_as_run_error(self.folder):
+            self.file.write(event.SerializeToString())
+            self.file.flush()
+
+
+def _numbers(logs: dict | None) -> list[tuple[str, float]]:
+    return [
+        (name, float(value)) for name, value in (logs or {}).items() if isinstance(value, Real)
+    ]
+
+
+def _scalar(tag: str, value: float) -> Summary.Value:
+    return Summary.Value(tag=tag, simple_value=value)
+
+
+def _histogram(tag: str, values: np.ndarray) -> Summary.Value:
+    values = np.asarray(values, np.float32)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return Summary.Value(tag=tag, histo=tf.compat.v1.HistogramProto())
+    edges = np.linspace(float(values.min()), float(values.max()), BUCKETS + 1)
+    counts, _ = np.histogram(
+        values, edges
+    )  # a number of buckets in place of edges is refused for a narrow range
+    return Summary.Value(
+        tag=tag,
+        histo=tf.compat.v1.HistogramProto(
+            min=edges[0], max=edges[-1], num=values.size, bucket_limit=edges[1:], bucket=counts
+        ),
+    )
+
+
+@contextmanager
+def _told_as_run_error(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        reason = (
+            getattr(error, "strerror", None)
+            or str(getattr(error, "message", error)).splitlines()[0]
+        )
+        raise RunError(f"{folder}: the TensorBoard events cannot be written: {reason}") from None

@@ -1,0 +1,165 @@
+"""What is shown while work goes on, and what goes into a run's log."""
+
+import io
+import logging
+import re
+
+import pytest
+from rich.console import Console
+
+from alexnet_keras.cli import console as shown
+from alexnet_keras.cli import progress_bar
+from alexnet_keras.cli.printing import printable
+from alexnet_keras.cli.progress_bar import TrainingProgress
+from alexnet_keras.errors import RunError
+
+LOGS = {"loss": 1.25, "top1": 0.5, "top5": 1.0, "images_per_second": 99.6, "learning_rate": 0.01}
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "terminal"])
+def screen(request, monkeypatch):
+    """A console that keeps what it prints; plain lines are due at once."""
+    console = Console(file=io.StringIO(), force_terminal=request.param, width=200, **shown.PLAIN)
+    for module in (shown, progress_bar):
+        monkeypatch.setattr(module, "console", console)
+        monkeypatch.setattr(module, "PLAIN_LINE_SECONDS", 0)
+    return console
+
+
+def text_of(screen):
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.file.getvalue()).replace("\r", "\n")
+
+
+def test_a_line_stays_for_every_epoch(screen):
+    progress = TrainingProgress()
+    progress.on_train_begin({"epochs": 2, "steps": 4, "step": 0})
+    for epoch in range(2):
+        progress.on_epoch_begin(epoch)
+        for step in (2 * epoch, 2 * epoch + 1):
+            progress.on_train_batch_end(step, LOGS)
+        progress.on_epoch_end(epoch, {**LOGS, "val_top1": 0.75} if epoch else LOGS)
+    progress.on_train_end()
+    text = text_of(screen)
+    assert re.search(
+        r"^epoch 1/2  loss 1\.250  top-1 50\.0%  100 images/s  \d+ s", text, re.MULTILINE
+    )
+    assert re.search(
+        r"^epoch 2/2  loss 1\.250  top-1 50\.0%  val top-1 75\.0%  100 images/s",
+        text,
+        re.MULTILINE,
+    )
+    assert "4/4" in text
+    if not screen.is_terminal:
+        assert re.search(
+            r"^  step 2/4  loss 1\.250  top-1 50\.0%  100 images/s  \d+ s left$",
+            text,
+            re.MULTILINE,
+        )
+        assert "\x1b" not in screen.file.getvalue()
+
+
+def test_the_bar_ends_where_the_run_fails(screen):
+    """Else a terminal would be left without its cursor."""
+    progress = TrainingProgress()
+    progress.on_train_begin({"epochs": 2, "steps": 4, "step": 0})
+    progress.on_train_end()
+
+    def fails():
+        with shown.counting("extract", 10) as advance:
+            advance(3)
+            raise RunError("full")
+
+    with pytest.raises(RunError, match="^full$"):
+        fails()
+    assert screen.file.getvalue().count("\x1b[?25l") == screen.file.getvalue().count("\x1b[?25h")
+
+
+def test_counting(screen):
+    with shown.counting("extract", 10) as advance:
+        advance(3)
+        advance(7)
+    text = text_of(screen)
+    assert "10/10" in text
+    if not screen.is_terminal:
+        assert re.search(r"^  extract 3/10 images  \d+/s  \d+ s left$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("text", ["[red]a[/red]", "runs/[/b]", ":smile:", "x" * 300, "a  b"])
+def test_names_are_printed_as_they_are(screen, text):
+    screen.print(text)
+    assert text_of(screen) == f"{text}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a b ünï 日本", "a b ünï 日本"),
+        ("a\nb\tc", r"a\nb\tc"),
+        ("\x1b[31m", r"\x1b[31m"),
+        ("caf\udce9", r"caf\udce9"),
+        ("\u2028\x9b", r"\u2028\x9b"),
+        ("", ""),
+    ],
+)
+def test_printable(text, expected):
+    assert printable(text) == expected
+    printable(text).encode()
+
+
+def test_a_log_holds_what_the_library_says_and_what_ended_it(tmp_path, caplog):
+    path, logger = tmp_path / "run.log", logging.getLogger("alexnet_keras.test")
+    caplog.set_level(logging.INFO)
+
+    def ends(error):
+        with shown.log_to(path):
+            logger.info("an epoch")
+            logging.getLogger("weights.test").warning("a warning\nof %d lines", 2)
+            logging.getLogger("elsewhere").warning("not ours")
+            raise error
+
+    with pytest.raises(RunError, match="^it %s failed$"):
+        ends(RunError("it %s failed"))
+    logger.info("afterwards")
+    lines = path.read_text().splitlines()
+    assert [line.split(" ", 2)[2] for line in lines if line[:2] == "20"] == [
+        "INFO an epoch",
+        "WARNING a warning",
+        "ERROR it %s failed",
+    ]
+    assert path.name not in str(logging.getLogger("alexnet_keras").handlers)
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(tmp_path, capsys):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with shown.log_to(tmp_path / "run.log"):
+            logging.getLogger("alexnet_keras.test").info("much longer than ten bytes")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert capsys.readouterr().err == ""
+    assert (tmp_path / "run.log").stat().st_size <= 10
+
+
+def test_no_log_can_be_made(tmp_path):
+    (tmp_path / "run.log").mkdir()
+    with (
+        pytest.raises(RunError, match=r"run\.log: cannot be written: Is a directory$"),
+        shown.log_to(tmp_path / "run.log"),
+    ):
+        pass
+
+
+def test_downloads_are_shown_on_stderr(monkeypatch):
+    console = Console(file=io.StringIO(), **shown.PLAIN)
+    monkeypatch.setattr(shown, "_errors", console)
+    progress = shown.DownloadProgress()
+    progress("caffe", 10_000_000, 240_000_000)
+    progress("caffe", 240_000_000, 240_000_000)
+    progress("other", 5_000_000, None)
+    assert console.file.getvalue().splitlines()[-1] in (
+        "  caffe: 240.0 of 240.0 MB",
+        "  other: 5.0 MB",
+    )
+    assert "  caffe: 240.0 of 240.0 MB" in console.file.getvalue()

@@ -1,0 +1,451 @@
+"""``weights list|fetch|show|convert|verify`` and ``predict`` as a user meets them."""
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from alexnet_keras.data.imagenet import imagenet_classes
+from tests.alexnet_keras.tiny import encoded, picture_files, tiny_layers, tiny_model
+from tests.alexnet_keras.trees import assert_refused, class_folders, invoke
+from tests.conftest import ROOT
+from tests.weights import caffe_files, npy_files
+from tests.weights.mirror import LOGIN_PAGE, Answer, isolated_mirror
+from weights import caffe  # noqa: F401
+from weights.canonical import to_channels_first
+from weights.files import read_weights, write_weights
+from weights.store import cache_folder
+
+LAYERS = tiny_layers(size=227)
+THOUSAND = tiny_layers(size=227, classes=1000)
+TRUNK = {name: LAYERS[name] for name in ("conv1", "conv2", "conv3", "conv4", "conv5")}
+
+
+def caffemodel(path, variant="alexnet", layers=LAYERS):
+    return caffe_files.write_v1(path, to_channels_first(layers, path), caffe_files.ORDERS[variant])
+
+
+@pytest.fixture
+def publish(monkeypatch, tmp_path):
+    with isolated_mirror(monkeypatch, tmp_path) as publisher:
+        yield publisher
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    (tmp_path / "run").mkdir()
+    tiny_model(size=67).save(tmp_path / "run" / "model.keras")
+    return tmp_path / "run"
+
+
+def test_help_and_list_need_neither_tensorflow_nor_numpy():
+    code = (
+        "import sys; from alexnet_keras.cli.main import main; main(sys.argv[1:], "
+        "standalone_mode=False); "
+        "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras', 'numpy')))"
+    )
+    for arguments in (
+        ["--help"],
+        ["weights", "--help"],
+        ["predict", "--help"],
+        ["weights", "list"],
+    ):
+        subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+
+
+def test_list_tells_accuracies_and_what_they_belong_to(publish):
+    content = caffemodel(cache_folder().parent.parent / "w.caffemodel").read_bytes()
+    publish(Answer(content), content=content)
+    lines = invoke("weights", "list").stdout.splitlines()
+    assert next(line for line in lines if line.startswith("caffe ")).split() == [
+        "caffe",
+        "alexnet",
+        "57.1",
+        "/",
+        "80.2",
+        "not",
+        "here",
+    ]
+    assert next(line for line in lines if line.startswith("torchvision ")).split()[1:4] == [
+        "owt",
+        "244.4",
+        "MB",
+    ]
+    onnx = next(number for number, line in enumerate(lines) if line.startswith("onnx "))
+    assert "54.8 / 78.23" in lines[onnx]
+    assert "input 224, asymmetric pooling" in lines[onnx + 1]
+    invoke("weights", "fetch", "caffe")
+    lines = invoke("weights", "list").stdout.splitlines()
+    assert str(cache_folder() / "bvlc_alexnet.caffemodel") in next(
+        line for line in lines if line.startswith("caffe ")
+    )
+
+
+def test_list_as_json():
+    rows = {row["name"]: row for row in json.loads(invoke("weights", "list", "--json").stdout)}
+    assert set(rows) == {
+        "caffe",
+        "caffenet",
+        "tensorflow",
+        "torchvision",
+        "onnx",
+        "demo",
+        "imagenet_mean",
+    }
+    assert rows["caffe"]["digest"] == "9116a64c0fbe4459d18f4bb6b56d647b63920377"
+    assert rows["demo"]["path"] == str(ROOT / "weights" / "demo.keras")
+    assert rows["caffenet"]["path"] is None
+
+
+def test_fetch_shows_progress_and_asks_once(publish, tmp_path):
+    content = caffemodel(tmp_path / "w.caffemodel").read_bytes()
+    publish(Answer(content), content=content)
+    first, second = (invoke("weights", "fetch", "caffe") for _ in range(2))
+    digest = hashlib.sha1(content).hexdigest()
+    target = cache_folder() / "bvlc_alexnet.caffemodel"
+    assert first.stdout == f"caffe: {target} (fetched, sha1 {digest})\n"
+    assert (
+        f"bvlc_alexnet.caffemodel: {len(content) / 1e6:.1f} of {len(content) / 1e6:.1f} MB"
+        in first.stderr
+    )
+    assert second.stdout == f"caffe: {target} (was here already, sha1 {digest})\n"
+    assert len(publish.mirror.asked) == 1
+
+
+def test_fetch_takes_names_only(tmp_path):
+    assert_refused(
+        "weights",
+        "fetch",
+        caffemodel(tmp_path / "w.caffemodel"),
+        says="is not a known source of weights",
+    )
+
+
+def test_offline_without_a_cache_says_what_to_fetch_and_where_to_put_it(publish, monkeypatch):
+    url = publish(content=b"whatever")
+    monkeypatch.setenv("ALEXNET_KERAS_OFFLINE", "1")
+    for arguments in (
+        ("weights", "fetch", "caffe"),
+        ("weights", "verify", "caffe"),
+        ("predict", "cat.jpg"),
+    ):
+        assert_refused(
+            *arguments,
+            says=(
+                url,
+                hashlib.sha1(b"whatever").hexdigest(),
+                "and this is offline",
+                cache_folder() / "bvlc_alexnet.caffemodel",
+            ),
+        )
+    assert publish.mirror.asked == []
+
+
+def test_a_login_page_instead_of_the_file(publish):
+    url = publish(Answer(LOGIN_PAGE, content_type="text/html"), content=b"whatever")
+    result = invoke("weights", "fetch", "caffe")
+    assert result.exit_code == 2
+    warning, error = result.stderr.splitlines()
+    assert (
+        warning
+        == f"warning: {url}: sent an HTML page (a login, error or notice page, not the file)"
+    )
+    assert error.startswith("error: caffe: no mirror gave bvlc_alexnet.caffemodel")
+
+
+def test_show_tells_shapes_statistics_order_and_digest(tmp_path):
+    path = caffemodel(tmp_path / "w.caffemodel", "caffenet")
+    text = invoke("weights", "show", path).stdout
+    facts = dict(line.split(None, 1) for line in text.splitlines() if line)
+    assert facts["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert facts["variant"] == "caffenet"
+    assert "conv1 pool1 norm1 conv2" in text
+    assert "channel, height, width order" in text
+    assert "BGR" in text
+    kernel = LAYERS["conv1"][0]
+    row = next(line.split() for line in text.splitlines() if line.startswith("conv1  kernel"))
+    assert row[2:4] == ["x".join(map(str, kernel.shape)), "float32"]
+    assert [float(value) for value in row[4:]] == pytest.approx(
+        [kernel.min(), kernel.mean(), kernel.max(), kernel.std()], rel=1e-3, abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".weights.h5", ".caffemodel"])
+def test_show_as_json(tmp_path, suffix):
+    path = tmp_path / f"w{suffix}"
+    write_weights(path, LAYERS)
+    told = json.loads(invoke("weights", "show", path, "--json").stdout)
+    assert told["format"] == suffix[1:]
+    assert told["variant"] is None
+    assert {
+        row["layer"]: tuple(row["shape"]) for row in told["arrays"] if row["role"] == "kernel"
+    } == {name: kernel.shape for name, (kernel, _) in LAYERS.items()}
+
+
+def test_show_a_run(run_folder):
+    told = json.loads(invoke("weights", "show", run_folder, "--json").stdout)
+    assert (told["format"], told["variant"], told["path"]) == (
+        "keras",
+        "alexnet",
+        str(run_folder / "model.keras"),
+    )
+    assert told["layer_order"][:3] == ["conv1", "norm1", "pool1"]
+    assert told["preprocessing"]["crop"] == 67
+
+
+def test_convert_a_run_and_verify_the_file_against_it(run_folder, tmp_path):
+    out = tmp_path / "ours.safetensors"
+    assert invoke("weights", "convert", run_folder, out).stdout.splitlines() == [
+        f"{run_folder} -> {out}",
+        "These are weights of alexnet, which the file does not tell: open it with --variant "
+        "alexnet.",
+    ]
+    assert_refused(
+        "weights", "convert", run_folder, out, says=(out, "exists already", "--overwrite")
+    )
+    assert invoke("weights", "convert", run_folder, out, "--overwrite").exit_code == 0
+    result = invoke("weights", "verify", run_folder, "--against", out)
+    assert result.exit_code == 0
+    assert f"bit for bit and the same as {out}; sha256 " in result.stdout
+
+
+def test_convert_tells_only_what_the_file_does_not(tmp_path):
+    source = caffemodel(tmp_path / "w.caffemodel", "caffenet")
+    assert "--variant caffenet" in invoke("weights", "convert", source, tmp_path / "w.npz").stdout
+    assert (
+        "--variant"
+        not in invoke("weights", "convert", source, tmp_path / "again.caffemodel").stdout
+    )
+    assert read_weights(tmp_path / "again.caffemodel").layer_order[1] == "pool1"
+
+
+def test_verify_a_known_name(publish, tmp_path):
+    content = caffemodel(tmp_path / "w.caffemodel").read_bytes()
+    publish(Answer(content), content=content)
+    numbers = sum(kernel.size + bias.size for kernel, bias in LAYERS.values())
+    assert invoke("weights", "verify", "caffe").stdout == (
+        f"{cache_folder() / 'bvlc_alexnet.caffemodel'}: {numbers:,} numbers in "
+        f"{', '.join(LAYERS)} are in the network as in "
+        f"the file, bit for bit; sha1 {hashlib.sha1(content).hexdigest()}, as published\n"
+    )
+
+
+def test_verify_tells_one_differing_bit(tmp_path):
+    path = caffemodel(tmp_path / "w.caffemodel")
+    layers = {**LAYERS, "fc7": (LAYERS["fc7"][0].copy(), LAYERS["fc7"][1])}
+    layers["fc7"][0].view(np.uint32)[1, 2] ^= 1
+    write_weights(tmp_path / "other.npz", layers)
+    assert_refused(
+        "weights",
+        "verify",
+        path,
+        "--against",
+        tmp_path / "other.npz",
+        says=f"fc7 kernel: 1 of {LAYERS['fc7'][0].size} numbers, first at [1, 2]",
+    )
+
+
+def test_verify_says_what_a_partial_file_lacks(tmp_path):
+    path = caffemodel(tmp_path / "trunk.caffemodel", layers=TRUNK)
+    result = invoke("weights", "verify", path)
+    assert result.exit_code == 0
+    assert (
+        result.stderr
+        == f"warning: {path} lacks fc6, fc7, fc8: they stay at their initial values\n"
+    )
+    assert "numbers in conv1, conv2, conv3, conv4, conv5 are" in result.stdout
+
+
+def test_predict_names_and_probabilities(tmp_path):
+    weights = caffemodel(tmp_path / "w.caffemodel", layers=THOUSAND)
+    paths = picture_files(tmp_path, 2)
+    lines = invoke("predict", *paths, "--weights", weights, "--top", 3).stdout.splitlines()
+    assert [lines[0], lines[4]] == paths
+    told = json.loads(invoke("predict", *paths, "--weights", weights, "--top", 3, "--json").stdout)
+    assert (told["crops"], told["weights"]["sha256"]) == (
+        1,
+        hashlib.sha256(weights.read_bytes()).hexdigest(),
+    )
+    classes = dict(imagenet_classes())
+    for path, image, shown in zip(paths, told["images"], (lines[1:4], lines[5:]), strict=True):
+        assert image["file"] == path
+        assert all(classes[row["id"]] == row["name"] for row in image["predictions"])
+        assert [row["probability"] for row in image["predictions"]] == sorted(
+            (row["probability"] for row in image["predictions"]), reverse=True
+        )
+        assert shown == [
+            f"  {row['probability']:6.1%}  {row['name']}" for row in image["predictions"]
+        ]
+
+
+def test_predict_of_a_run_names_its_own_classes(run_folder, tmp_path):
+    (path,) = picture_files(tmp_path, 1)
+    for crops in ("1", "10"):
+        told = json.loads(
+            invoke("predict", path, "--weights", run_folder, "--json", "--crops", crops).stdout
+        )
+        rows = told["images"][0]["predictions"]
+        assert sum(row["probability"] for row in rows) == pytest.approx(1, abs=1e-5)
+        assert {row["name"] for row in rows} == {f"class {index}" for index in range(5)}
+        assert all(row["name"] == f"class {row['id']}" for row in rows)
+
+
+def test_predict_of_a_bad_image(run_folder, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"not an image")
+    for name in ("bad.jpg", "missing.jpg"):
+        path = tmp_path / name
+        assert_refused(
+            "predict", path, "--weights", run_folder, says=f"{path}: expected a readable image"
+        )
+
+
+def test_a_variant_that_contradicts_the_file_is_refused(tmp_path):
+    (path,) = picture_files(tmp_path, 1)
+    weights = caffemodel(tmp_path / "w.caffemodel", "caffenet")
+    assert_refused(
+        "predict",
+        path,
+        "--weights",
+        weights,
+        "--variant",
+        "alexnet",
+        says="these are weights of caffenet, and the network asked for is alexnet",
+    )
+    assert_refused(
+        "predict",
+        path,
+        "--weights",
+        weights,
+        "--variant",
+        "owt",
+        says="these are weights of caffenet",
+    )
+
+
+def test_a_caffenet_under_the_name_of_another_is_refused(publish, tmp_path):
+    content = caffemodel(tmp_path / "w.caffemodel", "caffenet").read_bytes()
+    publish(Answer(content), content=content)
+    assert invoke("weights", "fetch", "caffe").exit_code == 0
+    assert_refused(
+        "predict",
+        "cat.jpg",
+        says="expected the weights of alexnet that caffe are, got the layers of caffenet",
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "predict",
+        "evaluate",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("extract", "transfer")),
+    ],
+)
+def test_gaps_are_refused_or_told(tmp_path, command):
+    """Every command that loads weights: without --partial an error, with it one warning, and then
+    its work.
+    """
+    weights = caffemodel(tmp_path / "trunk.caffemodel", layers=TRUNK)
+    wnids = [wnid for wnid, _ in imagenet_classes()[:2]]
+    data = class_folders(tmp_path / "data", wnids, count=2)
+    image = data / "val" / wnids[0] / "0.jpg"
+    arguments = {
+        "predict": ("predict", image, "--weights", weights),
+        "evaluate": ("evaluate", weights, "--data", data),
+        "extract": (
+            "extract",
+            "--weights",
+            weights,
+            "--data",
+            data,
+            "--layer",
+            "pool5",
+            "--out",
+            tmp_path / "feats.npy",
+        ),
+        "transfer": (
+            "transfer",
+            "--weights",
+            weights,
+            "--data",
+            data,
+            "--epochs",
+            1,
+            "--batch-size",
+            2,
+            "--output",
+            tmp_path / "run",
+        ),
+    }[command]
+    assert_refused(*arguments, says=(weights, "missing: fc6, fc7"))
+    result = invoke(*arguments, "--partial")
+    assert result.exit_code == 0, result.output
+    assert (
+        result.stderr
+        == f"warning: {weights} lacks fc6, fc7, fc8: they stay at their initial values\n"
+    )
+
+
+def test_extract_refuses_a_layer_that_rests_on_a_gap(tmp_path):
+    weights = caffemodel(tmp_path / "trunk.caffemodel", layers=TRUNK)
+    data = class_folders(tmp_path / "data", count=1)
+    result = invoke(
+        "extract",
+        "--weights",
+        weights,
+        "--partial",
+        "--data",
+        data,
+        "--layer",
+        "pool5",
+        "--layer",
+        "fc7",
+        "--out",
+        tmp_path / "feats.npy",
+    )
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == (
+        f"error: {weights}: layer fc7 rests on fc6, fc7, which the file does not hold"
+    )
+    assert not list(tmp_path.glob("feats*"))
+
+
+HOSTILE = {
+    "empty.caffemodel": b"",
+    "page.caffemodel": LOGIN_PAGE,
+    "pointer.npy": b"version https://git-lfs.github.com/spec/v1\noid sha256:"
+    + b"4" * 64
+    + b"\nsize 243862418\n",
+    "system.npy": npy_files.npy_of(b"\x80\x02cposix\nsystem\nU\x04exit\x85R."),
+    "length.caffemodel": caffe_files.text(1, "AlexNet") + b"\x12" + caffe_files.varint(2**63),
+    "shape.caffemodel": caffe_files.one_blob(caffe_files.shaped(5, 5)),
+    "nan.caffemodel": caffe_files.one_layer(
+        caffe_files.v2_blob(np.full((2, 3), np.nan)), caffe_files.v2_blob(np.ones(2))
+    ),
+    "archive.keras": caffe_files.saved(np.ones(3)),
+    "image.pth": encoded(np.zeros((9, 9, 3), np.uint8)),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_one_line_for_every_command(tmp_path, name):
+    path = npy_files.save(tmp_path / name, HOSTILE[name])
+    (image,) = picture_files(tmp_path, 1)
+    out = tmp_path / "out.npz"
+    for arguments in (
+        ("weights", "show", path),
+        ("weights", "verify", path),
+        ("weights", "convert", path, out),
+        ("predict", image, "--weights", path),
+    ):
+        assert len(assert_refused(*arguments, says=str(path))) < 700 + len(str(path))
+    assert not out.exists()

@@ -1,0 +1,209 @@
+"""Frozen features: the right activations, every row once, whole files or none."""
+
+import errno
+import re
+
+import h5py
+import numpy as np
+import pytest
+
+from alexnet_keras.configs.architecture import VARIANTS
+from alexnet_keras.data.batches import EvaluationBatches
+from alexnet_keras.errors import ConfigurationError, RunError
+from alexnet_keras.features.extractor import extract, feature_extractor, feature_files
+from tests.alexnet_keras.tiny import picture_files, samples_of, tiny_model
+
+PUBLIC = (
+    "conv1",
+    "norm1",
+    "pool1",
+    "conv2",
+    "norm2",
+    "pool2",
+    "conv3",
+    "conv4",
+    "conv5",
+    "pool5",
+    "fc6",
+    "fc7",
+    "fc8",
+    "prob",
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+def photographs(count=2):
+    return np.random.default_rng(0).standard_normal((count, 67, 67, 3), np.float32) * 60
+
+
+def test_activations_of_every_public_layer(model):
+    found = feature_extractor(model, PUBLIC)(photographs())
+    assert tuple(found) == PUBLIC
+    for name, activations in found.items():
+        assert activations.shape == (2, *model.get_layer(name).output.shape[1:])
+    by_hand = np.maximum(
+        np.tensordot(found["fc6"], model.get_layer("fc7").kernel, 1) + model.get_layer("fc7").bias,
+        0,
+    )
+    np.testing.assert_allclose(
+        found["fc7"], by_hand, rtol=1e-4, atol=1e-6
+    )  # after the ReLU, without dropout
+    assert min(found["conv1"].numpy().min(), found["fc6"].numpy().min()) == 0
+    logits = (
+        np.tensordot(found["fc7"], model.get_layer("fc8").kernel, 1) + model.get_layer("fc8").bias
+    )
+    np.testing.assert_allclose(found["fc8"], logits, rtol=1e-4, atol=1e-6)  # before the softmax
+    np.testing.assert_allclose(
+        found["prob"], np.exp(logits) / np.exp(logits).sum(1, keepdims=True), rtol=1e-4
+    )
+    np.testing.assert_allclose(found["prob"], model(photographs()), rtol=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_one_name_may_be_given_as_text(variant):
+    extractor = feature_extractor(tiny_model(variant), "pool5")
+    assert list(extractor.output) == ["pool5"]
+
+
+@pytest.mark.parametrize(
+    ("layers", "found"), [("fc9", "fc9"), (["fc7", "conv9", "x"], "conv9, x"), ([], "none")]
+)
+def test_unknown_names_are_refused_and_the_valid_ones_listed(model, layers, found):
+    with pytest.raises(
+        ConfigurationError,
+        match=f"^layer: expected one of conv1, norm1, .*fc8, prob; got {found}$",
+    ):
+        feature_extractor(model, layers)
+
+
+def collect(model, samples, layers, batch_size, **options):
+    rows, told = {name: [] for name in layers}, []
+    sinks = {name: blocks.append for name, blocks in rows.items()}
+    batches = EvaluationBatches(samples, model.preprocessing, batch_size, **options)
+    extract(feature_extractor(model, layers), batches, sinks, told.append)
+    assert sum(told) == len(samples)
+    return {name: np.concatenate(blocks) for name, blocks in rows.items()}, batches
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 10])
+def test_row_i_is_sample_i_and_padding_is_dropped(tmp_path, model, batch_size):
+    samples = samples_of(picture_files(tmp_path, 7))
+    found, _ = collect(model, samples, ("fc7", "pool5"), batch_size)
+    assert (found["fc7"].shape, found["pool5"].shape) == ((7, 205), (7, 1, 1, 12))
+    assert {array.dtype for array in found.values()} == {np.dtype(np.float32)}
+    images = np.concatenate(
+        [batch.images for batch in EvaluationBatches(samples, model.preprocessing, 7)]
+    )
+    np.testing.assert_allclose(
+        found["fc7"], feature_extractor(model, "fc7")(images)["fc7"], rtol=1e-4, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "bad", [{0: b""}, {6: b""}, {1: b"", 2: b"no image", 6: b""}, dict.fromkeys(range(7), b"")]
+)
+def test_rows_of_unreadable_files_are_nan(tmp_path, model, bad):
+    found, batches = collect(
+        model, samples_of(picture_files(tmp_path, 7, bad)), ("fc7",), 3, bad="mark"
+    )
+    np.testing.assert_array_equal(np.isnan(found["fc7"]).all(1), np.isin(range(7), list(bad)))
+    np.testing.assert_array_equal(np.isnan(found["fc7"]).any(1), np.isin(range(7), list(bad)))
+    np.testing.assert_array_equal(batches.bad_rows, sorted(bad))
+
+
+BLOCKS = {
+    "fc7": np.arange(20, dtype=np.float32).reshape(5, 4),
+    "pool5": np.arange(60, dtype=np.float32).reshape(5, 2, 2, 3),
+}
+SHAPES = {name: block.shape for name, block in BLOCKS.items()}
+
+
+def places(folder, suffix):
+    one = folder / f"features{suffix}"
+    return {
+        name: one if suffix == ".h5" else folder / f"features-{name}{suffix}" for name in BLOCKS
+    }
+
+
+def write(sinks, rows=5):
+    for start, end in ((0, 2), (2, 2), (2, rows)):
+        for name, sink in sinks.items():
+            sink(BLOCKS[name][start:end])
+
+
+def read(paths):
+    if ".h5" in {path.suffix for path in paths.values()}:
+        with h5py.File(next(iter(paths.values())), "r") as file:
+            return {name: dataset[...] for name, dataset in file.items()}
+    return {name: np.load(path, allow_pickle=False) for name, path in paths.items()}
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".h5"])
+def test_blocks_become_whole_files(tmp_path, suffix):
+    paths = places(tmp_path, suffix)
+    with feature_files(paths, SHAPES) as sinks:
+        write(sinks)
+        assert not any(path.exists() for path in paths.values())
+    found = read(paths)
+    assert set(found) == set(BLOCKS)
+    for name, block in BLOCKS.items():
+        assert found[name].dtype == np.float32
+        np.testing.assert_array_equal(found[name], block)
+    assert set(tmp_path.iterdir()) == set(paths.values())
+
+
+def test_one_layer_in_one_file_and_rows_of_other_layouts(tmp_path):
+    path = tmp_path / "features.npy"
+    with feature_files({"fc7": path}, {"fc7": (4, 5)}) as sinks:
+        sinks["fc7"](BLOCKS["fc7"].T[:3].astype(np.float64))
+        sinks["fc7"](BLOCKS["fc7"].T[3:])
+    np.testing.assert_array_equal(np.load(path), BLOCKS["fc7"].T)
+
+
+def interrupted(sinks):
+    write(sinks)
+    raise KeyboardInterrupt("by the user")
+
+
+def disk_full(sinks):
+    write(sinks)
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+FAILURES = {
+    "too few rows": (lambda sinks: write(sinks, 4), RunError, "expected 5 rows of fc7, got 4"),
+    "no row": (lambda sinks: None, RunError, "expected 5 rows of fc7, got 0"),
+    "interrupted": (interrupted, KeyboardInterrupt, "by the user"),
+    "disk full": (disk_full, RunError, "cannot be written: No space left on device"),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("suffix", [".npy", ".h5"])
+def test_after_a_failure_only_what_was_there_before_is_there(tmp_path, suffix, failure):
+    act, error, message = FAILURES[failure]
+    paths = places(tmp_path, suffix)
+    for path in paths.values():
+        path.write_bytes(b"before")
+    with pytest.raises(error, match=re.escape(message)), feature_files(paths, SHAPES) as sinks:
+        act(sinks)
+    assert {path.read_bytes() for path in paths.values()} == {b"before"}
+    assert set(tmp_path.iterdir()) == set(paths.values())
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".h5"])
+@pytest.mark.parametrize("parent", ["nowhere", "file"])
+def test_a_folder_that_cannot_be_written(tmp_path, suffix, parent):
+    (tmp_path / "file").touch()
+    paths = places(tmp_path / parent, suffix)
+    first = re.escape(str(paths["fc7"]))
+    with (
+        pytest.raises(RunError, match=rf"^{first}: cannot be written: [^\n]+$"),
+        feature_files(paths, SHAPES),
+    ):
+        pytest.fail("opened")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
