@@ -51,8 +51,8 @@ def transfer(
     fill the run folder.
 
     ``train_from``: the lowest layer that fine-tuning changes. ``loading``: how images are
-    read; ``execution``: on what; ``feature_cache``: a folder where the features that the head is trained on are kept
-    for the next time. Ctrl-C while the head trains leaves fine-tuning out.
+    read; ``execution``: on what; ``feature_cache``: a folder where the features that the head is
+    trained on are kept for the next time. Ctrl-C while the head trains leaves fine-tuning out.
     """
     train_samples, val_samples = dataset.samples("train"), dataset.samples("val")
     execution = execution or Execution()
