@@ -222,8 +222,8 @@ def test_a_models_own_preprocessing_goes_before_the_name():
             ConfigurationError,
             "images: expected (height, width, 3) or (batch, height, width, 3), got (227, 227)",
         ),
-        ((227, 227, 4), "caffe", ConfigurationError, "found (1, 227, 227, 4)"),
-        ((1, 1, 227, 227, 3), "caffe", ConfigurationError, "found (1, 1, 227, 227, 3)"),
+        ((227, 227, 4), "caffe", ConfigurationError, "got (1, 227, 227, 4)"),
+        ((1, 1, 227, 227, 3), "caffe", ConfigurationError, "got (1, 1, 227, 227, 3)"),
         (
             (227, 227, 3),
             "imagenet_mean",
@@ -277,7 +277,7 @@ def test_predictions_of_other_classes():
     ("probabilities", "names", "message"),
     [
         (np.zeros((2, 5)), None, r"expected \(batch, 1000\), got \(2, 5\)"),
-        (np.zeros(1000), None, r"found \(1000,\)"),
+        (np.zeros(1000), None, r"got \(1000,\)"),
         (np.zeros((2, 5)), ("cat", "dog"), r"expected \(batch, 2\), got \(2, 5\)"),
     ],
 )

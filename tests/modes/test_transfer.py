@@ -126,7 +126,7 @@ def test_the_head_reads_centre_crops_off_the_frozen_features(dataset, tmp_path):
     batches = EvaluationBatches(samples, model.preprocessing, 8)
     chance = evaluate(model, batches)
     assert train_head(
-        model, samples, replace(HEAD, epochs=60, learning_rate=1.0), 0, {}, open_workers("one")
+        model, samples, replace(HEAD, epochs=60, learning_rate=1.0), 0, Loading(), open_workers("one")
     )
     learned = evaluate(model, batches)
     assert learned.top1 == 1 > chance.top1
@@ -147,7 +147,7 @@ def test_the_head_learns_alike_at_any_scale_of_features(dataset, tmp_path):
         model = with_new_head(
             Pretrained(base, "base", tmp_path, ""), FINETUNE, tuple(CATEGORIES.values())
         )
-        train_head(model, dataset.samples("train"), HEAD, 0, {}, open_workers("one"))
+        train_head(model, dataset.samples("train"), HEAD, 0, Loading(), open_workers("one"))
         losses.append(
             evaluate(
                 model, EvaluationBatches(dataset.samples("train"), model.preprocessing, 8)

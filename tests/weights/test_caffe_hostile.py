@@ -202,7 +202,7 @@ FAMILIES = {  # and what the message has to say
     varints: r"varint of at most 64 bits|truncated\?|field number 0",
     nested: r"wire type 3|no layer that has any|blobs\[0\]",
     wire_types: r"expected (a varint|length and bytes|64 bits|32 bits)|multiple of \d bytes",
-    shapes: r"shape of positive numbers|values, found|dimensions|conv5's 2 filters",
+    shapes: r"shape of positive numbers|values, got|dimensions|conv5's 2 filters",
     not_finite: r"blobs\[[01]\], byte \d+: expected finite numbers, got (nan|-?inf) at value \d+",
     foreign: r"expected (Caffe's binary protobuf|a protobuf field|weights)|varint of|truncated\?",
     structure: r"V0 encoding|every name once|at most|2 blobs|with weights|layers\[0\], byte \d+: "

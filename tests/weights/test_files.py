@@ -128,8 +128,8 @@ def test_fc6_without_conv5_has_no_order_there(tmp_path, suffix):
 
 def test_whole_models_and_runs_are_sent_to_their_own_door(tmp_path):
     tiny_model().save(tmp_path / "model.keras")
-    assert assert_refused(read_weights, tmp_path / "model.keras").endswith("found: keras")
-    assert assert_refused(read_weights, tmp_path).endswith("found: run")
+    assert assert_refused(read_weights, tmp_path / "model.keras").endswith("got: keras")
+    assert assert_refused(read_weights, tmp_path).endswith("got: run")
 
 
 @pytest.mark.parametrize("content", [*caffe_files.other_files(b"\x0a\x07AlexNet")][:24])

@@ -404,11 +404,11 @@ def test_channels_come_last_whatever_keras_is_configured_for():
             r"input_shape: expected \(height, width, channels\) of positive integers, got \(67, "
             r"67\)",
         ),
-        ({"input_shape": (None, None, 3)}, r"input_shape: expected .* found \(None, None, 3\)"),
-        ({"input_shape": (-67, 67, 3)}, r"input_shape: expected .* found \(-67, 67, 3\)"),
+        ({"input_shape": (None, None, 3)}, r"input_shape: expected .* got \(None, None, 3\)"),
+        ({"input_shape": (-67, 67, 3)}, r"input_shape: expected .* got \(-67, 67, 3\)"),
         (
             {"input_shape": (67, 67, None), "include_top": False},
-            r"input_shape: expected .* found \(67, 67, None\)",
+            r"input_shape: expected .* got \(67, 67, None\)",
         ),
         (
             {"input_tensor": np.zeros((1, 67, 67, 3))},

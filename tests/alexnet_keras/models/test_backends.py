@@ -256,7 +256,7 @@ def test_operations_counted_are_the_published_ones():
     ("arguments", "text"),
     [
         (["--batch-sizes", "0"], "expected positive integers like 1,32,256, got '0'"),
-        (["--batch-sizes", "1,,2"], "found '1,,2'"),
+        (["--batch-sizes", "1,,2"], "got '1,,2'"),
         (["--seconds", "0"], "0.0 is not in the range"),
     ],
 )

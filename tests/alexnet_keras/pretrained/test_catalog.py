@@ -162,13 +162,13 @@ def test_another_variant_brings_its_own_preprocessing(override):
         ({"file": ".hidden"}, r"caffe\.file: expected a plain file name"),
         ({"digest": "xyz"}, r"caffe\.digest: expected 8 to 64"),
         ({"digest": "9116"}, r"caffe\.digest: expected 8 to 64"),
-        ({"digest": "0" * 64}, r"caffe\.digest_algorithm: expected .* found sha1"),
+        ({"digest": "0" * 64}, r"caffe\.digest_algorithm: expected .* got sha1"),
         (
             {"digest_algorithm": "md5"},
             r"caffe\.digest_algorithm: expected sha1, sha256 or null, got 'md5'",
         ),
         ({"digest_algorithm": []}, r"caffe\.digest_algorithm: expected sha1"),
-        ({"digest_algorithm": None}, r"caffe\.digest_algorithm: expected .* found None"),
+        ({"digest_algorithm": None}, r"caffe\.digest_algorithm: expected .* got None"),
         ({"size": -1}, r"caffe\.size: expected a whole number above 0"),
         ({"size": True}, r"caffe\.size: expected a whole number"),
         (
@@ -178,7 +178,7 @@ def test_another_variant_brings_its_own_preprocessing(override):
         ({"top1": 571}, r"caffe\.top1: expected a percentage"),
         ({"top5": float("nan")}, r"caffe\.top5: expected a percentage"),
         ({"notes": "two\nlines"}, r"caffe\.notes: expected one line of text"),
-        ({"name": "other"}, r"caffe: expected fields among file, mirrors.* found 'name'"),
+        ({"name": "other"}, r"caffe: expected fields among file, mirrors.* got 'name'"),
         ({"preprocessing": []}, r"caffe\.preprocessing: expected an object"),
         (
             {"preprocessing": {"mean": "abc"}},
@@ -194,7 +194,7 @@ def test_another_variant_brings_its_own_preprocessing(override):
         ),
         (
             {"preprocessing": {"gamma": 1}},
-            r"caffe\.preprocessing: expected fields among .* found 'gamma'",
+            r"caffe\.preprocessing: expected fields among .* got 'gamma'",
         ),
         (
             {"file": "bvlc_alexnet.npy"},
