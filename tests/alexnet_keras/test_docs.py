@@ -39,9 +39,8 @@ def test_no_option_is_described_that_no_command_has():
 def test_what_may_change_is_the_list_of_the_program():
     text = " ".join(USAGE.split())
     (listed,) = re.findall(r"Only these may change: (.*?)\. A finished", text)
-    assert [name.replace("-", "_") for name in re.findall(r"`--([a-z-]+)`", listed)] == [
-        *CHANGEABLE[:-1]
-    ]
+    named = [name.replace("-", "_") for name in re.findall(r"`--([a-z-]+)`", listed)]
+    assert ["num_threads" if name == "threads" else name for name in named] == [*CHANGEABLE[:-1]]
 
 
 def test_every_file_of_a_run_is_described():

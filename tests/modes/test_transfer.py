@@ -126,7 +126,12 @@ def test_the_head_reads_centre_crops_off_the_frozen_features(dataset, tmp_path):
     batches = EvaluationBatches(samples, model.preprocessing, 8)
     chance = evaluate(model, batches)
     assert train_head(
-        model, samples, replace(HEAD, epochs=60, learning_rate=1.0), 0, Loading(), open_workers("one")
+        model,
+        samples,
+        replace(HEAD, epochs=60, learning_rate=1.0),
+        0,
+        Loading(),
+        open_workers("one"),
     )
     learned = evaluate(model, batches)
     assert learned.top1 == 1 > chance.top1

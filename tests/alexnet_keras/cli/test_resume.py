@@ -306,12 +306,12 @@ def rewritten(run, change):
     """The newest checkpoint as another run would have left it: whole, with ``change`` made to its
     arrays and state.
     """
-    checkpoints = Checkpoints(run / "checkpoints", keep=9)
-    newest = checkpoints.newest()
+    saved = Checkpoints(run / "checkpoints", keep=9)
+    newest = saved.newest()
     arrays, state = dict(newest.arrays), json.loads(json.dumps(newest.state))
     change(arrays, state)
-    checkpoints.save(arrays, state)
-    assert checkpoints.wait()
+    saved.save(arrays, state)
+    assert saved.wait()
     return checkpoints(run)[-1]
 
 
