@@ -17,15 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_keras.atomic_files import whole_files
+from alexnet_keras.atomic_files import atomic_write
 from alexnet_keras.configs.loading import Loading
 from alexnet_keras.data.batches import EvaluationBatches
 from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.data.samples import Samples
-from alexnet_keras.errors import ConfigurationError, RunError, WeightsError
+from alexnet_keras.errors import ConfigurationError, RunError
 from alexnet_keras.features.extractor import extract, feature_extractor, feature_files
-from alexnet_keras.models.alexnet import AlexNetModel
-from alexnet_keras.pretrained.loading import Pretrained
+from alexnet_keras.pretrained.loading import Pretrained, check_loaded
 from alexnet_keras.training.run_folder import environment
 
 
@@ -47,10 +46,10 @@ def extract_features(
     ``out``: ``.npy`` (several layers: ``<stem>-<layer>.npy`` each) or ``.h5`` (a data set a
     layer). Beside it ``<stem>.csv`` tells what each row is, and ``<stem>.json`` what made it.
     Returns the file of each layer. Raises ``ConfigurationError``, ``WeightsError`` for a layer
-    that rests on weights which were not loaded, ``RunError``.
+    that depends on weights which were not loaded, ``RunError``.
     """
     extractor = feature_extractor(source.model, layers)
-    _check_loaded(source, layers)
+    check_loaded(source, layers)
     paths = output_files(out, layers)
     about = (out.with_suffix(".csv"), out.with_suffix(".json"))
     _check_writable([*paths.values(), *about], overwrite)
@@ -65,7 +64,7 @@ def extract_features(
     ]
     shapes = {name: (rows, *extractor.output[name].shape[1:]) for name in paths}
     with (
-        whole_files(*about) as (rows_file, description_file),
+        atomic_write(*about) as (rows_file, description_file),
         feature_files(paths, shapes) as sinks,
     ):
         for part in batches:
@@ -86,25 +85,6 @@ def output_files(out: Path, layers: tuple[str, ...]) -> dict[str, Path]:
     if out.suffix == ".h5" or len(layers) == 1:
         return dict.fromkeys(layers, out)
     return {layer: out.with_name(f"{out.stem}-{layer}.npy") for layer in layers}
-
-
-def _check_loaded(source: Pretrained, layers: tuple[str, ...]) -> None:
-    """A random layer under a feature would make numbers that look like features."""
-    if not source.initial:
-        return
-    for name in layers:
-        below = _layers_up_to(source.model, name)
-        resting = [initial for initial in source.initial if initial in below]
-        if resting:
-            raise WeightsError(
-                f"{source.path}: layer {name} rests on {', '.join(resting)}, which the file does "
-                "not hold"
-            )
-
-
-def _layers_up_to(model: AlexNetModel, name: str) -> list[str]:
-    names = [layer.name for layer in model.layers]
-    return names[: names.index(name) + 1]
 
 
 def _check_writable(paths: list[Path], overwrite: bool) -> None:

@@ -76,7 +76,7 @@ def transfer(
             augmentation=recipe.augmentation,
             **vars(loading),
         )
-        new_layers = dict.fromkeys((FINAL_LAYER, *base.initial), recipe.head_multiplier)
+        new_layers = dict.fromkeys((FINAL_LAYER, *base.missing), recipe.head_multiplier)
         outcome = train(
             model,
             batches,
@@ -104,7 +104,7 @@ def with_new_head(base: Pretrained, recipe: Recipe, class_names: tuple[str, ...]
         recipe.applied_to(base.model.architecture), base.model.preprocessing, class_names
     )
     for layer in model.layers:
-        if layer.weights and layer.name not in (FINAL_LAYER, *base.initial):
+        if layer.weights and layer.name not in (FINAL_LAYER, *base.missing):
             layer.set_weights(base.model.get_layer(layer.name).get_weights())
     return model
 

@@ -1,17 +1,10 @@
-"""What readers and writers of weights share: checked float32 pairs, ``.npy`` headers, files
-replaced in one step.
-"""
+"""What readers of weights share: checked float32 pairs and ``.npy`` headers."""
 
 from __future__ import annotations
 
 import ast
-import contextlib
 import math
-import os
 import re
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -154,23 +147,3 @@ def view_array(
             f"expected {expected} bytes for shape {shape} of {dtype.str}, got {len(data)}"
         )
     return np.ndarray(shape, dtype, buffer=data, order="F" if fortran else "C")
-
-
-@contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` that gets ``path``'s name when the block ends well, and
-    vanishes otherwise.
-
-    Raises ``WeightsError`` where the disk is full or the folder cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise WeightsError(f"{path}: expected to write the weights here, got: {error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()

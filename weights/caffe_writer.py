@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from weights.arrays import replaced
+from weights.atomic_files import atomic_write
 from weights.canonical import Layers, to_channels_first
 
 _BLOCK_VALUES = 1 << 21
@@ -27,7 +27,7 @@ def write_caffemodel(path: Path, layers: Layers, layer_order: Iterable[str] = ()
     never holds half a file. :func:`weights.caffe.read_caffemodel` gives the same bits back. Raises
     ``WeightsError`` where the file cannot be written.
     """
-    with replaced(Path(path)) as unfinished, unfinished.open("wb") as file:
+    with atomic_write(Path(path)) as (unfinished,), unfinished.open("wb") as file:
         for name in dict.fromkeys((*layer_order, *layers)):
             if name in layers:
                 _write_layer(file, name, layers, path)

@@ -10,7 +10,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from weights.arrays import collect, replaced
+from weights.arrays import collect
+from weights.atomic_files import atomic_write
 from weights.canonical import Layers, WeightSet
 from weights.errors import WeightsError
 
@@ -40,7 +41,7 @@ def write_weights_h5(path: Path, layers: Layers) -> None:
     reads them.
     """
     kinds = {4: ("grouped_conv2d", itertools.count()), 2: ("dense", itertools.count())}
-    with replaced(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_write(path) as (temporary,), h5py.File(temporary, "w") as file:
         for name, arrays in layers.items():
             kind, numbers = kinds[arrays[0].ndim]
             number = next(numbers)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from weights.archive import read_archive
-from weights.arrays import collect, read_npy_header, replaced, view_array
+from weights.arrays import collect, read_npy_header, view_array
+from weights.atomic_files import atomic_write
 from weights.canonical import Layers, WeightSet
 from weights.errors import WeightsError
 from weights.wire import map_file
@@ -52,7 +53,7 @@ def write_npz(path: Path, layers: Layers) -> None:
         for layer, pair in layers.items()
         for role, array in zip(("kernel", "bias"), pair, strict=True)
     }
-    with replaced(Path(path)) as temporary, open(temporary, "wb") as file:
+    with atomic_write(Path(path)) as (temporary,), open(temporary, "wb") as file:
         np.savez(file, **arrays)
 
 

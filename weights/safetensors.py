@@ -15,7 +15,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from weights.arrays import collect, replaced
+from weights.arrays import collect
+from weights.atomic_files import atomic_write
 from weights.canonical import Layers, WeightSet, to_channels_first
 from weights.errors import WeightsError
 from weights.torch import by_layer
@@ -67,7 +68,7 @@ def write_safetensors(path: Path, layers: Layers) -> None:
         for layer, pair in to_channels_first(layers, path).items()
         for role, array in zip(("weight", "bias"), pair, strict=True)
     }
-    with replaced(Path(path)) as temporary:
+    with atomic_write(Path(path)) as (temporary,):
         try:
             save_file(tensors, temporary, _METADATA)
         except SafetensorError as error:

@@ -19,8 +19,10 @@ import filelock
 import weights
 from alexnet_keras.pretrained.catalog import WeightSource, catalog
 from weights import download
+from weights.atomic_files import atomic_write
 from weights.download import Progress
 from weights.errors import WeightsError
+from weights.locations import keras_cache
 from weights.recognise import recognise
 
 OFFLINE_VARIABLE = "ALEXNET_KERAS_OFFLINE"
@@ -63,11 +65,8 @@ def locate(
 
 
 def cache_folder() -> Path:
-    """``KERAS_HOME``/models/alexnet_keras, with Keras's own default of ~/.keras; it need not exist
-    yet.
-    """
-    home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
-    return Path(home) / "models" / "alexnet_keras"
+    """``$KERAS_HOME/models/alexnet_keras``, which may not exist yet."""
+    return keras_cache("models")
 
 
 def digest_of(path: str | os.PathLike, algorithm: str = "sha256") -> str:
@@ -252,9 +251,8 @@ def _remembered(memory: Path) -> object:
 
 
 def _write_if_possible(path: Path, text: str) -> None:
-    """Whole or not at all; a cache that cannot be written only forgets."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    with contextlib.suppress(OSError):
+    """A cache that cannot be written only forgets."""
+    with contextlib.suppress(OSError, WeightsError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        with atomic_write(path) as (temporary,):
+            temporary.write_text(text, encoding="utf-8")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import colorsys
 import json
 import math
-import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from tempfile import TemporaryDirectory
 from PIL import Image, ImageDraw
 
 from alexnet_keras.errors import ConfigurationError, DataError
+from weights.locations import keras_cache
 
 VERSION = 1
 SUPERSAMPLING = 3
@@ -165,8 +165,7 @@ def demo_root(group: str, seed: int = 0) -> Path:
         raise ConfigurationError(
             f"demonstration: expected one of {', '.join(SHAPES)}, got {group!r}"
         )
-    home = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"))
-    root = home.absolute() / "datasets" / "alexnet_keras" / f"{group}-v{VERSION}-seed{seed}"
+    root = keras_cache("datasets") / f"{group}-v{VERSION}-seed{seed}"
     try:
         if root.is_dir():
             return root

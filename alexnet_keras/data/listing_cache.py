@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_keras.atomic_files import whole_files
+from alexnet_keras.atomic_files import atomic_write
 from alexnet_keras.errors import RunError
+from weights.locations import keras_cache
 
 VERSION = 1  # of the columns that readers keep
 WORTH_KEEPING_SECONDS = 1.0
@@ -55,9 +56,8 @@ def indexed(sources: Sequence[Path], read: Callable[[], Columns]) -> Columns:
 
 def index_path(source: Path) -> Path:
     """The file that an index of ``source`` has; it need not exist."""
-    home = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")).absolute()
     digest = hashlib.sha256(os.fsencode(os.path.abspath(source))).hexdigest()
-    return home / "datasets" / "alexnet_keras" / f"index-{digest[:16]}"
+    return keras_cache("datasets") / f"index-{digest[:16]}"
 
 
 def pack_strings(strings: Iterable[str]) -> np.ndarray:
@@ -119,7 +119,7 @@ def _save(path: Path, columns: Columns, what: str) -> None:
     np.savez(buffer, **columns)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_files(path) as (partial,):
+        with atomic_write(path) as (partial,):
             partial.write_bytes(hashlib.sha256(buffer.getbuffer()).digest() + buffer.getbuffer())
     except (OSError, RunError) as error:
         logger.info("%s; no index kept: %s", what, error)

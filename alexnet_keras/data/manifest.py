@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from alexnet_keras.atomic_files import whole_files
+from alexnet_keras.atomic_files import atomic_write
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.errors import RunError
 
@@ -39,7 +39,7 @@ def digest(table: str) -> str:
 
 def write_manifest(path: Path, table: str) -> None:
     """Write a manifest, compressed; the same table makes the same bytes. Raises ``RunError``."""
-    with whole_files(path) as (partial,):
+    with atomic_write(path) as (partial,):
         partial.write_bytes(gzip.compress(_bytes(table), mtime=0))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_keras.atomic_files import whole_files
+from alexnet_keras.atomic_files import atomic_write
 from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.evaluation.evaluator import Evaluation
 
@@ -44,7 +44,7 @@ def write_tables(folder: Path, evaluation: Evaluation, class_names: Sequence[str
             f"got {len(class_names)}"
         )
     folder = Path(folder)
-    with whole_files(*(folder / name for name in FILES)) as (classes_csv, confusion_csv):
+    with atomic_write(*(folder / name for name in FILES)) as (classes_csv, confusion_csv):
         folder.mkdir(parents=True, exist_ok=True)
         _write(classes_csv, COLUMNS, _class_rows(evaluation, class_names))
         _write(

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_keras.atomic_files import whole_files
+from alexnet_keras.atomic_files import atomic_write
 from alexnet_keras.data.batches import Batch
 from alexnet_keras.errors import ConfigurationError, RunError
 
@@ -76,7 +76,7 @@ def feature_files(
     each layer's whole array.
     """
     files = tuple(dict.fromkeys(paths.values()))
-    with whole_files(*files) as partial, ExitStack() as stack:
+    with atomic_write(*files) as partial, ExitStack() as stack:
         if files[0].suffix == ".h5":
             target = stack.enter_context(_Hdf5Target(partial[0], "w+"))
             file = stack.enter_context(h5py.File(target, "w"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -69,15 +69,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A network with weights, and where they came from. ``initial``: weighted layers that the
-    source did not hold.
+    """A network with weights, and where they came from.
+
+    ``missing``: layers that the file lacks, which stay at their initial values.
     """
 
     model: AlexNetModel
     source: str
     path: Path
     digest: str
-    initial: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     def describe(self) -> dict:
         """What a run's config records of the weights."""
@@ -85,8 +86,29 @@ class Pretrained:
             "source": self.source,
             "file": self.path.name,
             "sha256": self.digest,
-            "initial": list(self.initial),
+            "missing": list(self.missing),
         }
+
+
+def check_loaded(pretrained: Pretrained, layers: Iterable[str]) -> None:
+    """Raise ``WeightsError`` unless the weights of ``layers``, and of every layer below them, were
+    loaded.
+
+    From a layer at its random initial values on, activations and probabilities mean nothing.
+    """
+    order = [layer.name for layer in pretrained.model.layers]
+    for name in layers:
+        up_to = order[: order.index(name) + 1]
+        missing = [layer for layer in up_to if layer in pretrained.missing]
+        below = [layer for layer in missing if layer != name]
+        if below:
+            verb = "is" if len(below) == 1 else "are"
+            raise WeightsError(
+                f"{pretrained.path}: {name} depends on {' and '.join(below)}, which {verb} "
+                "missing from the file"
+            )
+        if missing:
+            raise WeightsError(f"{pretrained.path}: {name} is missing from the file")
 
 
 def named_architecture(variant: str | Architecture) -> Architecture:
@@ -201,7 +223,7 @@ def load_pretrained(
     used or fine-tuned.
 
     A catalogue name, a weight file, a ``.keras`` file or a run folder. ``partial`` accepts a file
-    that lacks layers; those keep their initial values and are listed in ``initial``.
+    that lacks layers; those keep their initial values and are listed in ``missing``.
     """
     source = open_source(name_or_path, progress)
     path = source.weights.path
@@ -227,10 +249,10 @@ def load_pretrained(
         raise WeightsError(
             f"{path}: expected layers of the widths of some {architecture.name}, got: {error}"
         ) from None
-    initial = assign(model, source.weights, partial=partial)
-    if initial:
-        logger.warning("%s lacks %s: they stay at their initial values", path, ", ".join(initial))
-    return Pretrained(model, source.name, path, store.digest_of(path), initial)
+    missing = assign(model, source.weights, partial=partial)
+    if missing:
+        logger.warning("%s lacks %s: they stay at their initial values", path, ", ".join(missing))
+    return Pretrained(model, source.name, path, store.digest_of(path), missing)
 
 
 def told_variant(weights: WeightSet) -> str | None:

@@ -34,7 +34,7 @@ MAX_FAULTS_SHOWN = 3
 class Verified:
     """What was found to be equal: ``numbers`` in ``layers``, of the file at ``path``.
 
-    ``digest``: algorithm and digits, as ``published`` where that is True. ``initial``: layers that
+    ``digest``: algorithm and digits, as ``published`` where that is True. ``missing``: layers that
     the file lacks.
     """
 
@@ -43,7 +43,7 @@ class Verified:
     numbers: int
     digest: str
     published: bool
-    initial: tuple[str, ...]
+    missing: tuple[str, ...]
 
 
 def verify(
@@ -67,7 +67,7 @@ def verify(
     in_network = {
         name: arrays
         for name, arrays in layers_of(loaded.model).items()
-        if name not in loaded.initial
+        if name not in loaded.missing
     }
     _check_equal(
         loaded.path, "the network differs from the file", _read_anew(loaded.path), in_network
@@ -81,7 +81,7 @@ def verify(
         sum(kernel.size + bias.size for kernel, bias in in_network.values()),
         f"{algorithm} {digest or loaded.digest}",
         bool(entry and entry.digest),
-        loaded.initial,
+        loaded.missing,
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import keras
 
-from alexnet_keras.atomic_files import whole_files
+from alexnet_keras.atomic_files import atomic_write
 
 STEPS_A_LINE = 10
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class MetricsLog(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self.steps = int(logs["step"])
         if self.path.exists():
-            with whole_files(self.path) as (partial,):
+            with atomic_write(self.path) as (partial,):
                 partial.write_bytes(
                     b"".join(_lines_before(self.path, self.steps, int(logs["epoch"])))
                 )

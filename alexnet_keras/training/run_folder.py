@@ -22,7 +22,7 @@ import keras
 import tensorflow as tf
 
 from alexnet_keras import __version__
-from alexnet_keras.atomic_files import is_partial, whole_files
+from alexnet_keras.atomic_files import atomic_write, is_partial
 from alexnet_keras.data.demo import DEMONSTRATIONS
 from alexnet_keras.data.manifest import check_unchanged, write_manifest
 from alexnet_keras.errors import RunError
@@ -124,7 +124,7 @@ class Run:
         whole = float32_copy(model)
         if whole is not model:
             outcome = replace(outcome, evaluation=evaluate(whole, val_batches))
-        with whole_files(self.folder / "model.keras") as (partial,):
+        with atomic_write(self.folder / "model.keras") as (partial,):
             whole.save(partial)
         write_tables(self.folder, outcome.evaluation, model.class_names)
         write_json(
@@ -243,7 +243,7 @@ def data_of(folder: Path) -> dict:
 
 def write_json(path: Path, content: dict) -> None:
     """Write JSON whole or not at all."""
-    with whole_files(path) as (partial,):
+    with atomic_write(path) as (partial,):
         partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -114,7 +114,7 @@ def test_what_made_the_features(source, dataset, tmp_path):
         "source": "tiny",
         "file": "tiny.keras",
         "sha256": "f" * 64,
-        "initial": [],
+        "missing": [],
     }
     assert made["preprocessing"] == json.loads(json.dumps(asdict(source.model.preprocessing)))
     assert made["region"] == {"context": 0.25, "square": False}
@@ -316,10 +316,10 @@ def test_the_same_split_twice(source, dataset, tmp_path):
 
 
 def test_a_layer_on_weights_that_were_not_loaded(source, dataset, tmp_path):
-    partial = replace(source, initial=("conv4", "fc8"))
+    partial = replace(source, missing=("conv4", "fc8"))
     with pytest.raises(
         WeightsError,
-        match=rf"^{source.path}: layer fc7 rests on conv4, which the file does not hold$",
+        match=rf"^{source.path}: fc7 depends on conv4, which is missing from the file$",
     ):
         extract_features(dataset, tmp_path / "f.npy", source=partial)
     extract_features(

@@ -84,7 +84,7 @@ def test_layers_that_were_not_loaded_start_anew_from_the_seed(base):
             [array + 1 for array in base.model.get_layer("fc6").get_weights()]
         )
         keras.utils.set_random_seed(5)
-        models.append(with_new_head(replace(base, initial=("fc6", "fc8")), FINETUNE, ("a", "b")))
+        models.append(with_new_head(replace(base, missing=("fc6", "fc8")), FINETUNE, ("a", "b")))
     assert moved(*models) == []
     assert moved(base.model, models[0]) == ["fc6", "fc8"]
 

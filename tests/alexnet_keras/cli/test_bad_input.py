@@ -241,8 +241,7 @@ def test_features_of_layers_that_the_weights_lack(files, tmp_path):
     result = invoke(*arguments, "--partial")
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1] == (
-        f"error: {tmp_path / 'trunk.npz'}: layer fc7 rests on fc6, fc7, which the file does not "
-        "hold"
+        f"error: {tmp_path / 'trunk.npz'}: fc7 depends on fc6, which is missing from the file"
     )
 
 

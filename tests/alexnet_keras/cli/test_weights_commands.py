@@ -395,7 +395,7 @@ def test_gaps_are_refused_or_told(tmp_path, command):
     )
 
 
-def test_extract_refuses_a_layer_that_rests_on_a_gap(tmp_path):
+def test_extract_refuses_a_layer_that_depends_on_a_missing_one(tmp_path):
     weights = caffemodel(tmp_path / "trunk.caffemodel", layers=TRUNK)
     data = class_folders(tmp_path / "data", count=1)
     result = invoke(
@@ -414,7 +414,7 @@ def test_extract_refuses_a_layer_that_rests_on_a_gap(tmp_path):
     )
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1] == (
-        f"error: {weights}: layer fc7 rests on fc6, fc7, which the file does not hold"
+        f"error: {weights}: fc7 depends on fc6, which is missing from the file"
     )
     assert not list(tmp_path.glob("feats*"))
 

@@ -116,7 +116,7 @@ def transfer_by_name(data, tmp_path, layers):
     assert recorded == {
         "source": "caffe",
         "file": FILES["caffe"],
-        "initial": [],
+        "missing": [],
         "sha256": hashlib.sha256((cache_folder() / FILES["caffe"]).read_bytes()).hexdigest(),
     }
 

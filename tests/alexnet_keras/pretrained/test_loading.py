@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import zipfile
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -20,6 +21,7 @@ from alexnet_keras.configs.preprocessing import (
 from alexnet_keras.errors import ConfigurationError, WeightsError
 from alexnet_keras.pretrained.assign import layers_of
 from alexnet_keras.pretrained.loading import (
+    check_loaded,
     load_model,
     load_pretrained,
     named_architecture,
@@ -71,7 +73,7 @@ def test_a_narrow_network_from_any_file(tmp_path, suffix):
     path = tmp_path / f"w{suffix}"
     write_weights(path, LAYERS)
     found = load_pretrained(str(path))
-    assert (found.source, found.path, found.initial) == (str(path), path, ())
+    assert (found.source, found.path, found.missing) == (str(path), path, ())
     assert found.digest == digest_of(path)
     assert found.model.input_shape == (None, 227, 227, 3)
     assert found.model.class_names == ("0", "1", "2", "3", "4")
@@ -80,7 +82,7 @@ def test_a_narrow_network_from_any_file(tmp_path, suffix):
         "source": str(path),
         "file": path.name,
         "sha256": found.digest,
-        "initial": [],
+        "missing": [],
     }
 
 
@@ -131,12 +133,25 @@ def test_missing_layers_are_refused_or_stay_initial_and_are_told(tmp_path, caplo
         == "does not fit alexnet; missing: fc6, fc7, fc8"
     )
     found = load_pretrained(str(path), partial=True)
-    assert found.initial == ("fc6", "fc7", "fc8")
+    assert found.missing == ("fc6", "fc7", "fc8")
     assert f"{path} lacks fc6, fc7, fc8: they stay at their initial values" in caplog.text
     assert found.model.output_shape == (None, 1000)
     assert len(found.model.class_names) == 1000
     assert_holds(found.model, trunk)
-    assert found.describe()["initial"] == ["fc6", "fc7", "fc8"]
+    assert found.describe()["missing"] == ["fc6", "fc7", "fc8"]
+
+
+def test_what_depends_on_missing_layers_is_refused(tmp_path):
+    path = caffemodel(tmp_path / "w.caffemodel")
+    found = replace(load_pretrained(str(path)), missing=("conv3", "fc8"))
+    check_loaded(found, ["norm2", "pool2"])
+    for name, reason in {
+        "conv5": "conv5 depends on conv3, which is missing from the file",
+        "conv3": "conv3 is missing from the file",
+        "prob": "prob depends on conv3 and fc8, which are missing from the file",
+    }.items():
+        with pytest.raises(WeightsError, match=f"^{path}: {reason}$"):
+            check_loaded(found, ["conv1", name])
 
 
 def changed(**layers):
@@ -210,7 +225,7 @@ def test_whole_models_bring_everything_and_runs_too(tmp_path):
     model.save(run / "model.keras")
     for place in (run, run / "model.keras"):
         found = load_pretrained(str(place))
-        assert (found.path, found.source, found.initial) == (run / "model.keras", str(place), ())
+        assert (found.path, found.source, found.missing) == (run / "model.keras", str(place), ())
         assert found.digest == digest_of(run / "model.keras")
         assert (found.model.class_names, found.model.preprocessing) == (
             model.class_names,

@@ -48,7 +48,7 @@ def test_a_sound_file(tmp_path, suffix):
     path = tmp_path / f"w{suffix}"
     write_weights(path, LAYERS)
     found = verify(str(path))
-    assert (found.path, found.layers, found.numbers, found.initial) == (
+    assert (found.path, found.layers, found.numbers, found.missing) == (
         path,
         tuple(LAYERS),
         NUMBERS,
@@ -63,7 +63,7 @@ def test_a_sound_file(tmp_path, suffix):
 def test_a_model_file_is_read_again_without_keras(model_file):
     found = verify(str(model_file))
     assert found.layers == ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
-    assert found.initial == ()
+    assert found.missing == ()
 
 
 def test_a_partial_file_is_verified_as_far_as_it_goes(tmp_path):
@@ -72,7 +72,7 @@ def test_a_partial_file_is_verified_as_far_as_it_goes(tmp_path):
         layers={name: LAYERS[name] for name in ("conv1", "conv2", "conv3")},
     )
     found = verify(str(path))
-    assert (found.layers, found.initial) == (
+    assert (found.layers, found.missing) == (
         ("conv1", "conv2", "conv3"),
         ("conv4", "conv5", "fc6", "fc7", "fc8"),
     )

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from alexnet_keras.atomic_files import whole_files
+from alexnet_keras.atomic_files import atomic_write
 from alexnet_keras.errors import RunError
 from alexnet_keras.evaluation.evaluator import Evaluation
 from alexnet_keras.pretrained.loading import load_model
@@ -286,7 +286,7 @@ def test_files_are_whole_or_not_there(tmp_path):
     one.write_text("before")
 
     def write(fails):
-        with whole_files(one, two) as partial:
+        with atomic_write(one, two) as partial:
             assert [path.suffix for path in partial] == [".json", ".json"]
             for path in partial:
                 path.write_text("after")
@@ -313,7 +313,7 @@ def test_files_are_whole_or_not_there(tmp_path):
 def test_a_file_that_was_promised_and_not_written(tmp_path):
     with (
         pytest.raises(RunError, match="a: cannot be written: No such file or directory$"),
-        whole_files(tmp_path / "a"),
+        atomic_write(tmp_path / "a"),
     ):
         pass
 
