@@ -69,18 +69,18 @@ def AlexNet(  # noqa: N802
         if source is None
         else source.architecture(variant)
     )
-    preprocessing = (source and source.preprocessing) or PREPROCESSING.get(
-        architecture.name, CAFFE_PREPROCESSING
-    )
     inputs = _inputs(input_tensor, input_shape, architecture, include_top)
-    model = build(architecture, inputs, classes, include_top, pooling, classifier_activation, name)
-    model.architecture = architecture
-    sizes = inputs.shape[1:3]
-    model.preprocessing = preprocessing if None in sizes else preprocessing.for_input(min(sizes))
-    if source is not None and source.model is not None and FINAL_LAYER not in skip:
-        model.class_names = source.model.class_names
-    elif classes == 1000:
-        model.class_names = tuple(name for _, name in imagenet_classes())
+    model = build(
+        architecture,
+        inputs,
+        classes,
+        include_top,
+        pooling,
+        classifier_activation,
+        name,
+        preprocessing=_preprocessing(source, architecture, inputs.shape[1:3]),
+        class_names=_class_names(source, classes, skip),
+    )
     if source is not None:
         top = () if include_top else ("fc6", "fc7", FINAL_LAYER)
         assign(
@@ -89,6 +89,20 @@ def AlexNet(  # noqa: N802
             skip=(*skip, *(layer for layer in top if layer in source.weights.layers)),
         )
     return model
+
+
+def _preprocessing(source, architecture: Architecture, sizes) -> Preprocessing:
+    """That of the weights, or else of the variant, for images of the network's size."""
+    known = (source and source.preprocessing) or PREPROCESSING.get(
+        architecture.name, CAFFE_PREPROCESSING
+    )
+    return known if None in sizes else known.for_input(min(sizes))
+
+
+def _class_names(source, classes: int, skip: Iterable[str]) -> tuple[str, ...]:
+    if source is not None and source.model is not None and FINAL_LAYER not in skip:
+        return source.model.class_names
+    return tuple(name for _, name in imagenet_classes()) if classes == 1000 else ()
 
 
 def preprocess_input(

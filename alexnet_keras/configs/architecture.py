@@ -56,6 +56,13 @@ class Pooling:
 
 
 @dataclass(frozen=True)
+class Flatten:
+    """(height, width, channels) -> one vector, which the fully connected layers expect."""
+
+    name: str = "flatten"
+
+
+@dataclass(frozen=True)
 class Dense:
     """Fully connected layer and its activation."""
 
@@ -105,9 +112,9 @@ class InitialValues:
         return self.raised_bias if layer in self.raised else 0.0
 
 
-LayerSpec = Convolution | Normalization | Pooling | Dense | Dropout
+LayerSpec = Convolution | Normalization | Pooling | Flatten | Dense | Dropout
 LAYER_KINDS = {
-    kind.__name__: kind for kind in (Convolution, Normalization, Pooling, Dense, Dropout)
+    kind.__name__: kind for kind in (Convolution, Normalization, Pooling, Flatten, Dense, Dropout)
 }
 
 
@@ -129,14 +136,11 @@ class Architecture:
 
     @property
     def public_names(self) -> tuple[str, ...]:
-        """The layers that files and users speak of, in order: all but dropout, then fc8 and
-        prob.
+        """The layers that files and users speak of, in order: all but flatten and dropout, then
+        fc8 and prob.
         """
-        return (
-            *(layer.name for layer in self.layers if not isinstance(layer, Dropout)),
-            FINAL_LAYER,
-            "prob",
-        )
+        named = (layer for layer in self.layers if not isinstance(layer, Flatten | Dropout))
+        return (*(layer.name for layer in named), FINAL_LAYER, "prob")
 
     @property
     def weighted_names(self) -> tuple[str, ...]:
@@ -209,6 +213,7 @@ class Architecture:
                 LAYER_KINDS[layer["kind"]](**{k: v for k, v in layer.items() if k != "kind"})
                 for layer in values["layers"]
             )
+            layers = _with_flatten(layers)
             initial = values["initial_values"]
             return cls(
                 **{
@@ -225,43 +230,84 @@ class Architecture:
             ) from None
 
 
-_CONVOLUTIONS = (
-    Convolution("conv1", 96, kernel=11, stride=4),
-    Normalization("norm1"),
-    Pooling("pool1"),
-    Convolution("conv2", 256, kernel=5, padding=2, groups=2),
-    Normalization("norm2"),
-    Pooling("pool2"),
-    Convolution("conv3", 384, kernel=3, padding=1),
-    Convolution("conv4", 384, kernel=3, padding=1, groups=2),
-    Convolution("conv5", 256, kernel=3, padding=1, groups=2),
-    Pooling("pool5"),
+def _with_flatten(layers: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
+    """Layers written before ``Flatten`` was one of them, when the builder put it in."""
+    if any(isinstance(layer, Flatten) for layer in layers):
+        return layers
+    classifier = (i for i, layer in enumerate(layers) if isinstance(layer, Dense | Dropout))
+    place = next(classifier, len(layers))
+    return (*layers[:place], Flatten(), *layers[place:])
+
+
+ALEXNET = Architecture(
+    "alexnet",
+    (
+        Convolution("conv1", 96, kernel=11, stride=4),
+        Normalization("norm1"),
+        Pooling("pool1"),
+        Convolution("conv2", 256, kernel=5, padding=2, groups=2),
+        Normalization("norm2"),
+        Pooling("pool2"),
+        Convolution("conv3", 384, kernel=3, padding=1),
+        Convolution("conv4", 384, kernel=3, padding=1, groups=2),
+        Convolution("conv5", 256, kernel=3, padding=1, groups=2),
+        Pooling("pool5"),
+        Flatten(),
+        Dense("fc6", 4096),
+        Dropout("drop6"),
+        Dense("fc7", 4096),
+        Dropout("drop7"),
+    ),
 )
-_CLASSIFIER = (Dense("fc6", 4096), Dropout("drop6"), Dense("fc7", 4096), Dropout("drop7"))
 
-ALEXNET = Architecture("alexnet", _CONVOLUTIONS + _CLASSIFIER)
-
+# Pools before it normalizes.
 CAFFENET = Architecture(
     "caffenet",
     (
-        _CONVOLUTIONS[0],
-        _CONVOLUTIONS[2],
-        _CONVOLUTIONS[1],
-        _CONVOLUTIONS[3],
-        _CONVOLUTIONS[5],
-        _CONVOLUTIONS[4],
-        *_CONVOLUTIONS[6:],
-        *_CLASSIFIER,
+        Convolution("conv1", 96, kernel=11, stride=4),
+        Pooling("pool1"),
+        Normalization("norm1"),
+        Convolution("conv2", 256, kernel=5, padding=2, groups=2),
+        Pooling("pool2"),
+        Normalization("norm2"),
+        Convolution("conv3", 384, kernel=3, padding=1),
+        Convolution("conv4", 384, kernel=3, padding=1, groups=2),
+        Convolution("conv5", 256, kernel=3, padding=1, groups=2),
+        Pooling("pool5"),
+        Flatten(),
+        Dense("fc6", 4096),
+        Dropout("drop6"),
+        Dense("fc7", 4096),
+        Dropout("drop7"),
     ),
     initial_values=InitialValues(raised_bias=1.0),
 )
 
-PAPER = replace(
-    ALEXNET.with_each(Normalization, bias=2.0, alpha=1e-4),
-    name="paper",
+# AlexNet's layers with the constants of the paper's text, which Caffe's replica changed.
+PAPER = Architecture(
+    "paper",
+    (
+        Convolution("conv1", 96, kernel=11, stride=4),
+        Normalization("norm1", bias=2.0, alpha=1e-4),
+        Pooling("pool1"),
+        Convolution("conv2", 256, kernel=5, padding=2, groups=2),
+        Normalization("norm2", bias=2.0, alpha=1e-4),
+        Pooling("pool2"),
+        Convolution("conv3", 384, kernel=3, padding=1),
+        Convolution("conv4", 384, kernel=3, padding=1, groups=2),
+        Convolution("conv5", 256, kernel=3, padding=1, groups=2),
+        Pooling("pool5"),
+        Flatten(),
+        Dense("fc6", 4096),
+        Dropout("drop6"),
+        Dense("fc7", 4096),
+        Dropout("drop7"),
+    ),
     initial_values=InitialValues(hidden_stddev=0.01, raised_bias=1.0),
 )
 
+# torchvision's: one tower, no normalization, dropout before each fully connected layer. Source:
+# Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014.
 OWT = Architecture(
     "owt",
     (
@@ -273,6 +319,7 @@ OWT = Architecture(
         Convolution("conv4", 256, kernel=3, padding=1),
         Convolution("conv5", 256, kernel=3, padding=1),
         Pooling("pool5"),
+        Flatten(),
         Dropout("drop6"),
         Dense("fc6", 4096),
         Dropout("drop7"),

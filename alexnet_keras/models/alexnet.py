@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import keras
 
@@ -15,6 +17,7 @@ from alexnet_keras.configs.architecture import (
     Convolution,
     Dense,
     Dropout,
+    Flatten,
     InitialValues,
     Normalization,
     Pooling,
@@ -24,86 +27,133 @@ from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.models.layers import GroupedConv2D, LocalResponseNormalization, SampleDropout
 
 
+class _Facts(NamedTuple):
+    architecture: Architecture | None
+    preprocessing: Preprocessing | None
+    class_names: tuple[str, ...]
+
+
 @keras.saving.register_keras_serializable("alexnet_keras")
 class AlexNetModel(keras.Model):
-    """A functional ``keras.Model`` with three facts that travel in its ``.keras`` file.
+    """A functional ``keras.Model`` that knows its architecture, its preprocessing and its classes.
 
-    ``architecture``: :class:`~alexnet_keras.configs.architecture.Architecture`; ``preprocessing``:
-    :class:`~alexnet_keras.configs.preprocessing.Preprocessing`; ``class_names``: a name for each
-    output, in order.
+    Args:
+        inputs: Keras tensor (batch, height, width, channels).
+        outputs: Keras tensor computed from ``inputs``.
+        name: name of the model.
+        architecture: the :class:`~alexnet_keras.configs.architecture.Architecture` of the layers.
+        preprocessing: the :class:`~alexnet_keras.configs.preprocessing.Preprocessing` from an RGB
+            image to ``inputs``.
+        class_names: a name for each output, in order.
+
+    They are saved in its ``.keras`` file, and ``keras.models.clone_model`` keeps them.
     """
 
-    architecture: Architecture | None = None
-    preprocessing: Preprocessing | None = None
-    class_names: tuple[str, ...] = ()
+    def __init__(
+        self,
+        inputs,
+        outputs,
+        name=None,
+        *,
+        architecture: Architecture | None = None,
+        preprocessing: Preprocessing | None = None,
+        class_names: Iterable[str] = (),
+        **kwargs,
+    ):
+        super().__init__(inputs, outputs, name=name, **kwargs)
+        facts = _Facts(architecture, preprocessing, tuple(class_names))
+        self._facts = facts if any(facts) else getattr(outputs, "alexnet_facts", facts)
+
+    @property
+    def architecture(self) -> Architecture | None:
+        return self._facts.architecture
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        return self._facts.preprocessing
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self._facts.class_names
+
+    def _run_through_graph(self, *args, **kwargs):
+        """``keras.models.clone_model`` passes what this returns to the constructor, and nothing
+        else of the model.
+        """
+        outputs = super()._run_through_graph(*args, **kwargs)
+        if keras.utils.is_keras_tensor(outputs):
+            outputs.alexnet_facts = self._facts
+        return outputs
 
     def get_config(self):
         return {
             **super().get_config(),
-            "alexnet": {
-                "architecture": self.architecture and self.architecture.to_dict(),
-                "preprocessing": self.preprocessing and dataclasses.asdict(self.preprocessing),
-                "class_names": list(self.class_names),
-            },
+            "architecture": self.architecture and self.architecture.to_dict(),
+            "preprocessing": self.preprocessing and dataclasses.asdict(self.preprocessing),
+            "class_names": list(self.class_names),
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        facts = config.pop("alexnet")
-        model = super().from_config(config, custom_objects)
-        model.architecture = facts["architecture"] and Architecture.from_dict(
-            facts["architecture"]
-        )
-        model.preprocessing = facts["preprocessing"] and Preprocessing.from_dict(
-            facts["preprocessing"]
-        )
-        model.class_names = tuple(facts["class_names"])
-        return model
+        # Files of the first versions hold the three under one key.
+        config = {**config, **config.get("alexnet", {})}
+        config.pop("alexnet", None)
+        architecture, preprocessing = config["architecture"], config["preprocessing"]
+        config["architecture"] = architecture and Architecture.from_dict(architecture)
+        config["preprocessing"] = preprocessing and Preprocessing.from_dict(preprocessing)
+        return super().from_config(config, custom_objects)
 
 
 def build(
     architecture: Architecture,
     inputs,
-    classes=1000,
-    include_top=True,
-    pooling=None,
-    classifier_activation="softmax",
-    name=None,
-) -> keras.Model:
+    classes: int = 1000,
+    include_top: bool = True,
+    pooling: str | None = None,
+    classifier_activation: str | None = "softmax",
+    name: str | None = None,
+    *,
+    preprocessing: Preprocessing | None = None,
+    class_names: Iterable[str] = (),
+) -> AlexNetModel:
     """The network of ``architecture`` on ``inputs``, a Keras tensor (batch, height, width,
     channels) float32.
 
     Height and width may be None without the top. Returns a functional model whose output is
     (batch, classes) with the top, else pool5 (batch, 6, 6, 256) at 227, or its mean or maximum
     over space with ``pooling="avg" | "max"``. Raises ``ConfigurationError`` for an input that some
-    layer would shrink to nothing.
+    layer would shrink to nothing, and for a fully connected layer with no ``Flatten`` before it.
     """
     x = inputs
     for spec in architecture.layers:
-        if isinstance(spec, Dense | Dropout):
-            if not include_top:
-                break
-            if len(x.shape) == 4:
-                x = _flatten(x)
-        _check_input_size(spec, x.shape, inputs.shape)
+        if isinstance(spec, Flatten) and not include_top:
+            break
+        _check_input(spec, x.shape, inputs.shape)
         x = _layer(spec, architecture, x)(x)
     if include_top:
-        x = x if len(x.shape) == 2 else _flatten(x)
-        x = keras.layers.Dense(
-            classes,
-            name=FINAL_LAYER,
-            **_initializers(architecture.initial_values, FINAL_LAYER, fan_in=x.shape[-1]),
-        )(x)
-        if classifier_activation is not None:
-            x = keras.layers.Activation(classifier_activation, dtype="float32", name="prob")(x)
+        x = _classifier(x, architecture, classes, classifier_activation)
     elif pooling is not None:
         x = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}[
             pooling
         ](data_format="channels_last")(x)
     sources = keras.utils.get_source_inputs(inputs)
     return AlexNetModel(
-        sources[0] if len(sources) == 1 else sources, x, name=name or architecture.name
+        sources[0] if len(sources) == 1 else sources,
+        x,
+        name=name or architecture.name,
+        architecture=architecture,
+        preprocessing=preprocessing,
+        class_names=class_names,
     )
+
+
+def _classifier(x, architecture: Architecture, classes: int, activation: str | None):
+    _check_input(Dense(FINAL_LAYER, classes), x.shape, x.shape)
+    initial = _initializers(architecture.initial_values, FINAL_LAYER, fan_in=x.shape[-1])
+    logits = keras.layers.Dense(classes, name=FINAL_LAYER, **initial)(x)
+    if activation is None:
+        return logits
+    return keras.layers.Activation(activation, dtype="float32", name="prob")(logits)
 
 
 def _layer(spec, architecture: Architecture, x) -> keras.layers.Layer:
@@ -124,6 +174,8 @@ def _layer(spec, architecture: Architecture, x) -> keras.layers.Layer:
             return LocalResponseNormalization(depth_radius, bias, alpha, beta, name=name)
         case Pooling(name, size, stride):
             return keras.layers.MaxPooling2D(size, stride, data_format="channels_last", name=name)
+        case Flatten(name):
+            return keras.layers.Flatten(data_format="channels_last", name=name)
         case Dense(name, units):
             return keras.layers.Dense(
                 units,
@@ -133,10 +185,6 @@ def _layer(spec, architecture: Architecture, x) -> keras.layers.Layer:
             )
         case Dropout(name, rate):
             return SampleDropout(rate, name=name)
-
-
-def _flatten(x):
-    return keras.layers.Flatten(data_format="channels_last", name="flatten")(x)
 
 
 def _initializers(initial: InitialValues, layer: str, fan_in: int) -> dict:
@@ -157,7 +205,11 @@ def _initializers(initial: InitialValues, layer: str, fan_in: int) -> dict:
     }
 
 
-def _check_input_size(spec, shape, input_shape) -> None:
+def _check_input(spec, shape, input_shape) -> None:
+    if isinstance(spec, Dense) and len(shape) != 2:
+        raise ConfigurationError(
+            f"architecture: {spec.name}: expected a Flatten layer before it, got none"
+        )
     window = {Convolution: lambda s: s.kernel - 2 * s.padding, Pooling: lambda s: s.size}.get(
         type(spec)
     )

@@ -130,15 +130,13 @@ def new_network(
     """A network at its initial values, for images of ``preprocessing``'s size and an output for
     each class name.
     """
-    model = build(
-        architecture, keras.Input((preprocessing.crop, preprocessing.crop, 3)), len(class_names)
-    )
-    model.architecture, model.preprocessing, model.class_names = (
+    return build(
         architecture,
-        preprocessing,
-        tuple(class_names),
+        keras.Input((preprocessing.crop, preprocessing.crop, 3)),
+        len(class_names),
+        preprocessing=preprocessing,
+        class_names=class_names,
     )
-    return model
 
 
 def float32_copy(model: AlexNetModel) -> AlexNetModel:

@@ -17,6 +17,7 @@ from alexnet_keras.configs.architecture import (
     Architecture,
     Convolution,
     Dense,
+    Flatten,
     Pooling,
 )
 from weights.canonical import Layers
@@ -78,10 +79,12 @@ def random_weights(architecture: Architecture, classes: int = 1000, seed: int = 
                 size, channels = (size + 2 * padding - kernel) // stride + 1, filters
             case Pooling(_, window, stride):
                 size = (size - window) // stride + 1
+            case Flatten():
+                size, channels = 1, channels * size * size
             case Dense(name, units):
-                layers[name] = _random_layer(rng, (channels * size * size, units))
-                size, channels = 1, units
-    kernel, bias = _random_layer(rng, (channels * size * size, classes))
+                layers[name] = _random_layer(rng, (channels, units))
+                channels = units
+    kernel, bias = _random_layer(rng, (channels, classes))
     layers["fc6"] = (layers["fc6"][0] / GREY_LEVELS, layers["fc6"][1])
     return {**layers, FINAL_LAYER: (kernel, bias)}
 

@@ -14,6 +14,7 @@ from alexnet_keras.configs.architecture import (
     Convolution,
     Dense,
     Dropout,
+    Flatten,
     Normalization,
     Pooling,
 )
@@ -28,7 +29,7 @@ def onnx_model(architecture: Architecture, weights: Layers, batch_size: int) -> 
     """
     arrays, nodes, at = to_channels_first(weights, Path("random")), [], "input"
     for layer in (*architecture.layers, Dense(FINAL_LAYER, len(weights[FINAL_LAYER][1]))):
-        for node in _nodes(layer, at, flat=any(node.op_type == "Flatten" for node in nodes)):
+        for node in _nodes(layer, at):
             nodes.append(node)
             at = node.output[0]
     size = architecture.input_size
@@ -55,7 +56,7 @@ def onnx_model(architecture: Architecture, weights: Layers, batch_size: int) -> 
     return model.SerializeToString()
 
 
-def _nodes(layer, source: str, flat: bool) -> list[onnx.NodeProto]:
+def _nodes(layer, source: str) -> list[onnx.NodeProto]:
     match layer:
         case Convolution(name, _, kernel, stride, padding, groups):
             return _with_relu(
@@ -88,11 +89,12 @@ def _nodes(layer, source: str, flat: bool) -> list[onnx.NodeProto]:
                     "MaxPool", [source], [name], kernel_shape=[size] * 2, strides=[stride] * 2
                 )
             ]
+        case Flatten(name):
+            return [helper.make_node("Flatten", [source], [name])]
         case Dense(name, _):
-            flatten = [] if flat else [helper.make_node("Flatten", [source], ["flatten"])]
-            inputs = [source if flat else "flatten", f"{name}_kernel", f"{name}_bias"]
+            inputs = [source, f"{name}_kernel", f"{name}_bias"]
             dense = helper.make_node("Gemm", inputs, [name], transB=1)
-            return flatten + ([dense] if name == FINAL_LAYER else _with_relu(dense))
+            return [dense] if name == FINAL_LAYER else _with_relu(dense)
         case Dropout():
             return []
 

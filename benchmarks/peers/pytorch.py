@@ -16,6 +16,7 @@ from alexnet_keras.configs.architecture import (
     Convolution,
     Dense,
     Dropout,
+    Flatten,
     Normalization,
     Pooling,
 )
@@ -29,8 +30,6 @@ def module_of(architecture: Architecture, weights: Layers) -> nn.Sequential:
     """The network as a module whose layers have their public names."""
     layers, arrays = OrderedDict(), to_channels_first(weights, Path("random"))
     for layer in architecture.layers:
-        if isinstance(layer, Dense) and "flatten" not in layers:
-            layers["flatten"] = nn.Flatten()
         layers[layer.name] = _layer(layer, arrays)
         if isinstance(layer, Convolution | Dense):
             layers[f"relu_{layer.name}"] = nn.ReLU(inplace=True)
@@ -56,6 +55,8 @@ def _layer(layer, arrays: Layers) -> nn.Module:
             )  # which divides alpha by the window
         case Pooling(_, size, stride):
             return nn.MaxPool2d(size, stride)
+        case Flatten():
+            return nn.Flatten()
         case Dense(name, units):
             return nn.Linear(arrays[name][0].shape[1], units)
         case Dropout(_, rate):

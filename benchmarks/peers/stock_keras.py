@@ -12,6 +12,7 @@ from alexnet_keras.configs.architecture import (
     Convolution,
     Dense,
     Dropout,
+    Flatten,
     Normalization,
     Pooling,
 )
@@ -24,10 +25,6 @@ def model_of(architecture: Architecture, weights: Layers, regularizer=None) -> k
     size = architecture.input_size
     model = keras.Sequential([keras.Input((size, size, 3))])
     for layer in architecture.layers:
-        if isinstance(layer, Dense) and not any(
-            isinstance(each, keras.layers.Flatten) for each in model.layers
-        ):
-            model.add(keras.layers.Flatten())
         model.add(_layer(layer, regularizer))
     model.add(
         keras.layers.Dense(
@@ -59,6 +56,8 @@ def _layer(layer, regularizer) -> keras.layers.Layer:
             )
         case Pooling(name, size, stride):
             return keras.layers.MaxPooling2D(size, stride, name=name)
+        case Flatten(name):
+            return keras.layers.Flatten(name=name)
         case Dense(name, units):
             return keras.layers.Dense(
                 units, activation="relu", kernel_regularizer=regularizer, name=name

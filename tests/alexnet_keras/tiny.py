@@ -23,13 +23,11 @@ def tiny_model(variant="alexnet", width=0.05, size=None, classes=5, **options):
     """
     architecture = VARIANTS[variant].widened(width) if isinstance(variant, str) else variant
     size = size or SMALLEST[architecture.name]
-    model = build(architecture, keras.Input((size, size, 3)), classes, **options)
-    model.architecture, model.preprocessing = (
-        architecture,
-        PREPROCESSING[architecture.name].for_input(size),
-    )
-    model.class_names = tuple(f"class {index}" for index in range(classes))
-    return model
+    facts = {
+        "preprocessing": PREPROCESSING[architecture.name].for_input(size),
+        "class_names": tuple(f"class {index}" for index in range(classes)),
+    }
+    return build(architecture, keras.Input((size, size, 3)), classes, **{**facts, **options})
 
 
 def tiny_layers(seed=0, width=0.05, size=67, classes=5):

@@ -125,6 +125,17 @@ def test_architectures_survive_json(architecture):
     assert Architecture.from_dict(json.loads(json.dumps(architecture.to_dict()))) == architecture
 
 
+ABLATED = ALEXNET.without("fc6", "drop6", "fc7", "drop7")
+
+
+@pytest.mark.parametrize("architecture", [*VARIANTS.values(), ABLATED])
+def test_architectures_written_before_flatten_was_a_layer(architecture):
+    values = json.loads(json.dumps(architecture.to_dict()))
+    values["layers"] = [layer for layer in values["layers"] if layer["kind"] != "Flatten"]
+    assert len(values["layers"]) == len(architecture.layers) - 1
+    assert Architecture.from_dict(values) == architecture
+
+
 def _edited(values, edit):
     edit(values)
     return values

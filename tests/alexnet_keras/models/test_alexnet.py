@@ -340,6 +340,17 @@ def test_without_the_top_any_size_goes_through_one_network():
     )
 
 
+@pytest.mark.parametrize(
+    ("left_out", "named"), [(("flatten",), "fc6"), (("flatten", "fc6", "fc7"), "fc8")]
+)
+def test_a_fully_connected_layer_needs_flatten_before_it(left_out, named):
+    with pytest.raises(
+        ConfigurationError,
+        match=f"^architecture: {named}: expected a Flatten layer before it, got none$",
+    ):
+        tiny_model(ALEXNET.widened(0.05).without(*left_out))
+
+
 def test_classes_and_activation_of_the_classifier():
     x = np.random.default_rng(0).standard_normal((2, 67, 67, 3), np.float32) * 50
     probabilities = tiny(classes=7)(x).numpy()

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from alexnet_keras.configs.architecture import ALEXNET, Pooling
+from alexnet_keras.configs.architecture import ALEXNET, Pooling, demo_architecture
 from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING, PREPROCESSING
 from alexnet_keras.models.alexnet import AlexNetModel
 from alexnet_keras.pretrained.loading import load_model
@@ -93,7 +93,43 @@ def test_facts_belong_to_one_model():
     one, other = tiny_model("alexnet"), tiny_model("owt")
     assert one.preprocessing == CAFFE_PREPROCESSING.for_input(67)
     assert other.preprocessing == PREPROCESSING["owt"].for_input(63)
-    assert AlexNetModel.preprocessing is None
+
+
+@pytest.mark.parametrize("fact", ["architecture", "preprocessing", "class_names"])
+def test_facts_are_read_only(fact):
+    with pytest.raises(AttributeError):
+        setattr(tiny_model(), fact, None)
+
+
+def test_a_clone_keeps_the_facts_and_its_clone_too():
+    model = tiny_model("caffenet")
+    clone = keras.models.clone_model(model)
+    assert facts(clone) == facts(keras.models.clone_model(clone)) == facts(model)
+    assert clone.preprocessing is not None
+    assert not {id(layer) for layer in clone.layers} & {id(layer) for layer in model.layers}
+    on_another = keras.models.clone_model(model, keras.Input((67, 67, 3), name="photograph"))
+    assert facts(on_another) == facts(model)
+    assert AlexNetModel(model.input, model.output, name="alexnet").class_names == ()
+
+
+def test_configuration_of_the_first_versions():
+    """They held the facts under one key, and no flatten among the layers."""
+    model = tiny_model("owt")
+    config = model.get_config()
+    names = ("architecture", "preprocessing", "class_names")
+    old = {name: config.pop(name) for name in names}
+    layers = old["architecture"]["layers"]
+    layers[:] = [layer for layer in layers if layer["kind"] != "Flatten"]
+    again = AlexNetModel.from_config({**config, "alexnet": old})
+    assert facts(again) == facts(model)
+    assert again.get_config() == model.get_config()
+
+
+def test_the_shipped_network_knows_its_facts():
+    model = load_model(ROOT / "weights" / "demo.keras")
+    assert model.architecture == demo_architecture()
+    assert model.preprocessing == CAFFE_PREPROCESSING
+    assert len(model.class_names) == model.output_shape[-1]
 
 
 def test_weights_file_of_keras_round_trip(tmp_path):

@@ -120,8 +120,7 @@ def from_scratch(dataset, run, callbacks):
 
 def transferred(dataset, run, callbacks):
     keras.utils.set_random_seed(0)
-    base = build(NETWORK, keras.Input((19, 19, 3)), 4)
-    base.architecture, base.preprocessing = NETWORK, RULE
+    base = build(NETWORK, keras.Input((19, 19, 3)), 4, preprocessing=RULE)
     head = Recipe("head", batch_size=8, epochs=3, schedule=DropAt(()))
     transfer(
         dataset,
