@@ -16,7 +16,8 @@ from alexnet_keras.configs.architecture import ALEXNET, FINAL_LAYER
 from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING
 from alexnet_keras.configs.recipe import HEAD_RECIPE
 from alexnet_keras.configs.schedule import DropAt
-from alexnet_keras.data.batches import EvaluationBatches, FeatureBatches
+from alexnet_keras.data.batches import EvaluationBatches
+from alexnet_keras.data.feature_batches import FeatureBatches
 from alexnet_keras.features.cache import features_below
 from alexnet_keras.pretrained.loading import new_network
 from alexnet_keras.training.loop import train

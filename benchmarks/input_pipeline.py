@@ -93,7 +93,7 @@ def _line(measure, samples, rule, augmentation, target, options, origin) -> Line
 
 def read(batches: Batches, steps: int, clock: Clock) -> None:
     """Build the first ``steps`` batches."""
-    for _ in batches.between(0, steps):
+    for _ in batches.iterate(0, steps):
         clock(batches.batch_size)
 
 

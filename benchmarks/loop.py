@@ -70,7 +70,7 @@ class PacedLoop:
     def first_step_of(self, epoch: int) -> int:
         return epoch * ENDLESS_STEPS
 
-    def between(self, first: int, end: int) -> Iterator:
+    def iterate(self, first: int, end: int) -> Iterator:
         import tensorflow as tf
 
         from alexnet_keras.data.batches import Batch

@@ -224,7 +224,7 @@ samples = open_dataset(sys.argv[1], sys.argv[2]).samples("train")
 read = perf_counter()
 batches = TrainingBatches(samples, CAFFE_PREPROCESSING, 256, seed=0)
 made = perf_counter()
-next(iter(batches.between(0, 1)))
+next(iter(batches.iterate(0, 1)))
 peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
 print(json.dumps({"samples": len(samples), "read": read - began, "batches": made - read,
                   "first_batch": perf_counter() - made, "total": perf_counter() - began,

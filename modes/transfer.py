@@ -18,9 +18,10 @@ import keras
 import numpy as np
 
 from alexnet_keras.configs.architecture import FINAL_LAYER
-from alexnet_keras.configs.loading import Loading, Share
+from alexnet_keras.configs.loading import Loading, Shard
 from alexnet_keras.configs.recipe import Recipe
-from alexnet_keras.data.batches import EvaluationBatches, FeatureBatches, TrainingBatches
+from alexnet_keras.data.batches import EvaluationBatches, TrainingBatches
+from alexnet_keras.data.feature_batches import FeatureBatches
 from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.distribute.workers import Workers
@@ -141,7 +142,7 @@ def train_head(
     It takes seconds, so every worker does all of it, and takes the chief's for the sake of the
     last bits.
     """
-    final, everything = model.get_layer(FINAL_LAYER), vars(replace(loading, share=Share()))
+    final, everything = model.get_layer(FINAL_LAYER), vars(replace(loading, shard=Shard()))
     features = features_below(
         model,
         FINAL_LAYER,

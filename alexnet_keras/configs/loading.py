@@ -24,19 +24,19 @@ class BoxRegion:
 
 
 @dataclass(frozen=True)
-class Share:
+class Shard:
     """The contiguous part of each batch that worker ``index`` of ``count`` reads."""
 
     index: int = 0
     count: int = 1
 
-    def position(self, turn, size: int):
-        """Where in the stream the sample stands that this worker reads as number ``turn`` of its
-        own, ``size`` a batch.
+    def stream_position(self, index, size: int):
+        """The place in the stream of sample ``index`` of this worker, which reads ``size`` samples
+        of each batch.
         """
         if self.count == 1:  # the same, by no operation
-            return turn
-        return (turn // size * self.count + self.index) * size + turn % size
+            return index
+        return (index // size * self.count + self.index) * size + index % size
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Loading:
     """The keywords of :class:`~alexnet_keras.data.batches.Batches` that a run passes on.
 
     ``region``: how COCO's boxes are cut out, None for whole images; ``num_threads``: of the
-    loader; ``share``: this worker's part of each batch; ``bad``: what an unreadable file does.
+    loader; ``shard``: this worker's part of each batch; ``bad``: what an unreadable file does.
     """
 
     region: BoxRegion | None = None
     num_threads: int = 2
-    share: Share = Share()
+    shard: Shard = Shard()
     bad: str = "skip"

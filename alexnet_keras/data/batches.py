@@ -7,7 +7,6 @@ threads.
 
 from __future__ import annotations
 
-import functools
 import logging
 import re
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_keras.configs.augmentation import AUGMENTATIONS, Augmentation
-from alexnet_keras.configs.loading import BoxRegion, Share
+from alexnet_keras.configs.loading import BoxRegion, Shard
 from alexnet_keras.configs.preprocessing import Preprocessing
 from alexnet_keras.data import image_ops
 from alexnet_keras.data.augment_ops import augment
@@ -48,8 +47,8 @@ class Batches:
     """An iterable of :class:`Batch`. ``TrainingBatches`` shuffles and augments,
     ``EvaluationBatches`` reads in order.
 
-    ``share`` makes it the part of each batch that one of several workers reads; ``batch_size`` is
-    that of all together.
+    ``shard`` is the part of each batch that this worker reads; ``batch_size`` counts the samples of
+    all workers.
 
     An unreadable file stops nothing by itself: its samples get weight 0 and it is named in the
     log, up to 1% of the files (``DataError`` beyond). ``bad="error"`` raises at the first one,
@@ -65,15 +64,15 @@ class Batches:
         region: BoxRegion | None = None,
         bad: str = "skip",
         num_threads: int = 2,
-        share: Share = Share(),  # noqa: B008  frozen
+        shard: Shard = Shard(),  # noqa: B008  frozen
     ):
-        check_batch_size(batch_size, share.count)
+        check_batch_size(batch_size, shard.count)
         if num_threads < 1:
             raise ConfigurationError(f"num_threads: expected at least 1, got {num_threads}")
         self.samples, self.preprocessing, self.batch_size = samples, preprocessing, batch_size
         self.region, self.bad = region or BoxRegion(), bad
-        self.num_threads, self.share = num_threads, share
-        self._size = batch_size // share.count
+        self.num_threads, self.shard = num_threads, shard
+        self._size = batch_size // shard.count
         self.unreadable = np.zeros(len(samples), bool)
         self._paths = tf.constant(samples.paths.astype(object), tf.string)
         self._labels = tf.constant(samples.labels, tf.int32)
@@ -87,7 +86,7 @@ class Batches:
         """Rows found unreadable so far, ascending (k,) int64."""
         return np.flatnonzero(self.unreadable)
 
-    def between(self, first_step: int, last_step: int) -> Iterator[Batch]:
+    def iterate(self, first_step: int, last_step: int) -> Iterator[Batch]:
         """Batches of the steps ``first_step <= step < last_step``."""
         step = first_step
         while step < last_step:
@@ -105,12 +104,12 @@ class Batches:
         options.autotune.enabled = False  # nothing is left to it
         options.threading.private_threadpool_size = self.num_threads
 
-        def sample(turn):
-            return self._traced_sample(self.share.position(turn, self._size), readable)
+        def sample(index):
+            return self._traced_sample(self.shard.stream_position(index, self._size), readable)
 
-        turns = tf.data.Dataset.range(first_step * self._size, last_step * self._size)
+        indices = tf.data.Dataset.range(first_step * self._size, last_step * self._size)
         return (
-            turns.map(sample, num_parallel_calls=self.num_threads)
+            indices.map(sample, num_parallel_calls=self.num_threads)
             .batch(self._size, drop_remainder=True)
             .prefetch(2)
             .with_options(options)
@@ -156,8 +155,8 @@ class Batches:
         depends on those before it.
         """
         found = {}
-        for turn in range(step * self._size, (step + 1) * self._size):
-            position = np.int64(self.share.position(turn, self._size))
+        for index in range(step * self._size, (step + 1) * self._size):
+            position = np.int64(self.shard.stream_position(index, self._size))
             row, wanted = self._row(position)
             if not wanted or self.unreadable[int(row)]:
                 continue
@@ -226,61 +225,6 @@ class TrainingBatches(Batches):
         return augment(image, self.preprocessing, self.augmentation, seed)
 
 
-class FeatureBatches:
-    """Batches of features computed before, (N, width) float32, shuffled as
-    :class:`TrainingBatches` shuffles images.
-
-    A batch holds ``(features - center) / scale``; ``features`` may be a memory map of more than
-    fits into memory.
-    """
-
-    def __init__(
-        self,
-        features: np.ndarray,
-        samples: Samples,
-        batch_size: int,
-        seed: int,
-        center=0.0,
-        scale: float = 1.0,
-    ):
-        self.features, self.samples, self.batch_size, self.seed = (
-            features,
-            samples,
-            batch_size,
-            seed,
-        )
-        self.center, self.scale = center, scale
-
-    def first_step_of(self, epoch: int) -> int:
-        """The first step that holds no sample of an earlier epoch."""
-        return -(-epoch * len(self.samples) // self.batch_size)
-
-    def between(self, first_step: int, last_step: int) -> Iterator[Batch]:
-        """Batches of the steps ``first_step <= step < last_step``."""
-        for step in range(first_step, last_step):
-            epochs, places = np.divmod(
-                np.arange(step * self.batch_size, (step + 1) * self.batch_size), len(self.samples)
-            )
-            rows = np.array(
-                [
-                    self._permutation(epoch)[place]
-                    for epoch, place in zip(epochs, places, strict=True)
-                ]
-            )
-            features = (self.features[rows] - self.center) / np.float32(self.scale)
-            usable = ~np.isnan(features[:, 0])
-            yield Batch(
-                tf.constant(np.where(usable[:, None], features, 0)),
-                tf.constant(self.samples.labels[rows], tf.int32),
-                tf.constant(usable, tf.float32),
-                tf.constant(rows),
-            )
-
-    @functools.lru_cache(maxsize=2)  # noqa: B019  the two epochs that one batch can touch
-    def _permutation(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng((self.seed, epoch)).permutation(len(self.samples))
-
-
 class EvaluationBatches(Batches):
     """Every sample exactly once, in order; the last batch is filled up with weight 0.
 
@@ -312,7 +256,7 @@ class EvaluationBatches(Batches):
         return self.steps
 
     def __iter__(self) -> Iterator[Batch]:
-        return self.between(0, self.steps)
+        return self.iterate(0, self.steps)
 
     def _row(self, position):
         return tf.minimum(position, len(self.samples) - 1), position < len(self.samples)
@@ -334,8 +278,7 @@ def check_batch_size(batch_size: int, parts: int) -> None:
         raise ConfigurationError(f"batch size: expected at least 1, got {batch_size}")
     if batch_size % parts:
         raise ConfigurationError(
-            f"batch size: expected a multiple of {parts}, for as many equal parts, got "
-            f"{batch_size}"
+            f"batch size: must be divisible by {parts} (devices x accumulate), got {batch_size}"
         )
 
 

@@ -8,18 +8,12 @@ leaves an image is filled with it.
 
 from __future__ import annotations
 
-import contextlib
-import struct
-
-import numpy as np
 import tensorflow as tf
 
 from alexnet_keras.configs.preprocessing import Preprocessing
+from alexnet_keras.data import image_headers
 
 MAX_ASPECT = 16
-MAX_PIXELS = (
-    178_956_970  # where Pillow, too, takes an image for a decompression bomb; 2 GB as float32
-)
 
 
 def load_image(contents):
@@ -32,7 +26,7 @@ def load_image(contents):
     """
 
     def jpeg():
-        whole = _within_limit(contents, _size_of_jpeg(contents))
+        whole = image_headers.within_limit(contents, image_headers.size_of_jpeg(contents))
         return tf.io.decode_jpeg(whole, channels=3, dct_method="INTEGER_ACCURATE")
 
     return tf.cond(tf.io.is_jpeg(contents), jpeg, lambda: _decode_other(contents))
@@ -48,8 +42,8 @@ def load_box(contents, box, preprocessing: Preprocessing, context: float, square
     start, end = _region(box, context, square)
 
     def jpeg():
-        size = _size_of_jpeg(contents)
-        whole, first, last = _within_limit(contents, size), *_inside(start, end, size)
+        size = image_headers.size_of_jpeg(contents)
+        whole, first, last = image_headers.within_limit(contents, size), *_inside(start, end, size)
         # two columns more on each side: at its edges a decoder would guess the neighbours of
         # subsampled colours
         left, right = tf.maximum(first[1] - 2, 0), tf.minimum(last[1] + 2, size[1])
@@ -239,93 +233,17 @@ def by_rows(operation, image, colour):
     return tf.ensure_shape(tf.reshape(result, shape), image.shape)
 
 
-def _within_limit(contents, size):
-    """``contents``, which become available only once ``size``, by their header, is of no more than
-    ``MAX_PIXELS``.
-    """
-    check = _require(
-        tf.reduce_prod(tf.cast(size, tf.float64)) <= MAX_PIXELS,
-        f"more than {MAX_PIXELS} pixels; height and width are",
-        size,
-    )
-    with tf.control_dependencies([] if check is None else [check]):
-        return tf.identity(contents)
-
-
-def _require(condition, *message):
-    """An operation that raises InvalidArgumentError; eagerly, where it has already done so,
-    None.
-    """
-    return tf.raw_ops.Assert(condition=condition, data=message)
-
-
-def _size_of_jpeg(contents):
-    """(height, width) int32 by the header."""
-    return tf.io.extract_jpeg_shape(contents)[:2]
-
-
-def _size_of_other(contents):
-    """(height, width) int64 of a PNG, GIF or BMP by the header, without decoding; (0, 0) where it
-    is none of them.
-    """
-
-    def png():
-        header = tf.io.decode_raw(
-            tf.strings.substr(contents, 0, 24), tf.int32, little_endian=False, fixed_length=24
-        )
-        return tf.cast(tf.stack([header[5], header[4]]), tf.int64)
-
-    def gif_or_bmp():
-        data = tf.io.decode_raw(contents, tf.uint8)
-        size = tf.numpy_function(
-            lambda array: _size_of_gif_or_bmp(array.tobytes()), [data], tf.int64, stateful=False
-        )
-        return tf.ensure_shape(size, (2,))
-
-    return tf.cond(tf.strings.substr(contents, 0, 4) == b"\x89PNG", png, gif_or_bmp)
-
-
-def _size_of_gif_or_bmp(contents: bytes) -> np.ndarray:
-    sizes = [(0, 0)]
-    with contextlib.suppress(
-        struct.error, IndexError
-    ):  # what is cut off still claims what came before
-        sizes.extend(_gif_frames(contents) if contents.startswith(b"GIF8") else ())
-        sizes.extend(
-            [struct.unpack_from("<ii", contents, 18)[::-1]] if contents.startswith(b"BM") else ()
-        )
-    return np.abs(sizes).max(axis=0)
-
-
-def _gif_frames(contents: bytes):
-    """(height, width) of each frame: TensorFlow's decoder goes by the largest, not by the screen
-    that the header names.
-    """
-    place = 13 + _gif_palette(contents[10])
-    while (
-        contents[place] in b"\x21\x2c"
-    ):  # an extension or a frame; blocks that begin with their length follow either
-        if contents[place] == 0x2C:
-            yield struct.unpack_from("<HH", contents, place + 5)[::-1]
-            place += 9 + _gif_palette(contents[place + 9])
-        place += 2
-        while contents[place]:
-            place += 1 + contents[place]
-        place += 1
-
-
-def _gif_palette(flags: int) -> int:
-    """The bytes of a table of colours."""
-    return 3 << (flags % 8 + 1) if flags & 0x80 else 0
-
-
 def _decode_other(contents):
-    size = _size_of_other(contents)
-    _require(tf.reduce_all(size > 0), "no JPEG, PNG, GIF or BMP with a whole header")
+    size = image_headers.size_of_other(contents)
+    image_headers.require(tf.reduce_all(size > 0), "no JPEG, PNG, GIF or BMP with a whole header")
     header = tf.io.decode_raw(tf.strings.substr(contents, 0, 29), tf.uint8, fixed_length=29)
     palette_bmp = tf.reduce_all(header[:2] == list(b"BM")) & (header[28] <= 8)
-    _require(~palette_bmp, "a BMP with a palette, which would decode to wrong colours")
-    image = tf.io.decode_image(_within_limit(contents, size), channels=3, expand_animations=False)
+    image_headers.require(
+        ~palette_bmp, "a BMP with a palette, which would decode to wrong colours"
+    )
+    image = tf.io.decode_image(
+        image_headers.within_limit(contents, size), channels=3, expand_animations=False
+    )
     return tf.ensure_shape(image, (None, None, 3))
 
 

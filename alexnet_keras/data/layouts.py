@@ -106,7 +106,7 @@ def open_dataset(
         name, root, layout = data, demo_root(data), "coco"
     else:
         root = _absolute(data)
-        name, layout = root.name, layout or recognise(root)
+        name, layout = root.name, layout or detect_layout(root)
     split_names, read = LAYOUTS[layout]
     options = {}
     if layout == "coco":
@@ -133,7 +133,7 @@ def _absolute(data: str | Path) -> Path:
     return Path(path)
 
 
-def recognise(root: Path) -> str:
+def detect_layout(root: Path) -> str:
     """The layout of a folder: coco, imagenet or folder, the first that fits; ``DataError`` if none
     does.
     """

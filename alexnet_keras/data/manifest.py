@@ -20,7 +20,7 @@ from alexnet_keras.errors import RunError
 COLUMNS = ("split", "id", "path", "bytes", "label", "box")
 
 
-def manifest(root: Path, parts: list[Samples]) -> str:
+def sample_table(root: Path, parts: list[Samples]) -> str:
     """A CSV table with a row a sample: split, id, path (relative to ``root`` where it lies below),
     size of the file in bytes (empty where there is none), label, and box.
     """

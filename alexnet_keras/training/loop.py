@@ -14,7 +14,8 @@ from time import perf_counter
 import keras
 
 from alexnet_keras.configs.recipe import Recipe
-from alexnet_keras.data.batches import EvaluationBatches, FeatureBatches, TrainingBatches
+from alexnet_keras.data.batches import EvaluationBatches, TrainingBatches
+from alexnet_keras.data.feature_batches import FeatureBatches
 from alexnet_keras.distribute.workers import Workers, open_workers
 from alexnet_keras.errors import RunError, TerminatedError, WorkerLostError
 from alexnet_keras.evaluation.evaluator import Evaluation, evaluate, evaluation_step
@@ -219,7 +220,7 @@ class _Loop:
 
     def _steps(self, first: int, end: int) -> None:
         began = perf_counter()
-        for step, batch in enumerate(self.batches.between(first, end), first):
+        for step, batch in enumerate(self.batches.iterate(first, end), first):
             self.calls.on_train_batch_begin(step)
             rate, ready = self._rate(step), perf_counter()
             result = self.updates(step, batch, rate, self.request.signal)

@@ -308,16 +308,16 @@ def _open_data(session: Session) -> None:
     and versions.
     """
     from alexnet_keras.data import manifest
-    from alexnet_keras.data.batches import Share
+    from alexnet_keras.data.batches import Shard
 
     session.dataset, session.loading = open_data(
         **{name: session.options[name] for name in DATA_OPTIONS}
     )
     _check_splits(session.dataset)
-    share = Share(session.workers.index, session.workers.count)
-    session.loading = replace(session.loading, share=share)
+    shard = Shard(session.workers.index, session.workers.count)
+    session.loading = replace(session.loading, shard=shard)
     parts = [session.dataset.samples(split) for split in ("train", "val")]
-    session.samples = manifest.manifest(session.dataset.root, parts)
+    session.samples = manifest.sample_table(session.dataset.root, parts)
     options = {
         _option(name): value
         for name, value in session.options.items()

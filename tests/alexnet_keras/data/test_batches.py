@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 
 from alexnet_keras.configs.augmentation import AUGMENTATIONS
-from alexnet_keras.configs.loading import BoxRegion, Share
+from alexnet_keras.configs.loading import BoxRegion, Shard
 from alexnet_keras.configs.preprocessing import Preprocessing
 from alexnet_keras.data import image_ops
-from alexnet_keras.data.batches import EvaluationBatches, FeatureBatches, TrainingBatches
+from alexnet_keras.data.batches import EvaluationBatches, TrainingBatches
+from alexnet_keras.data.feature_batches import FeatureBatches
 from alexnet_keras.errors import ConfigurationError, DataError
 from tests.alexnet_keras.tiny import PREPROCESSING_16, encoded, picture, picture_files, samples_of
 
@@ -55,13 +56,13 @@ def assert_same(some, others):
 
 
 def test_training_batches_are_a_pure_function_of_seed_and_step(samples):
-    whole = arrays(training(samples).between(0, 9))
-    assert_same(whole, arrays(training(samples, num_threads=5).between(0, 9)))
-    assert_same(whole, arrays(training(samples, num_threads=1).between(0, 9)))
-    assert_same(whole[5:], arrays(training(samples).between(5, 9)))
+    whole = arrays(training(samples).iterate(0, 9))
+    assert_same(whole, arrays(training(samples, num_threads=5).iterate(0, 9)))
+    assert_same(whole, arrays(training(samples, num_threads=1).iterate(0, 9)))
+    assert_same(whole[5:], arrays(training(samples).iterate(5, 9)))
     again = training(samples)
-    assert_same(whole[7:8], arrays(again.between(7, 8)))
-    assert_same(whole[2:4], arrays(again.between(2, 4)))
+    assert_same(whole[7:8], arrays(again.iterate(7, 8)))
+    assert_same(whole[2:4], arrays(again.iterate(2, 4)))
 
 
 @pytest.mark.parametrize("make", [training, evaluation])
@@ -69,17 +70,17 @@ def test_training_batches_are_a_pure_function_of_seed_and_step(samples):
 @pytest.mark.parametrize("contents", [encoded(picture(3)), b""], ids=["sound", "empty"])
 def test_the_shares_of_workers_are_the_batch(tmp_path, make, count, contents):
     samples = with_bad(tmp_path, contents)
-    whole = arrays(make(samples, bad="mark").between(0, 3))
-    workers = [make(samples, bad="mark", share=Share(index, count)) for index in range(count)]
-    shares = [[*arrays(worker.between(0, 1)), *arrays(worker.between(1, 3))] for worker in workers]
+    whole = arrays(make(samples, bad="mark").iterate(0, 3))
+    workers = [make(samples, bad="mark", shard=Shard(index, count)) for index in range(count)]
+    shares = [[*arrays(worker.iterate(0, 1)), *arrays(worker.iterate(1, 3))] for worker in workers]
     for batch, *parts in zip(whole, *shares, strict=True):
         assert_same([batch], [tuple(map(np.concatenate, zip(*parts, strict=True)))])
 
 
 def test_another_seed_gives_other_orders_and_other_crops(samples):
     one, other = (
-        arrays(training(samples).between(0, 5)),
-        arrays(training(samples, seed=6).between(0, 5)),
+        arrays(training(samples).iterate(0, 5)),
+        arrays(training(samples, seed=6).iterate(0, 5)),
     )
     assert any((a[3] != b[3]).any() for a, b in zip(one, other, strict=True))
     crops = [{batch[0][batch[3] == 0].tobytes() for batch in batches} for batches in (one, other)]
@@ -91,7 +92,7 @@ def test_every_sample_once_an_epoch_also_where_batches_cross_its_end(samples, ba
     rows = np.concatenate(
         [
             batch[3]
-            for batch in arrays(training(samples, batch_size).between(0, -(-40 // batch_size)))
+            for batch in arrays(training(samples, batch_size).iterate(0, -(-40 // batch_size)))
         ]
     )
     epochs = rows[:40].reshape(4, COUNT)
@@ -118,7 +119,7 @@ def test_first_step_of_an_epoch(samples, batch_size, first_steps):
 
 def test_images_are_random_windows_of_the_resized_image_and_its_mirror(samples):
     seen = set()
-    for images, labels, weights, rows in arrays(training(samples).between(0, 15)):
+    for images, labels, weights, rows in arrays(training(samples).iterate(0, 15)):
         assert images.shape == (4, 16, 16, 3)
         assert images.dtype == np.float32
         np.testing.assert_array_equal(weights, 1)
@@ -154,7 +155,7 @@ def windows_like(image, whole):
 def test_a_sample_is_cropped_anew_each_epoch(samples):
     first = {
         batch[0][index].tobytes()
-        for batch in arrays(training(samples, 10).between(0, 6))
+        for batch in arrays(training(samples, 10).iterate(0, 6))
         for index in range(10)
         if batch[3][index] == 0
     }
@@ -163,7 +164,7 @@ def test_a_sample_is_cropped_anew_each_epoch(samples):
 
 def test_without_augmentation_every_epoch_shows_the_centre(samples):
     for images, _, _, rows in arrays(
-        training(samples, augmentation=AUGMENTATIONS["none"]).between(0, 5)
+        training(samples, augmentation=AUGMENTATIONS["none"]).iterate(0, 5)
     ):
         for image, row in zip(images, rows, strict=True):
             np.testing.assert_array_equal(image, resized(samples, row)[2:18, 2:18])
@@ -230,7 +231,7 @@ def test_a_bad_file_is_an_error_where_asked(tmp_path, make, kind):
     if kind == "folder":
         path.mkdir()
     with pytest.raises(DataError, match=rf"^{path}: expected a readable image, got: [^\n]{{5,}}$"):
-        arrays(make(samples, bad="error").between(0, 3))
+        arrays(make(samples, bad="error").iterate(0, 3))
 
 
 @pytest.mark.parametrize("make", [training, evaluation])
@@ -241,7 +242,7 @@ def test_one_bad_file_of_ten_is_more_than_a_hundredth(tmp_path, make):
         match=rf"^val: 1 of 10 image files cannot be read, expected at most 1%; the first is "
         rf"{tmp_path}/003.jpg$",
     ):
-        arrays(make(samples).between(0, 3))
+        arrays(make(samples).iterate(0, 3))
 
 
 @pytest.mark.parametrize("make", [training, evaluation])
@@ -253,7 +254,7 @@ def test_one_bad_file_of_a_hundred_is_skipped_and_named(tmp_path, caplog, make):
     samples = samples_of([*paths, *linked])
     batches = make(samples, 25)
     with caplog.at_level(logging.WARNING):
-        found = arrays(batches.between(0, 4))
+        found = arrays(batches.iterate(0, 4))
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [paths[3]]
     np.testing.assert_array_equal(batches.bad_rows, [3])
     weights, rows = np.concatenate([b[2] for b in found]), np.concatenate([b[3] for b in found])
@@ -262,7 +263,7 @@ def test_one_bad_file_of_a_hundred_is_skipped_and_named(tmp_path, caplog, make):
     assert not np.concatenate([b[0] for b in found])[rows == 3].any()
     if make is training:
         sound = arrays(
-            make(samples_of([*paths[:3], paths[0], *paths[4:], *linked]), 25).between(0, 4)
+            make(samples_of([*paths[:3], paths[0], *paths[4:], *linked]), 25).iterate(0, 4)
         )
         for with_bad_file, without in zip(found, sound, strict=True):
             good = with_bad_file[3] != 3
@@ -273,7 +274,7 @@ def test_one_bad_file_of_a_hundred_is_skipped_and_named(tmp_path, caplog, make):
 def test_marked_files_are_accepted_in_any_number_and_told(tmp_path, make):
     bad = dict(zip((1, 3, 4, 8, 9), BAD.values(), strict=True))
     batches = make(samples_of(picture_files(tmp_path, COUNT, bad)), bad="mark")
-    found = arrays(batches.between(0, 3))
+    found = arrays(batches.iterate(0, 3))
     rows, weights = (
         np.concatenate([batch[column] for batch in found])[:COUNT] for column in (3, 2)
     )
@@ -316,7 +317,7 @@ def test_no_samples_at_all():
 
 @pytest.mark.parametrize("seed", [0, -1, 2**62])
 def test_any_seed(samples, seed):
-    rows = np.concatenate([batch[3] for batch in arrays(training(samples, 5, seed).between(0, 2))])
+    rows = np.concatenate([batch[3] for batch in arrays(training(samples, 5, seed).iterate(0, 2))])
     assert sorted(rows) == list(range(COUNT))
 
 
@@ -331,8 +332,8 @@ def test_file_names_of_every_language(tmp_path):
     [
         ({"batch_size": 0}, "batch size: expected at least 1, got 0"),
         (
-            {"batch_size": 5, "share": Share(0, 2)},
-            "batch size: expected a multiple of 2, for as many equal parts, got 5",
+            {"batch_size": 5, "shard": Shard(0, 2)},
+            "batch size: must be divisible by 2 \\(devices x accumulate\\), got 5",
         ),
         ({"num_threads": 0}, "num_threads: expected at least 1, got 0"),
     ],
@@ -373,11 +374,11 @@ def test_feature_batches_are_shuffled_rows_of_the_same_kind():
     features[4] = np.nan
     samples = samples_of([str(index) for index in range(10)])
     batches = FeatureBatches(features, samples, 4, seed=1)
-    found = arrays(batches.between(0, 10))
+    found = arrays(batches.iterate(0, 10))
     rows = np.concatenate([batch[3] for batch in found])
     for epoch in rows.reshape(4, 10):
         assert sorted(epoch) == list(range(10))
-    assert_same(found[3:5], arrays(FeatureBatches(features, samples, 4, seed=1).between(3, 5)))
+    assert_same(found[3:5], arrays(FeatureBatches(features, samples, 4, seed=1).iterate(3, 5)))
     for images, labels, weights, rows in found:
         np.testing.assert_array_equal(weights, rows != 4)
         np.testing.assert_array_equal(labels, samples.labels[rows])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING
-from alexnet_keras.data import image_ops
+from alexnet_keras.data import image_headers, image_ops
 from alexnet_keras.data.batches import reason_of
 from tests.alexnet_keras.tiny import encoded, picture
 
@@ -69,7 +69,7 @@ def test_a_decompression_bomb_is_refused_by_its_header_and_takes_no_memory(
 
 
 def test_pillow_draws_the_line_at_the_same_size():
-    assert 2 * Image.MAX_IMAGE_PIXELS == image_ops.MAX_PIXELS
+    assert 2 * Image.MAX_IMAGE_PIXELS == image_headers.MAX_PIXELS
     Image.warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     Image.open(io.BytesIO(claiming(178_956_970, 1, "PNG")))
     with pytest.raises(Image.DecompressionBombError):

@@ -15,7 +15,13 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from alexnet_keras.data.manifest import COLUMNS, check_unchanged, digest, manifest, write_manifest
+from alexnet_keras.data.manifest import (
+    COLUMNS,
+    check_unchanged,
+    digest,
+    sample_table,
+    write_manifest,
+)
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.errors import RunError
 
@@ -53,7 +59,7 @@ def rows(table):
 def test_a_row_for_each_sample(tree, tmp_path):
     root, paths = tree
     elsewhere = tmp_path / "elsewhere.jpg"
-    table = manifest(
+    table = sample_table(
         root,
         [
             samples(paths),
@@ -74,9 +80,9 @@ def test_a_row_for_each_sample(tree, tmp_path):
 
 def test_a_data_set_that_moved_is_the_same(tree, tmp_path):
     root, paths = tree
-    before = manifest(root, [samples(paths)])
+    before = sample_table(root, [samples(paths)])
     root.rename(tmp_path / "moved")
-    after = manifest(
+    after = sample_table(
         tmp_path / "moved",
         [samples([tmp_path / "moved" / path.relative_to(root) for path in paths])],
     )
@@ -86,7 +92,7 @@ def test_a_data_set_that_moved_is_the_same(tree, tmp_path):
 
 def test_the_same_table_makes_the_same_bytes_and_gzip_reads_them(tree, tmp_path, monkeypatch):
     root, paths = tree
-    table = manifest(root, [samples(paths)])
+    table = sample_table(root, [samples(paths)])
     write_manifest(tmp_path / "one.csv.gz", table)
     monkeypatch.setattr("os.getpid", lambda: 1)
     write_manifest(tmp_path / "two.csv.gz", table)
@@ -153,48 +159,48 @@ def plain(tmp_path):
 )
 def test_what_differs_is_counted_and_the_first_is_named(plain, tmp_path, change, says):
     root, paths = plain
-    before = manifest(root, [samples(paths)])
+    before = sample_table(root, [samples(paths)])
     change(paths)
-    assert refusal(tmp_path, root, before, manifest(root, [samples(paths)])) == says
+    assert refusal(tmp_path, root, before, sample_table(root, [samples(paths)])) == says
 
 
 def test_boxes_labels_and_splits_count_too(plain, tmp_path):
     root, paths = plain
     boxes = [(0, 0, 5, 5)] * 4
-    before = manifest(root, [samples(paths, boxes=boxes)])
-    moved = manifest(root, [samples(paths, boxes=[*boxes[:3], (0, 0, 5, 6)])])
+    before = sample_table(root, [samples(paths, boxes=boxes)])
+    moved = sample_table(root, [samples(paths, boxes=[*boxes[:3], (0, 0, 5, 6)])])
     assert refusal(tmp_path, root, before, moved) == (
         "1 samples differ; the first is train id3 (d.jpg): box: expected 0 0 5 5, got 0 0 5 6"
     )
     labelled = samples(paths, boxes=boxes)
     labelled.labels[0] = 2
-    assert refusal(tmp_path, root, before, manifest(root, [labelled])) == (
+    assert refusal(tmp_path, root, before, sample_table(root, [labelled])) == (
         "1 samples differ; the first is train id0 (a.jpg): label: expected 0, got 2"
     )
-    assert refusal(tmp_path, root, before, manifest(root, [samples(paths, "val", boxes)])) == (
+    assert refusal(tmp_path, root, before, sample_table(root, [samples(paths, "val", boxes)])) == (
         "8 samples differ; the first is train id0 (a.jpg): it is gone"
     )
 
 
 def test_another_order_is_another_data_set(plain, tmp_path):
     root, paths = plain
-    before = manifest(root, [samples(paths, ids=list("wxyz"))])
+    before = sample_table(root, [samples(paths, ids=list("wxyz"))])
     after = "".join([before.splitlines(True)[row] for row in (0, 2, 1, 3, 4)])
     assert refusal(tmp_path, root, before, after) == "its samples are in another order"
 
 
 def test_samples_that_share_an_id_are_told_apart(plain, tmp_path):
     root, paths = plain
-    before = manifest(root, [samples(paths, ids=["same"] * 4)])
+    before = sample_table(root, [samples(paths, ids=["same"] * 4)])
     paths[0].write_bytes(b"changed")
-    assert refusal(tmp_path, root, before, manifest(root, [samples(paths, ids=["same"] * 4)])) == (
-        "1 samples differ; the first is train same (a.jpg): bytes: expected 2, got 7"
-    )
+    assert refusal(
+        tmp_path, root, before, sample_table(root, [samples(paths, ids=["same"] * 4)])
+    ) == ("1 samples differ; the first is train same (a.jpg): bytes: expected 2, got 7")
 
 
 def test_names_that_are_no_utf_8(tmp_path):
     path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")
-    table = manifest(tmp_path, [samples([path])])
+    table = sample_table(tmp_path, [samples([path])])
     write_manifest(tmp_path / "samples.csv.gz", table)
     check_unchanged(tmp_path / "samples.csv.gz", table, tmp_path)
     assert len(digest(table)) == 64
@@ -228,7 +234,7 @@ def test_a_list_that_cannot_be_read(plain, tmp_path):
     is a difference.
     """
     root, paths = plain
-    table = manifest(root, [samples(paths)])
+    table = sample_table(root, [samples(paths)])
     path = tmp_path / "samples.csv.gz"
     write_manifest(path, table)
     for content in damaged(path.read_bytes()):
@@ -256,9 +262,9 @@ def test_it_grows_with_the_samples_and_not_with_their_square(tmp_path):
         for row in range(20_000)
     ]
     part = samples(names)
-    table = manifest(tmp_path, [part])
+    table = sample_table(tmp_path, [part])
     assert len(rows(table)) == 20_001
-    changed = manifest(tmp_path, [samples([*names[:-1], "other"])])
+    changed = sample_table(tmp_path, [samples([*names[:-1], "other"])])
     assert refusal(tmp_path, tmp_path, table, changed).startswith(
         "1 samples differ; the first is train id19999"
     )

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from alexnet_keras.configs.loading import BoxRegion
-from alexnet_keras.data.batches import EvaluationBatches, FeatureBatches
+from alexnet_keras.data.batches import EvaluationBatches
+from alexnet_keras.data.feature_batches import FeatureBatches
 from alexnet_keras.errors import RunError
 from alexnet_keras.features import cache
 from alexnet_keras.features.cache import features_below
@@ -236,7 +237,7 @@ def test_the_rows_of_unreadable_files_are_nan_and_weigh_nothing(model, tmp_path)
     paths = picture_files(tmp_path, COUNT, {2: b"none"})
     features = kept(model, tmp_path / "kept", batches_of(model, paths))
     np.testing.assert_array_equal(np.isnan(features).all(axis=1), np.arange(COUNT) == 2)
-    for batch in FeatureBatches(features, samples_of(paths), 4, seed=0).between(0, 3):
+    for batch in FeatureBatches(features, samples_of(paths), 4, seed=0).iterate(0, 3):
         np.testing.assert_array_equal(batch.weights, batch.rows != 2)
         assert np.isfinite(batch.images).all()
 
@@ -247,7 +248,7 @@ def test_batches_of_a_memory_map_are_centered_and_scaled(model, paths, tmp_path)
     rows = []
     for batch in FeatureBatches(
         features, samples_of(paths), 3, seed=1, center=center, scale=scale
-    ).between(0, 4):
+    ).iterate(0, 4):
         expected = (np.array(features)[batch.rows] - center) / np.float32(3)
         assert batch.images.dtype == np.float32
         np.testing.assert_array_equal(batch.images, expected)

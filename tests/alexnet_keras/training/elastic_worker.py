@@ -24,7 +24,7 @@ import tensorflow as tf  # noqa: E402
 
 from alexnet_keras.configs.architecture import ALEXNET, InitialValues  # noqa: E402
 from alexnet_keras.configs.augmentation import AUGMENTATIONS  # noqa: E402
-from alexnet_keras.configs.loading import Share  # noqa: E402
+from alexnet_keras.configs.loading import Shard  # noqa: E402
 from alexnet_keras.configs.preprocessing import PREPROCESSING  # noqa: E402
 from alexnet_keras.configs.recipe import Recipe  # noqa: E402
 from alexnet_keras.configs.schedule import DropEvery  # noqa: E402
@@ -71,8 +71,8 @@ class Noted:
         )
         self.first_step_of = batches.first_step_of
 
-    def between(self, first, last):
-        for step, batch in enumerate(self.batches.between(first, last), first):
+    def iterate(self, first, last):
+        for step, batch in enumerate(self.batches.iterate(first, last), first):
             self.given[step] = batch.rows.numpy().tolist()
             yield batch
 
@@ -82,7 +82,8 @@ def main(name, steps, dies=None, dies_after=None):
     samples = samples_of(
         [str(Path("pictures", f"{index:03d}.jpg")) for index in range(PICTURES)], split="train"
     )
-    rule, share = PREPROCESSING["alexnet"].for_input(67), Share(workers.index, workers.count)
+    rule = PREPROCESSING["alexnet"].for_input(67)
+    shard = Shard(workers.index, workers.count)
     recipe = Recipe(
         "tiny",
         batch_size=BATCH,
@@ -103,7 +104,7 @@ def main(name, steps, dies=None, dies_after=None):
     told = Told(int(dies_after) if dies is not None and int(dies) == workers.index else None)
     batches = Noted(
         TrainingBatches(
-            samples, rule, BATCH, seed=1, augmentation=recipe.augmentation, share=share
+            samples, rule, BATCH, seed=1, augmentation=recipe.augmentation, shard=shard
         )
     )
     execution = Execution(
@@ -115,7 +116,7 @@ def main(name, steps, dies=None, dies_after=None):
         recipe,
         callbacks=[told],
         execution=execution,
-        val_batches=EvaluationBatches(samples, rule, BATCH, share=share),
+        val_batches=EvaluationBatches(samples, rule, BATCH, shard=shard),
     )
     figures = {
         key: value for key, value in outcome.evaluation.figures().items() if "second" not in key

@@ -12,7 +12,8 @@ import tensorflow as tf
 from alexnet_keras.configs.preprocessing import PREPROCESSING
 from alexnet_keras.configs.recipe import Recipe
 from alexnet_keras.configs.schedule import DropAt
-from alexnet_keras.data.batches import Batch, EvaluationBatches, FeatureBatches, TrainingBatches
+from alexnet_keras.data.batches import Batch, EvaluationBatches, TrainingBatches
+from alexnet_keras.data.feature_batches import FeatureBatches
 from alexnet_keras.distribute.workers import open_workers
 from alexnet_keras.errors import ConfigurationError, RunError
 from alexnet_keras.training.loop import train
@@ -56,7 +57,7 @@ class Fixed:
     def first_step_of(self, epoch):
         return epoch
 
-    def between(self, first, last):
+    def iterate(self, first, last):
         for images, labels, weights in self.steps[first:last]:
             yield Batch(
                 tf.constant(images, tf.float32),
