@@ -47,8 +47,8 @@ class Batches:
     """An iterable of :class:`Batch`. ``TrainingBatches`` shuffles and augments,
     ``EvaluationBatches`` reads in order.
 
-    ``shard`` is the part of each batch that this worker reads; ``batch_size`` counts the samples of
-    all workers.
+    ``shard`` is the part of each batch that this worker reads; ``batch_size`` counts the samples
+    of all workers.
 
     An unreadable file stops nothing by itself: its samples get weight 0 and it is named in the
     log, up to 1% of the files (``DataError`` beyond). ``bad="error"`` raises at the first one,

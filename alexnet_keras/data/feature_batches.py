@@ -16,8 +16,8 @@ class FeatureBatches:
     """Batches of precomputed features, (N, width) float32, shuffled as
     :class:`~alexnet_keras.data.batches.TrainingBatches` shuffles images.
 
-    A batch holds ``(features - center) / scale``, and weight 0 for rows of NaN. ``features`` may be
-    a memory map that is larger than the memory.
+    A batch holds ``(features - center) / scale``, and weight 0 for rows of NaN. ``features`` may
+    be a memory map that is larger than the memory.
     """
 
     def __init__(
