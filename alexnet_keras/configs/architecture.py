@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field, replace
 
+from alexnet_keras.configs.serialization import from_json, with_kind
 from alexnet_keras.errors import ConfigurationError
 
 FINAL_LAYER = "fc8"
@@ -113,9 +114,6 @@ class InitialValues:
 
 
 LayerSpec = Convolution | Normalization | Pooling | Flatten | Dense | Dropout
-LAYER_KINDS = {
-    kind.__name__: kind for kind in (Convolution, Normalization, Pooling, Flatten, Dense, Dropout)
-}
 
 
 @dataclass(frozen=True)
@@ -198,36 +196,15 @@ class Architecture:
 
     def to_dict(self) -> dict:
         """A JSON-ready dictionary that :meth:`from_dict` turns back into an equal architecture."""
-        layers = [
-            {"kind": type(layer).__name__, **dataclasses.asdict(layer)} for layer in self.layers
-        ]
-        return {**dataclasses.asdict(self), "layers": layers}
+        return {**dataclasses.asdict(self), "layers": [*map(with_kind, self.layers)]}
 
     @classmethod
     def from_dict(cls, values: dict) -> Architecture:
         """Inverse of :meth:`to_dict`; raises ``ConfigurationError`` naming the field that does not
         fit.
         """
-        try:
-            layers = tuple(
-                LAYER_KINDS[layer["kind"]](**{k: v for k, v in layer.items() if k != "kind"})
-                for layer in values["layers"]
-            )
-            layers = _with_flatten(layers)
-            initial = values["initial_values"]
-            return cls(
-                **{
-                    **values,
-                    "layers": layers,
-                    "initial_values": InitialValues(
-                        **{**initial, "raised": tuple(initial["raised"])}
-                    ),
-                }
-            )
-        except (KeyError, TypeError) as error:
-            raise ConfigurationError(
-                f"architecture: field {error} is missing, unknown or of the wrong type"
-            ) from None
+        architecture = from_json(cls, values, "architecture")
+        return replace(architecture, layers=_with_flatten(architecture.layers))
 
 
 def _with_flatten(layers: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:

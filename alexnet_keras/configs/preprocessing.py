@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from alexnet_keras.configs.serialization import from_json
 from alexnet_keras.errors import ConfigurationError
 
 MAX_RESIZE = 4096  # of a side that images are resized to
@@ -45,6 +46,10 @@ class Preprocessing:
             raise ConfigurationError(
                 f"preprocessing.crop: expected 1 to resize_to ({self.resize_to}), got {self.crop}"
             )
+        if not min(self.std) > 0:
+            raise ConfigurationError(
+                f"preprocessing.std: expected numbers above 0, got {self.std}"
+            )
 
     def for_input(self, size: int) -> Preprocessing:
         """The same rule for another input size, the margin of the crop kept in proportion."""
@@ -56,13 +61,10 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: dict) -> Preprocessing:
-        """From ``dataclasses.asdict`` or its JSON; raises ``ConfigurationError`` naming an unknown
-        field.
+        """From ``dataclasses.asdict`` or its JSON; raises ``ConfigurationError`` naming the field
+        that does not fit.
         """
-        try:
-            return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
-        except (KeyError, TypeError) as error:
-            raise ConfigurationError(f"preprocessing: {error}") from None
+        return from_json(cls, values, "preprocessing")
 
 
 CAFFE_PREPROCESSING = Preprocessing()

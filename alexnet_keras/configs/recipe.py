@@ -7,12 +7,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field, replace
-from types import UnionType
-from typing import get_args, get_origin, get_type_hints
 
 from alexnet_keras.configs.architecture import (
-    ALEXNET,
-    CAFFENET,
     OWT,
     PAPER,
     Architecture,
@@ -26,7 +22,8 @@ from alexnet_keras.configs.preprocessing import (
     TORCHVISION_PREPROCESSING,
     Preprocessing,
 )
-from alexnet_keras.configs.schedule import SCHEDULES, DropAt, DropEvery, Plateau, Schedule
+from alexnet_keras.configs.schedule import DropAt, DropEvery, Plateau, Schedule
+from alexnet_keras.configs.serialization import ADDED_LATER, from_json, with_kind
 from alexnet_keras.errors import ConfigurationError
 
 UPPER_LIMITS = {"batch_size": 1_000_000, "epochs": 1_000_000, "steps": 1_000_000_000}
@@ -38,9 +35,10 @@ class Recipe:
 
     The learning rate is multiplied by ``gamma`` at each drop of ``schedule``. A layer learns at
     ``multipliers`` (default 1) times the rate, a new fc8 at ``head_multiplier``, biases at
-    ``bias_multiplier`` times their layer's rate and without decay. ``clip_norm`` bounds the norm
-    of the whole gradient. ``initial_values``, ``dropout`` (a rate) and ``preprocessing`` replace
-    the architecture's own; None leaves those.
+    ``bias_multiplier`` times their layer's rate. ``weight_decay`` applies to kernels, and to
+    biases with ``decay_biases``. ``clip_norm`` bounds the norm of the whole gradient.
+    ``initial_values``, ``dropout`` (a rate) and ``preprocessing`` replace those of the variant;
+    None keeps them.
     """
 
     name: str
@@ -60,6 +58,7 @@ class Recipe:
     initial_values: InitialValues | None = None
     dropout: float | None = None
     preprocessing: Preprocessing | None = None
+    decay_biases: bool = field(default=False, metadata=ADDED_LATER)
 
     def __post_init__(self):
         if (self.epochs is None) == (self.steps is None):
@@ -128,71 +127,23 @@ class Recipe:
 
     def to_dict(self) -> dict:
         """A JSON-ready dictionary that :meth:`from_dict` turns back into an equal recipe."""
-        schedule = {"kind": type(self.schedule).__name__, **dataclasses.asdict(self.schedule)}
-        return {**dataclasses.asdict(self), "schedule": schedule}
+        return {**dataclasses.asdict(self), "schedule": with_kind(self.schedule)}
 
     @classmethod
     def from_dict(cls, values: dict) -> Recipe:
         """Inverse of :meth:`to_dict`; raises ``ConfigurationError`` naming the field that does not
         fit.
         """
-        try:
-            schedule = dict(values["schedule"])
-            initial, preprocessing = values["initial_values"], values["preprocessing"]
-            return _from_json(
-                cls,
-                {
-                    **values,
-                    "schedule": _from_json(SCHEDULES[schedule.pop("kind")], schedule),
-                    "augmentation": _from_json(Augmentation, values["augmentation"]),
-                    "initial_values": initial and _from_json(InitialValues, initial),
-                    "preprocessing": preprocessing and _from_json(Preprocessing, preprocessing),
-                },
-            )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            if isinstance(error, ConfigurationError):
-                raise
-            raise ConfigurationError(
-                f"recipe: field {error} is missing, unknown or of the wrong type"
-            ) from None
+        return from_json(cls, values, "recipe")
 
 
-def _from_json(kind: type, values: dict):
-    """A description with the fields ``values``, each of the type that ``kind`` declares; JSON has
-    lists for tuples.
-    """
-    values, hints = {name: _tuples(value) for name, value in values.items()}, get_type_hints(kind)
-    for name, hint in hints.items():
-        if not _fits(values[name], hint):
-            raise ConfigurationError(f"recipe: {name}: got {values[name]!r}, which no run writes")
-    return kind(**values)
-
-
-def _fits(value, hint) -> bool:
-    kinds = get_args(hint)
-    if isinstance(hint, UnionType):
-        return any(_fits(value, kind) for kind in kinds)
-    if get_origin(hint) is dict:
-        return type(value) is dict and all(_fits(each, kinds[1]) for each in value.values())
-    if get_origin(hint) is tuple:
-        return (
-            type(value) is tuple
-            and len(value) in (len(kinds), len(value) if kinds[-1] is ... else None)
-            and all(_fits(each, kinds[0]) for each in value)
-        )
-    return type(value) is hint or (hint is float and type(value) is int)
-
-
-def _tuples(value):
-    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
-
-
+# The solver files of Caffe's AlexNet and CaffeNet are one; the initial values, in which the two
+# differ, stand in their networks' files.
 CAFFE_RECIPE = Recipe(
     "caffe",
     batch_size=256,
     steps=450_000,
     schedule=DropEvery(steps=100_000),
-    initial_values=ALEXNET.initial_values,
     dropout=0.5,
     preprocessing=CAFFE_PREPROCESSING,
 )
@@ -218,6 +169,7 @@ TORCHVISION_RECIPE = Recipe(
     initial_values=OWT.initial_values,
     dropout=0.5,
     preprocessing=TORCHVISION_PREPROCESSING,
+    decay_biases=True,
 )
 # Caffe's fine-tuning example at a tenth of the rate of training, the gradient's norm held so that
 # no new layer runs away.
@@ -240,7 +192,7 @@ RECIPES = {
 
 VARIANT_RECIPES = {
     "alexnet": CAFFE_RECIPE,
-    "caffenet": replace(CAFFE_RECIPE, initial_values=CAFFENET.initial_values),
+    "caffenet": CAFFE_RECIPE,
     "paper": PAPER_RECIPE,
     "owt": TORCHVISION_RECIPE,
 }

@@ -65,4 +65,3 @@ class Plateau:
 
 
 Schedule = DropAt | DropEvery | Plateau
-SCHEDULES = {kind.__name__: kind for kind in (DropAt, DropEvery, Plateau)}

@@ -13,7 +13,7 @@ class MomentumSGD(keras.optimizers.Optimizer):
     """``v = momentum * v - rate * (gradient + decay * w); w += v`` with a rate and a decay for
     each variable.
 
-    ``decay`` acts on kernels only. ``multipliers`` maps a layer's name to the factor of its
+    ``decay`` acts on kernels, and on biases with ``decay_biases``. ``multipliers`` maps a layer's name to the factor of its
     learning rate (default 1); biases get ``bias_multiplier`` times that. Keras's own
     ``SGD(weight_decay=...)`` is decoupled from the momentum and has no multipliers. Source:
     Krizhevsky et al. 2012, section 5; Caffe's ``SGDSolver``.
@@ -26,12 +26,14 @@ class MomentumSGD(keras.optimizers.Optimizer):
         decay=5e-4,
         bias_multiplier=2.0,
         multipliers=None,
+        decay_biases=False,
         name="momentum_sgd",
         **kwargs,
     ):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.momentum, self.decay, self.bias_multiplier = momentum, decay, bias_multiplier
         self.multipliers = dict(multipliers or {})
+        self.decay_biases = decay_biases
 
     def build(self, variables):
         if self.built:
@@ -43,7 +45,9 @@ class MomentumSGD(keras.optimizers.Optimizer):
             self.multipliers.get(layer, 1.0) * (self.bias_multiplier if kind == "bias" else 1.0)
             for layer, kind in names
         ]
-        self._decays = [0.0 if kind == "bias" else self.decay for _, kind in names]
+        self._decays = [
+            self.decay if kind != "bias" or self.decay_biases else 0.0 for _, kind in names
+        ]
 
     def update_step(self, gradient, variable, learning_rate):
         """Keras's hook, for ``apply`` and ``model.fit``."""
@@ -78,4 +82,5 @@ class MomentumSGD(keras.optimizers.Optimizer):
             "decay": self.decay,
             "bias_multiplier": self.bias_multiplier,
             "multipliers": self.multipliers,
+            "decay_biases": self.decay_biases,
         }

@@ -109,6 +109,7 @@ class Updates:
                 recipe.weight_decay,
                 recipe.bias_multiplier,
                 recipe.multipliers,
+                recipe.decay_biases,
             )
             self.optimizer.build(self.variables)
         self._gradients = tf.function(self._on_replicas(self._gradients_of_piece), autograph=False)

@@ -87,15 +87,35 @@ def put(run, config, path, value):
         (("options", "precision"), "float8", "options.precision: got"),
         (("options", "keep"), 0, "options.keep: got 0"),
         (("options", "square"), [1], "options.square: got [1]"),
-        (("recipe", "schedule"), ..., "config.json: recipe: field 'schedule' is missing"),
-        (("recipe", "schedule", "kind"), "Cosine", "recipe: field 'Cosine' is missing, unknown"),
+        (
+            ("recipe", "schedule"),
+            ...,
+            "config.json: recipe.schedule: expected an object, got none",
+        ),
+        (
+            ("recipe", "schedule", "kind"),
+            "Cosine",
+            "recipe.schedule.kind: expected one of DropAt, DropEvery, Plateau, got 'Cosine'",
+        ),
         (("recipe", "steps"), 0, "config.json: steps: expected at least 1"),
         (("recipe", "learning_rate"), -1, "lr: expected a positive"),
-        (("recipe", "batch_size"), None, "recipe: batch_size: got None"),
-        (("recipe", "batch_size"), 4.5, "batch_size: got 4.5"),
-        (("recipe", "augmentation", "mirror"), 1, "mirror: got 1"),
-        (("recipe", "preprocessing", "mean"), "x", "mean: got 'x'"),
-        (("recipe", "initial_values", "stddev"), "x", "stddev: got 'x'"),
+        (("recipe", "batch_size"), None, "recipe.batch_size: expected an integer, got None"),
+        (("recipe", "batch_size"), 4.5, "recipe.batch_size: expected an integer, got 4.5"),
+        (
+            ("recipe", "augmentation", "mirror"),
+            1,
+            "recipe.augmentation.mirror: expected true or false, got 1",
+        ),
+        (
+            ("recipe", "preprocessing", "mean"),
+            "x",
+            "recipe.preprocessing.mean: expected a list, got 'x'",
+        ),
+        (
+            ("recipe", "initial_values", "stddev"),
+            "x",
+            "recipe.initial_values.stddev: expected a finite number, got 'x'",
+        ),
     ],
 )
 def test_a_field_that_no_run_writes(run, path, value, says):

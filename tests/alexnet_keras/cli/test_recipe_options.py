@@ -14,6 +14,7 @@ from alexnet_keras.configs.architecture import (
     CAFFENET,
     OWT,
     PAPER,
+    VARIANTS,
     Architecture,
     Dropout,
     InitialValues,
@@ -103,6 +104,8 @@ FIELDS = {  # options -> what they change of the recipe
         preprocessing=replace(RECIPES["torchvision"].preprocessing, crop=227),
     ),
     "--variant owt": RECIPES["torchvision"],
+    "--variant caffenet": RECIPES["caffe"],
+    "--variant caffenet --recipe caffe": RECIPES["caffe"],
 }
 
 
@@ -114,7 +117,9 @@ def test_every_option_reaches_the_recipe_of_the_run(configured, options):
         expected if isinstance(expected, Recipe) else replace(CAFFE_RECIPE, **expected)
     )
     network = Architecture.from_dict(config["architecture"])
-    assert network.initial_values == (recipe.initial_values or CAFFENET.initial_values)
+    assert network.initial_values == (
+        recipe.initial_values or VARIANTS[network.name].initial_values
+    )
     assert {layer.rate for layer in network.layers if isinstance(layer, Dropout)} == {
         recipe.dropout or 0.5
     }

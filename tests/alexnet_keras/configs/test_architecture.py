@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 
@@ -142,24 +143,53 @@ def _edited(values, edit):
 
 
 @pytest.mark.parametrize(
-    "edit",
+    ("edit", "says"),
     [
-        lambda v: v.pop("layers"),
-        lambda v: v.update(colour="red"),
-        lambda v: v["layers"][0].pop("kind"),
-        lambda v: v["layers"][0].update(kind="Transformer"),
-        lambda v: v["layers"][0].update(size=3),
-        lambda v: v["layers"][0].pop("filters"),
-        lambda v: v.update(layers=None),
-        lambda v: v.update(layers=[3]),
-        lambda v: v.update(initial_values=None),
-        lambda v: v["initial_values"].pop("raised"),
-        lambda v: v["initial_values"].update(raised=3),
-        lambda v: v["layers"][0].update(kind=["Dense"]),
+        (lambda v: v.pop("layers"), ".layers: expected a list, got none"),
+        (
+            lambda v: v.update(colour="red"),
+            ": expected fields among name, layers, input_size, activation, initial_values, got "
+            "'colour'",
+        ),
+        (
+            lambda v: v["layers"][0].pop("kind"),
+            ".layers[0].kind: expected one of Convolution, Normalization, Pooling, Flatten, "
+            "Dense, Dropout, got None",
+        ),
+        (lambda v: v["layers"][0].update(kind="Transformer"), "got 'Transformer'"),
+        (lambda v: v["layers"][0].update(size=3), ".layers[0]: expected fields among name"),
+        (
+            lambda v: v["layers"][0].pop("filters"),
+            ".layers[0].filters: expected an integer, got none",
+        ),
+        (lambda v: v.update(layers=None), ".layers: expected a list, got None"),
+        (lambda v: v.update(layers=[3]), ".layers[0]: expected an object, got 3"),
+        (lambda v: v.update(initial_values=None), ".initial_values: expected an object, got None"),
+        (
+            lambda v: v["initial_values"].pop("raised"),
+            ".initial_values.raised: expected a list, got none",
+        ),
+        (
+            lambda v: v["initial_values"].update(raised=3),
+            ".initial_values.raised: expected a list, got 3",
+        ),
+        (lambda v: v["layers"][0].update(kind=["Dense"]), ".layers[0].kind: expected one of"),
+        (
+            lambda v: v["layers"][0].update(filters=True),
+            ".layers[0].filters: expected an integer, got True",
+        ),
+        (
+            lambda v: v["layers"][1].update(alpha=float("nan")),
+            ".layers[1].alpha: expected a finite number, got nan",
+        ),
+        (
+            lambda v: v["layers"][1].update(alpha=10**400),
+            ".layers[1].alpha: expected a finite number, got 1",
+        ),
     ],
 )
-def test_a_foreign_architecture_is_refused_in_one_line(edit):
-    with pytest.raises(ConfigurationError, match="^architecture: [^\n]+$"):
+def test_a_foreign_architecture_is_refused_in_one_line(edit, says):
+    with pytest.raises(ConfigurationError, match=rf"^architecture[^\n]*{re.escape(says)}[^\n]*$"):
         Architecture.from_dict(_edited(ALEXNET.to_dict(), edit))
 
 
@@ -186,10 +216,20 @@ def test_preprocessing_survives_json(rule):
 
 
 @pytest.mark.parametrize(
-    "values", [{}, {"mean": 3, "std": [1, 1, 1]}, {"mean": [1], "std": [1], "size": 3}]
+    "values",
+    [
+        None,
+        [],
+        {},
+        {"mean": 3, "std": [1, 1, 1]},
+        {"mean": [1], "std": [1], "size": 3},
+        {**dataclasses.asdict(CAFFE_PREPROCESSING), "mean": [1]},
+        {**dataclasses.asdict(CAFFE_PREPROCESSING), "mean": [1, 2, "3"]},
+        {**dataclasses.asdict(CAFFE_PREPROCESSING), "std": [1, 0, 1]},
+    ],
 )
 def test_a_foreign_preprocessing_is_refused_in_one_line(values):
-    with pytest.raises(ConfigurationError, match="^preprocessing: [^\n]+$"):
+    with pytest.raises(ConfigurationError, match="^preprocessing[^ ]*: expected [^\n]+, got .+$"):
         Preprocessing.from_dict(values)
 
 

@@ -8,13 +8,13 @@ import pytest
 
 from alexnet_keras.configs.architecture import (
     ALEXNET,
-    CAFFENET,
     PAPER,
     VARIANTS,
     Dropout,
     InitialValues,
 )
 from alexnet_keras.configs.augmentation import AUGMENTATIONS, IMAGENET_COLOUR_AXES, Augmentation
+from alexnet_keras.configs.preprocessing import PREPROCESSING
 from alexnet_keras.configs.recipe import (
     CAFFE_RECIPE,
     HEAD_RECIPE,
@@ -56,6 +56,13 @@ def test_torchvision_drops_every_thirty_epochs():
     assert TORCHVISION_RECIPE.augmentation.crop == "resized"
 
 
+def test_torchvision_alone_decays_biases():
+    """Its reference script passes ``weight_decay`` to SGD with all parameters; Caffe's files have
+    ``decay_mult: 0`` for every bias.
+    """
+    assert [name for name, recipe in RECIPES.items() if recipe.decay_biases] == ["torchvision"]
+
+
 def test_paper_drops_three_times_at_plateaus():
     assert [PAPER_RECIPE.rate_at(0, 0, plateaus) for plateaus in range(5)] == pytest.approx(
         [1e-2, 1e-3, 1e-4, 1e-5, 1e-5]
@@ -68,14 +75,34 @@ def test_paper_drops_three_times_at_plateaus():
     assert PAPER_RECIPE.initial_values == InitialValues(hidden_stddev=0.01, raised_bias=1.0)
 
 
-def test_each_variant_has_its_own_initial_values():
-    assert VARIANT_RECIPES["caffenet"].initial_values == CAFFENET.initial_values
+def test_a_variants_own_recipe_is_the_published_one_of_that_name():
     assert {name: recipe.name for name, recipe in VARIANT_RECIPES.items()} == {
         "alexnet": "caffe",
         "caffenet": "caffe",
         "paper": "paper",
         "owt": "torchvision",
     }
+    for name, recipe in VARIANT_RECIPES.items():
+        assert recipe == RECIPES[recipe.name], name
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_keeps_its_own_facts_under_its_own_recipe(variant):
+    recipe = VARIANT_RECIPES[variant]
+    assert recipe.applied_to(VARIANTS[variant]) == VARIANTS[variant]
+    assert recipe.preprocessing == PREPROCESSING[variant]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_caffes_solver_leaves_initial_values_to_the_network(variant):
+    network = VARIANTS[variant]
+    assert CAFFE_RECIPE.applied_to(network).initial_values == network.initial_values
+
+
+def test_a_recipe_written_before_a_field_was_added_takes_its_default():
+    values = json.loads(json.dumps(TORCHVISION_RECIPE.to_dict()))
+    values.pop("decay_biases")
+    assert Recipe.from_dict(values) == replace(TORCHVISION_RECIPE, decay_biases=False)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +178,7 @@ def test_survives_json(recipe):
         lambda v: v.update(preprocessing={"crop": 3}),
         lambda v: v.pop("name"),
         lambda v: v.update(multipliers=None),
+        lambda v: v.update(multipliers={"fc8\n": "fast"}),
     ],
 )
 def test_a_foreign_recipe_is_refused_in_one_line(edit):

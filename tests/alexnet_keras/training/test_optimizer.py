@@ -62,6 +62,7 @@ def run(optimizer, model, gradients, apply=None):
         ({"decay": 0.3, "bias_multiplier": 1.0}, [0.3, 0, 0.3, 0], [1, 1, 1, 1]),
         ({"decay": 0.3, "multipliers": {"fc8": 10.0}}, [0.3, 0, 0.3, 0], [1, 2, 10, 20]),
         ({"decay": 0.3, "multipliers": {"fc7": 0.0}}, [0.3, 0, 0.3, 0], [0, 0, 1, 2]),
+        ({"decay": 0.3, "decay_biases": True}, [0.3] * 4, [1, 2, 1, 2]),
         ({"momentum": 0.5, "decay": 0.0}, [0, 0, 0, 0], [1, 2, 1, 2]),
     ],
 )
@@ -140,7 +141,7 @@ def test_frozen_layers_stay_and_need_no_velocity():
 
 
 def test_configuration():
-    optimizer = MomentumSGD(0.01, 0.8, 1e-3, 1.5, {"fc8": 10.0})
+    optimizer = MomentumSGD(0.01, 0.8, 1e-3, 1.5, {"fc8": 10.0}, decay_biases=True)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
     assert again.get_config() == optimizer.get_config()
     assert (again.momentum, again.decay, again.bias_multiplier, again.multipliers) == (

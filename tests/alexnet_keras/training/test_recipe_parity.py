@@ -41,6 +41,7 @@ RECIPES = {
     "bias rate 2, decay of kernels": {},
     "momentum 0.5": {"momentum": 0.5},
     "no decay": {"weight_decay": 0.0},
+    "decay of biases too": {"decay_biases": True},
     "bias rate 1": {"bias_multiplier": 1.0},
     "head 10 and 20": {"multipliers": {"fc8": 10.0}, "learning_rate": 0.005},
     "frozen": {"multipliers": {"fc6": 0.0}},
@@ -66,7 +67,7 @@ def caffe(weights, gradients_of, recipe):
             blob = layer, kind
             mult, decay = recipe.multipliers.get(layer, 1), recipe.weight_decay
             if kind == "bias":
-                mult, decay = mult * recipe.bias_multiplier, 0
+                mult, decay = mult * recipe.bias_multiplier, decay * recipe.decay_biases
             history[blob] = recipe.momentum * history[blob] + rate * mult * (
                 clip * gradients[blob] + decay * weights[blob]
             )
@@ -264,7 +265,10 @@ def torch_sgd(torch, start, recipe, images, labels):
     ]
     optimizer = torch.optim.SGD(
         [
-            {"params": [tensor], "weight_decay": 0 if kind == "bias" else recipe.weight_decay}
+            {
+                "params": [tensor],
+                "weight_decay": recipe.weight_decay * (kind != "bias" or recipe.decay_biases),
+            }
             for (_, kind), tensor in w.items()
         ],
         lr=1.0,
@@ -282,7 +286,11 @@ def torch_sgd(torch, start, recipe, images, labels):
 def test_pytorchs_sgd_agrees_until_the_rate_drops(torch):
     """It keeps the rate out of its velocity."""
     images, labels = data(19, 19, 3)
-    for changes, agrees in ((CONSTANT, True), ({}, False)):
+    for changes, agrees in (
+        (CONSTANT, True),
+        ({**CONSTANT, "decay_biases": True}, True),
+        ({}, False),
+    ):
         recipe, model = replace(CAFFE, multipliers={"fc8": 2.0}, **changes), network()
         theirs = torch_sgd(torch, named(model.trainable_variables), recipe, images, labels)
         ours, _ = updated(model, recipe, images, labels)

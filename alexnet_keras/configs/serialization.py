@@ -1,0 +1,108 @@
+"""Descriptions read from JSON: every field is there and of its declared type, or one line says
+which is not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import reprlib
+import sys
+from types import NoneType, UnionType
+from typing import get_args, get_origin, get_type_hints
+
+from alexnet_keras.errors import ConfigurationError
+
+ADDED_LATER = {"added_later": True}
+"""``metadata`` of a field that files of earlier versions lack: it takes its default there."""
+
+WORDS = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a finite number",
+    str: "a string",
+    NoneType: "null",
+}
+
+
+def from_json(kind, value, place: str):
+    """``value``, as ``json.loads`` returns it, as an instance of ``kind``.
+
+    ``kind``: a dataclass, ``bool``, ``int``, ``float``, ``str``, or a ``dict[str, ...]``,
+    ``tuple[...]`` or union of them. Lists become tuples. A union of several dataclasses is an
+    object whose ``"kind"`` is the class's name. ``place`` names the value in errors, as in
+    ``recipe.schedule``. Raises ``ConfigurationError`` for a field that is missing, unknown or of
+    another type.
+    """
+    if isinstance(kind, UnionType):
+        return _one_of(get_args(kind), value, place)
+    if dataclasses.is_dataclass(kind):
+        return _described(kind, value, place)
+    if get_origin(kind) is tuple:
+        return _tuple(get_args(kind), value, place)
+    if get_origin(kind) is dict:
+        _check(type(value) is dict, "an object", value, place)
+        return {
+            name: from_json(get_args(kind)[1], each, f"{place}[{name!r}]")
+            for name, each in value.items()
+        }
+    if kind is float:
+        fits = type(value) in (int, float) and abs(value) <= sys.float_info.max
+    else:
+        fits = type(value) is kind
+    _check(fits, WORDS[kind], value, place)
+    return value
+
+
+def with_kind(value) -> dict:
+    """A dataclass that is one of a union, as :func:`from_json` reads it back."""
+    return {"kind": type(value).__name__, **dataclasses.asdict(value)}
+
+
+def _described(kind: type, value, place: str):
+    _check(type(value) is dict, "an object", value, place)
+    fields, hints = {field.name: field for field in dataclasses.fields(kind)}, get_type_hints(kind)
+    for name in value:
+        _check(name in fields, f"fields among {', '.join(fields)}", name, place)
+    for name, field in fields.items():
+        if name not in value and not field.metadata.get("added_later"):
+            raise ConfigurationError(f"{place}.{name}: expected {_words(hints[name])}, got none")
+    return kind(
+        **{name: from_json(hints[name], each, f"{place}.{name}") for name, each in value.items()}
+    )
+
+
+def _one_of(kinds: tuple, value, place: str):
+    if value is None and NoneType in kinds:
+        return None
+    kinds = [kind for kind in kinds if kind is not NoneType]
+    if len(kinds) == 1:
+        return from_json(kinds[0], value, place)
+    by_name = {kind.__name__: kind for kind in kinds}
+    _check(type(value) is dict, "an object", value, place)
+    name = value.get("kind")
+    known = isinstance(name, str) and name in by_name
+    _check(known, f"one of {', '.join(by_name)}", name, f"{place}.kind")
+    fields = {field: each for field, each in value.items() if field != "kind"}
+    return from_json(by_name[name], fields, place)
+
+
+def _tuple(kinds: tuple, value, place: str) -> tuple:
+    _check(type(value) in (list, tuple), "a list", value, place)
+    if kinds[-1] is ...:
+        kinds = (kinds[0],) * len(value)
+    _check(len(value) == len(kinds), f"a list of {len(kinds)} values", value, place)
+    return tuple(
+        from_json(kind, each, f"{place}[{index}]")
+        for index, (kind, each) in enumerate(zip(kinds, value, strict=True))
+    )
+
+
+def _words(kind) -> str:
+    if isinstance(kind, UnionType):
+        return " or ".join(dict.fromkeys(_words(each) for each in get_args(kind)))
+    return WORDS.get(kind, "a list" if get_origin(kind) is tuple else "an object")
+
+
+def _check(fits: bool, expected: str, value, place: str) -> None:
+    if not fits:
+        raise ConfigurationError(f"{place}: expected {expected}, got {reprlib.repr(value)}")
