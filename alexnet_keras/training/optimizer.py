@@ -13,10 +13,10 @@ class MomentumSGD(keras.optimizers.Optimizer):
     """``v = momentum * v - rate * (gradient + decay * w); w += v`` with a rate and a decay for
     each variable.
 
-    ``decay`` acts on kernels, and on biases with ``decay_biases``. ``multipliers`` maps a layer's name to the factor of its
-    learning rate (default 1); biases get ``bias_multiplier`` times that. Keras's own
-    ``SGD(weight_decay=...)`` is decoupled from the momentum and has no multipliers. Source:
-    Krizhevsky et al. 2012, section 5; Caffe's ``SGDSolver``.
+    ``decay`` acts on kernels, and on biases with ``decay_biases``. ``multipliers`` maps a layer's
+    name to the factor of its learning rate (default 1); biases get ``bias_multiplier`` times that.
+    Keras's own ``SGD(weight_decay=...)`` is decoupled from the momentum and has no multipliers.
+    Source: Krizhevsky et al. 2012, section 5; Caffe's ``SGDSolver``.
     """
 
     def __init__(

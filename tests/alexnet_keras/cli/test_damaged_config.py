@@ -31,6 +31,8 @@ def files(tmp_path_factory):
             "4",
             "--augment",
             "paper",
+            "--init",
+            "alexnet",
             "--output",
             folder / "run",
         )
