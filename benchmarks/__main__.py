@@ -1,10 +1,8 @@
-"""Every measure of this project against what a user would pick instead, and against the limits of
-the machine.
+"""Benchmarks of this project against the alternatives and against the limits of the machine.
 
     python -m benchmarks [NAMES...] [--json FILE] [--plot FILE]
 
-The peers come with ``pip install alexnet_keras[bench]``; those that are not installed are left
-out.
+``pip install alexnet_keras[bench]`` installs the peers; those that are missing are skipped.
 """
 
 from __future__ import annotations
@@ -20,7 +18,14 @@ from pathlib import Path
 import click
 
 from alexnet_keras.cli.options import prepare
-from benchmarks.measure import Line, Options, print_table, show, to_json
+from benchmarks.measure import (
+    Line,
+    Options,
+    parse_batch_sizes,
+    print_table,
+    show,
+    to_json,
+)
 
 NAMES = (
     "inference",
@@ -45,34 +50,36 @@ PACKAGES = (
 )
 
 
-def _batch_sizes(context, parameter, value: str | None) -> tuple[int, ...]:
-    sizes = value.split(",") if value else []
-    if not all(size.isdecimal() and int(size) > 0 for size in sizes):
-        raise click.BadParameter(f"expected positive integers like 1,32,128, got {value!r}")
-    return tuple(map(int, sizes))
-
-
 @click.command(context_settings={"show_default": True})
 @click.argument("names", nargs=-1, type=click.Choice(NAMES))
 @click.option(
-    "--batch-sizes", metavar="N,N,...", callback=_batch_sizes, help="[default: each measure's own]"
+    "--batch-sizes",
+    metavar="N,N,...",
+    callback=parse_batch_sizes,
+    help="Batch sizes to measure.  [default: each benchmark's own]",
 )
-@click.option("--repetitions", default=10, type=click.IntRange(1))
+@click.option(
+    "--repetitions", default=10, type=click.IntRange(1), help="Repetitions of each measurement."
+)
 @click.option(
     "--threads",
     default=Options().threads,
     type=click.IntRange(1),
-    help="Of ours and of each peer.",
+    help="Threads of this project and of each peer.",
 )
 @click.option(
     "--json",
     "file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write all figures here.",
+    help="Write the results to this file.",
 )
-@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw them here.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw the results into this file.",
+)
 def main(names, batch_sizes, repetitions, threads, file, plot) -> None:
-    """Measure NAMES, or all there is, and print a table."""
+    """Run the benchmarks NAMES, or all of them, and print a table."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     prepare()
     _limit_threads(threads)
@@ -88,7 +95,7 @@ def main(names, batch_sizes, repetitions, threads, file, plot) -> None:
         ):
             lines.append(line)
             print_table([line])
-            if file is not None:  # after each line, so that what comes later takes nothing away
+            if file is not None:  # after each line, so that a later failure loses nothing
                 file.write_text(
                     json.dumps(to_json(lines, environment), indent=1) + "\n", encoding="utf-8"
                 )

@@ -1,7 +1,7 @@
-"""Inference and training step of one network under JAX, PyTorch or TensorFlow, each as that
-framework does it best.
+"""Inference and training step of one network with JAX, PyTorch or TensorFlow, each in that
+framework's fastest idiom.
 
-Imported when ``KERAS_BACKEND`` is set; each engine imports its framework and no other.
+Import it after ``KERAS_BACKEND`` is set; each engine imports only its own framework.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ import numpy as np
 
 from alexnet_keras.models.alexnet import build
 
-RATE, MOMENTUM, DECAY, BIAS_MULTIPLIER = 1e-3, 0.9, 5e-4, 2.0
+LEARNING_RATE = 1e-3
+MOMENTUM = 0.9
+WEIGHT_DECAY = 5e-4
+BIAS_MULTIPLIER = 2.0
 POLICIES = {"float32": "float32", "tf32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
@@ -29,20 +32,21 @@ def mean_loss(labels, logits):
 
 
 def updated(weight, velocity, gradient, is_bias: bool):
-    """Weight and velocity after a step of ``alexnet_keras.training.optimizer.MomentumSGD``: decay
-    goes through the momentum.
+    """Weight and velocity after a step of ``alexnet_keras.training.optimizer.MomentumSGD``, with
+    weight decay coupled to the momentum.
     """
-    rate, decay = (RATE * BIAS_MULTIPLIER, 0.0) if is_bias else (RATE, DECAY)
+    rate, decay = (
+        (LEARNING_RATE * BIAS_MULTIPLIER, 0.0) if is_bias else (LEARNING_RATE, WEIGHT_DECAY)
+    )
     velocity = MOMENTUM * velocity - rate * (gradient + decay * weight)
     return weight + velocity, velocity
 
 
 class Engine:
-    """A network of ``architecture`` with logits for its output; ``precision`` is a key of
-    ``POLICIES``.
+    """A network of ``architecture`` that outputs logits; ``precision`` is a key of ``POLICIES``.
 
-    ``infer(x)`` and ``train(x, labels)`` may return before the device is done; ``wait`` on what
-    they return.
+    ``infer(x)`` and ``train(x, labels)`` may return before the device has finished; pass their
+    result to ``wait``.
     """
 
     def __init__(self, architecture, classes: int, precision: str, compiled: bool):
@@ -60,26 +64,27 @@ class Engine:
         self._compile(compiled)
 
     def put(self, array: np.ndarray):
-        """The array on the device."""
+        """Copy an array to the device."""
         return keras.ops.convert_to_tensor(array)
 
     def gemm(self, size: int):
-        """A function that multiplies two square matrices in the precision of the run."""
+        """A function that multiplies two square matrices in this engine's precision."""
         matrix = self.put(np.random.default_rng(0).standard_normal((size, size), np.float32))
         return functools.partial(self._multiply, *[keras.ops.cast(matrix, self.gemm_dtype)] * 2)
 
     def peak_bytes(self) -> int | None:
-        """Most device memory in use so far, where the framework tells it."""
+        """Peak device memory so far in bytes, None if the framework does not report it."""
 
 
 class JaxEngine(Engine):
-    """Compiled by XLA; weights and velocities are donated, so that they are updated in place."""
+    """Compiled by XLA, with donated weights and velocities, so that they are updated in place."""
 
     def _prepare(self, tf32: bool) -> None:
         import jax
 
         jax.config.update("jax_default_matmul_precision", None if tf32 else "highest")
-        self.device, self.version = jax.devices()[0], jax.__version__
+        self.device = jax.devices()[0]
+        self.version = jax.__version__
         self.on_gpu = self.device.platform == "gpu"
         self.name = self.device.device_kind if self.on_gpu else f"CPU, {os.cpu_count()} cores"
         self.wait = jax.block_until_ready
@@ -88,7 +93,7 @@ class JaxEngine(Engine):
     def _compile(self, compiled: bool) -> None:
         import jax
 
-        # Donated buffers would leave the model's own variables dangling.
+        # Donating the model's own buffers would invalidate its variables.
         self.weights = [
             jax.numpy.copy(variable.value) for variable in self.model.trainable_variables
         ]
@@ -128,24 +133,22 @@ class JaxEngine(Engine):
         )
         return loss
 
-    def trained(self) -> list[np.ndarray]:
-        """Copies of the trainable variables as they are now."""
-        return [np.array(weight) for weight in self.weights]
-
     def peak_bytes(self) -> int | None:
         return (self.device.memory_stats() or {}).get("peak_bytes_in_use")
 
 
 class TorchEngine(Engine):
-    """Eager, or with ``compiled`` the network by ``torch.compile``."""
+    """Eager, or with ``compiled`` through ``torch.compile``."""
 
     def _prepare(self, tf32: bool) -> None:
         import torch
 
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = tf32
-        torch.backends.cudnn.benchmark = True  # the shapes of a run are few and fixed
-        self.torch, self.version, self.on_gpu = torch, torch.__version__, torch.cuda.is_available()
+        torch.backends.cudnn.benchmark = True  # shapes are few and fixed
+        self.torch = torch
+        self.version = torch.__version__
+        self.on_gpu = torch.cuda.is_available()
         self.name = torch.cuda.get_device_name() if self.on_gpu else f"CPU, {os.cpu_count()} cores"
         self._multiply = torch.matmul
 
@@ -166,17 +169,15 @@ class TorchEngine(Engine):
                 self.weights, self.velocities, gradients, self.biases, strict=True
             ):
                 rate, decay = (
-                    (RATE * BIAS_MULTIPLIER, 0.0) if bias else (RATE, DECAY)
+                    (LEARNING_RATE * BIAS_MULTIPLIER, 0.0)
+                    if bias
+                    else (LEARNING_RATE, WEIGHT_DECAY)
                 )  # updated(), in place
                 velocity.mul_(MOMENTUM).add_(gradient, alpha=-rate).add_(
                     weight, alpha=-rate * decay
                 )
                 weight.add_(velocity)
         return loss.detach()
-
-    def trained(self) -> list[np.ndarray]:
-        """Copies of the trainable variables as they are now."""
-        return [np.array(weight.detach().cpu()) for weight in self.weights]
 
     def wait(self, result) -> None:
         if self.on_gpu:
@@ -187,13 +188,15 @@ class TorchEngine(Engine):
 
 
 class TensorflowEngine(Engine):
-    """A ``tf.function``, or with ``compiled`` one that XLA compiles."""
+    """A ``tf.function``, compiled by XLA if ``compiled``."""
 
     def _prepare(self, tf32: bool) -> None:
         import tensorflow as tf
 
         tf.config.experimental.enable_tensor_float_32_execution(tf32)
-        self.tf, self.version, gpus = tf, tf.__version__, tf.config.list_physical_devices("GPU")
+        self.tf = tf
+        self.version = tf.__version__
+        gpus = tf.config.list_physical_devices("GPU")
         self.on_gpu = bool(gpus)
         details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
         self.name = details.get("device_name", f"CPU, {os.cpu_count()} cores")
@@ -208,7 +211,7 @@ class TensorflowEngine(Engine):
         self.train = self.tf.function(self._step, jit_compile=compiled)
 
     def put(self, array: np.ndarray):
-        return self.tf.identity(array)  # of a NumPy array the constant alone may stay on the host
+        return self.tf.identity(array)  # tf.constant alone may leave the array on the host
 
     def _step(self, x, labels):
         with self.tf.GradientTape() as tape:
@@ -222,12 +225,8 @@ class TensorflowEngine(Engine):
             velocity.assign(new_velocity)
         return loss
 
-    def trained(self) -> list[np.ndarray]:
-        """Copies of the trainable variables as they are now."""
-        return [np.array(weight) for weight in self.weights]
-
     def wait(self, result) -> None:
-        result.numpy()  # a copy to the host of what came last ends when all before it has
+        result.numpy()  # copying the last result waits for all earlier ones
         if self.on_gpu:
             self.tf.test.experimental.sync_devices()
 
@@ -241,7 +240,7 @@ ENGINES = {"jax": JaxEngine, "torch": TorchEngine, "tensorflow": TensorflowEngin
 
 
 def forward_flops(model) -> list[int]:
-    """Multiplications and additions of one image in each weighted layer, first to last."""
+    """Floating-point operations per image of each layer with weights, in order."""
     weighted = [layer for layer in model.layers if hasattr(layer, "kernel")]
     return [
         2 * math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1])
@@ -250,8 +249,9 @@ def forward_flops(model) -> list[int]:
 
 
 def training_flops(model) -> int:
-    """Those of forward and backward: a layer has two gradients more, the first layer one, for
-    nobody asks its input's.
+    """Floating-point operations per image of forward and backward.
+
+    Each layer computes two gradients, except the first, which needs none for its input.
     """
     flops = forward_flops(model)
     return 3 * sum(flops) - flops[0]

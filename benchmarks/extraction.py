@@ -1,7 +1,6 @@
-"""Files to features on disk, and files to updates of the weights, each against the parts that it
-is made of.
+"""From image files to features on disk, and to weight updates, each against its parts alone.
 
-The two cores are shared by reading and computing, so that at best an image takes the sum of both.
+Reading and computing share the cores, so at best an image takes the sum of both.
 """
 
 from __future__ import annotations
@@ -30,12 +29,16 @@ from alexnet_keras.training.loop import train
 from alexnet_keras.training.train_step import Updates
 from benchmarks.input_pipeline import read
 from benchmarks.measure import Line, Options, Rate
-from benchmarks.photographs import photographs, samples_of
-from benchmarks.steady import Clock, one_after_the_other, steady_rates
+from benchmarks.peers import random_images
+from benchmarks.peers.ours import make_batch
+from benchmarks.photographs import find_photographs, make_samples
+from benchmarks.steady import Clock, sequential_rate, steady_rates
 from modes.extract import extract_features
 
 BATCH_SIZES = (32,)
-STEPS, MAX_REPETITIONS, CLASSES = 12, 5, 1000
+STEPS = 12
+MAX_REPETITIONS = 5
+CLASSES = 1000
 BOTH = "model, then input"
 TARGET = 0.95
 
@@ -44,10 +47,10 @@ def lines(options: Options) -> Iterator[Line]:
     """Extraction, then training, for each batch size."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        paths, origin = photographs(folder)
-        click.echo(f"extraction and training: {origin}")
+        paths, origin = find_photographs(folder)
+        click.echo(f"extraction and training on {origin}")
         for batch_size in options.sizes(BATCH_SIZES):
-            samples = samples_of(paths, batch_size * STEPS, classes=CLASSES)
+            samples = make_samples(paths, batch_size * STEPS, classes=CLASSES)
             for measure, runs in (("extraction", _extraction), ("training on files", _training)):
                 model = new_network(ALEXNET, CAFFE_PREPROCESSING, samples.class_names)
                 rates = steady_rates(
@@ -55,7 +58,7 @@ def lines(options: Options) -> Iterator[Line]:
                     min(options.repetitions, MAX_REPETITIONS),
                 )
                 found = {name: Rate.of(values) for name, values in rates.items()}
-                found[BOTH] = one_after_the_other(rates["model alone"], rates["input alone"])
+                found[BOTH] = sequential_rate(rates["model alone"], rates["input alone"])
                 yield Line(
                     f"{measure}, batch {batch_size}", "ours", found, {BOTH: TARGET}, notes=origin
                 )
@@ -64,14 +67,12 @@ def lines(options: Options) -> Iterator[Line]:
 def _extraction(
     model: AlexNetModel, samples: Samples, batch_size: int, threads: int, folder: Path
 ) -> dict:
-    source, out = (
-        Pretrained(model, "random", folder / "random.keras", "0" * 64),
-        folder / "fc7.npy",
-    )
+    source = Pretrained(model, "random", folder / "random.keras", "0" * 64)
+    out = folder / "fc7.npy"
     dataset = Dataset("photographs", "folder", folder, ("train",), {}, lambda split: samples)
     extractor = feature_extractor(model, "fc7")
     step = tf.function(lambda images: extractor(images, training=False)["fc7"])
-    batch = _batch(batch_size)
+    batch = _synthetic_batch(batch_size)
     return {
         "ours": lambda clock: extract_features(
             dataset,
@@ -98,7 +99,7 @@ def _training(
 ) -> dict:
     recipe = Recipe("benchmark", batch_size, steps=STEPS, learning_rate=1e-4)
     updates = Updates(model, recipe, batch_size, seed=0, workers=open_workers("one"))
-    batch = _batch(batch_size)
+    batch = _synthetic_batch(batch_size)
 
     def batches() -> TrainingBatches:
         return TrainingBatches(
@@ -112,34 +113,25 @@ def _training(
 
     return {
         "ours": lambda clock: train(
-            model, batches(), recipe, callbacks=[_Told(clock, batch_size)]
+            model, batches(), recipe, callbacks=[_StepClock(clock, batch_size)]
         ),
         "model alone": lambda clock: _repeated(lambda: updates(0, batch, 1e-4), batch_size, clock),
         "input alone": lambda clock: read(batches(), STEPS, clock),
     }
 
 
-class _Told(keras.callbacks.Callback):
+class _StepClock(keras.callbacks.Callback):
     def __init__(self, clock: Clock, batch_size: int):
         super().__init__()
-        self.clock, self.size = clock, batch_size
+        self.clock = clock
+        self.size = batch_size
 
     def on_train_batch_end(self, batch, logs=None):
         self.clock(self.size)
 
 
-def _batch(size: int) -> Batch:
-    images = (
-        np.random.default_rng(0)
-        .normal(0, 60, (size, ALEXNET.input_size, ALEXNET.input_size, 3))
-        .astype(np.float32)
-    )
-    return Batch(
-        *map(
-            tf.constant,
-            (images, np.arange(size, dtype=np.int32), np.ones(size, np.float32), np.arange(size)),
-        )
-    )
+def _synthetic_batch(size: int) -> Batch:
+    return make_batch(random_images(size, ALEXNET.input_size), np.arange(size, dtype=np.int32))
 
 
 def _repeated(function, items: int, clock: Clock) -> None:

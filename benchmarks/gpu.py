@@ -1,13 +1,12 @@
-"""Absolute speed on one device, a GPU by preference, under any backend of Keras that is installed.
+"""Absolute speed on one device, preferably a GPU, with any installed Keras backend.
 
-    python -m benchmarks.gpu [--backend jax|torch|tensorflow] [--batch-sizes 1,32,128,256] [--json
-    out.json]
+    python -m benchmarks.gpu [--backend jax|torch|tensorflow] [--batch-sizes 1,32,128,256]
+        [--json out.json]
 
-Images a second of inference and of the training step (forward, backward, coupled-decay momentum
-SGD) on synthetic data that lies on the device, and how near that is to a matrix product measured
-in the same run at the same precision. Needs Keras, NumPy, click, rich and one backend. Calls are
-queued one after another, as training queues them; the clock stops when the device has finished the
-last.
+Images per second of inference and of the training step (forward, backward, momentum SGD with
+coupled weight decay) on synthetic data already on the device, compared with a matrix product in
+the same run and precision. Needs Keras, NumPy, click, rich and one backend. Calls are queued
+without waiting, as in training; the clock stops when the device has finished the last one.
 """
 
 from __future__ import annotations
@@ -23,59 +22,55 @@ from time import perf_counter
 
 import click
 
+from alexnet_keras.configs.architecture import VARIANTS
+from benchmarks.measure import parse_batch_sizes
+
 BACKENDS = ("tensorflow", "jax", "torch")
-CLASSES, REPETITIONS = 1000, 7
-
-
-def _batch_sizes(context, parameter, value: str) -> list[int]:
-    sizes = value.split(",")
-    if not all(size.isdecimal() and int(size) > 0 for size in sizes):
-        raise click.BadParameter(f"expected positive integers like 1,32,256, got {value!r}")
-    return sorted(
-        map(int, sizes)
-    )  # a peak of memory is then that of the batch size and not of an earlier one
+CLASSES = 1000
+REPETITIONS = 7
 
 
 @click.command(context_settings={"show_default": True})
 @click.option(
     "--backend",
     type=click.Choice(BACKENDS),
-    help="[default: $KERAS_BACKEND, or the first that is installed]",
+    help="Keras backend.  [default: $KERAS_BACKEND, or the first one installed]",
 )
+@click.option("--variant", type=click.Choice(list(VARIANTS)), default="alexnet", help="Network.")
+@click.option("--batch-sizes", default="1,32,128,256", callback=parse_batch_sizes)
 @click.option(
-    "--variant", type=click.Choice(["alexnet", "caffenet", "paper", "owt"]), default="alexnet"
-)
-@click.option("--batch-sizes", default="1,32,128,256", callback=_batch_sizes)
-@click.option(
-    "--seconds", default=5.0, type=click.FloatRange(0, min_open=True), help="Of each measurement."
+    "--seconds",
+    default=5.0,
+    type=click.FloatRange(0, min_open=True),
+    help="Duration of each measurement.",
 )
 @click.option(
     "--precision",
     type=click.Choice(["float32", "tf32", "bfloat16"]),
     default="float32",
-    help="float32 keeps TF32 off; bfloat16 keeps the weights in float32.",
+    help="float32 turns TF32 off; bfloat16 keeps the weights in float32.",
 )
 @click.option(
     "--compile",
     "compiled",
     is_flag=True,
-    help="torch.compile, or XLA for TensorFlow; JAX always compiles.",
+    help="Use torch.compile, or XLA with TensorFlow; JAX always compiles.",
 )
-@click.option("--width", default=1.0, help="Filters and units, as a multiple of the published.")
+@click.option("--width", default=1.0, help="Multiplies filters and units.")
 @click.option(
-    "--gemm-size", default=8192, type=click.IntRange(1), help="Of the square matrix product."
+    "--gemm-size", default=8192, type=click.IntRange(1), help="Size of the square matrix product."
 )
 @click.option(
     "--json",
     "file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the figures here too.",
+    help="Also write the results to this file.",
 )
 def main(
     backend, variant, batch_sizes, seconds, precision, compiled, width, gemm_size, file
 ) -> None:
     """Measure and print."""
-    engine = _engine(_chosen(backend), variant, width, precision, compiled)
+    engine = _engine(_select_backend(backend), variant, width, precision, compiled)
     report = {
         **_description(engine),
         "variant": variant,
@@ -86,25 +81,22 @@ def main(
     _, times = _measure(engine, engine.gemm(gemm_size), seconds)
     report["gemm"] = {"size": gemm_size, **_rates(times, 2 * gemm_size**3 / 1e12, "tflops")}
     report["measurements"] = []
-    for batch_size in batch_sizes:
+    for batch_size in sorted(batch_sizes):  # so that peak memory is that of the batch size
         for task in ("inference", "training"):
             report["measurements"].append(
                 _measurement(engine, task, batch_size, seconds, report["gemm"]["tflops"])
             )
-            if (
-                file is not None
-            ):  # after each, so that running out of memory leaves what came before
+            if file is not None:  # after each, so that running out of memory loses nothing
                 file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     _print(report)
 
 
-def _chosen(backend: str | None) -> str:
+def _select_backend(backend: str | None) -> str:
     installed = [name for name in BACKENDS if find_spec(name) is not None]
     backend = backend or os.environ.get("KERAS_BACKEND") or next(iter(installed), None)
     if backend not in installed:
-        raise click.UsageError(
-            f"--backend: {backend} is not installed here; got {', '.join(installed) or 'none'}"
-        )
+        names = ", ".join(installed) or "none"
+        raise click.UsageError(f"--backend: expected one of {names} (installed), got {backend}")
     return backend
 
 
@@ -112,7 +104,6 @@ def _engine(backend: str, variant: str, width: float, precision: str, compiled: 
     os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from alexnet_keras.configs.architecture import VARIANTS
     from benchmarks.engines import ENGINES
 
     architecture = VARIANTS[variant] if width == 1 else VARIANTS[variant].widened(width)
@@ -146,15 +137,14 @@ def _description(engine) -> dict:
 
 
 def _measurement(engine, task: str, batch_size: int, seconds: float, gemm_tflops: float) -> dict:
-    """Images a second of one task at one batch size."""
+    """Throughput of one task at one batch size."""
     import numpy as np
 
     from benchmarks.engines import forward_flops, training_flops
 
-    rng, shape = np.random.default_rng(0), (batch_size, *engine.model.input_shape[1:])
-    x = engine.put(
-        rng.standard_normal(shape, np.float32) * np.float32(60)
-    )  # grey levels about their mean
+    rng = np.random.default_rng(0)
+    shape = (batch_size, *engine.model.input_shape[1:])
+    x = engine.put(rng.standard_normal(shape, np.float32) * np.float32(60))  # pixels with mean 0
     labels = engine.put(rng.integers(0, CLASSES, batch_size, np.int32))
     result, times = _measure(
         engine,
@@ -163,7 +153,7 @@ def _measurement(engine, task: str, batch_size: int, seconds: float, gemm_tflops
     )
     if task == "training" and not math.isfinite(float(result)):
         raise click.ClickException(
-            f"training at batch size {batch_size}: the loss is {float(result)}"
+            f"batch size {batch_size}: loss: expected a finite number, got {float(result)}"
         )
     flops = (
         sum(forward_flops(engine.model)) if task == "inference" else training_flops(engine.model)
@@ -182,8 +172,8 @@ def _measurement(engine, task: str, batch_size: int, seconds: float, gemm_tflops
 
 
 def _measure(engine, call, seconds: float):
-    """The last result of ``call``, and seconds a call in each of ``REPETITIONS`` repetitions after
-    two of warm-up.
+    """The last result of ``call``, and seconds per call in each of ``REPETITIONS`` repetitions,
+    after a warm-up.
     """
     engine.wait(call())
     began = perf_counter()
@@ -225,8 +215,9 @@ def _print(report: dict) -> None:
             peak,
         )
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    tf32 = {True: "TF32 on", False: "TF32 off", None: "a device without TF32"}[report["tf32"]]
-    gemm, console = report["gemm"], Console(soft_wrap=True)
+    tf32 = {True: "TF32 on", False: "TF32 off", None: "no TF32 on this device"}[report["tf32"]]
+    gemm = report["gemm"]
+    console = Console(soft_wrap=True)
     console.print(f"{report['device']}; {versions}", highlight=False)
     console.print(
         f"{report['variant']}, width {report['width']:g}, {report['precision']}, {tf32}; "

@@ -1,10 +1,9 @@
-"""What grows with the size of the data, and what does not: time and memory of extraction, and
-steps on two workers.
+"""How extraction scales with the number of samples, and training steps with the number of workers.
 
 Extraction runs in a fresh process for each size, on rows that repeat a few photographs of at most
-96 pixels, through a network of a twentieth of the width at 67 pixels, so that 10^5 samples take
-minutes. Steps are of a quarter of the width at full size, on one worker and on two that share the
-cores.
+96 pixels, through a network of 0.05 times the width at 67 pixels, so that 10^5 samples take
+minutes. Training steps use a quarter of the width at full input size, on one worker and on two
+that share the cores.
 
     python -m benchmarks.growth extract SAMPLES THREADS
     python -m benchmarks.growth steps
@@ -24,29 +23,31 @@ from pathlib import Path
 from benchmarks.measure import Line, Options, Rate
 
 SIZES = (100, 1000, 10_000, 100_000)
-REFERENCE, LARGEST = 1000, 100_000
+REFERENCE = 1000
+LARGEST = 100_000
 MAX_GROWTH = 1.1
-BATCH_SIZE, STEPS, SIDE, SHORTEST_SECONDS = 32, 24, 96, 600
-SMALL = (
-    "rows that repeat a few photographs of 96 pixels; network of 0.05 of the width at 67 pixels"
-)
+BATCH_SIZE = 32
+STEPS = 24
+MAX_SIDE = 96
+TIMEOUT_SECONDS = 600
+SMALL = "rows repeat a few photographs of 96 pixels; network of 0.05 times the width at 67 pixels"
 
 
 def lines(options: Options) -> Iterator[Line]:
-    """Time a sample and resident memory at each size, then images a second of one worker and of
-    two.
+    """Time per sample and resident memory at each size, then images per second of one worker and
+    of two.
     """
     repetitions = min(options.repetitions, 3)
     found = {
         size: [
-            _told(["extract", str(size), str(options.threads)])
+            _run_and_report(["extract", str(size), str(options.threads)])
             for _ in range(repetitions if size < LARGEST else 1)
         ]
         for size in SIZES
     }
     for measure, unit, key in (
-        ("extraction, growth", "ms a sample", "milliseconds"),
-        ("extraction, growth", "MB resident at most", "peak_megabytes"),
+        ("extraction, growth", "ms per sample", "milliseconds"),
+        ("extraction, growth", "peak MB resident", "peak_megabytes"),
         ("extraction, growth", "MB resident at the end", "megabytes"),
     ):
         rates = {
@@ -65,14 +66,16 @@ def lines(options: Options) -> Iterator[Line]:
     rates = {"two workers": [], "one worker": []}
     for _ in range(repetitions):
         rates["one worker"].append(
-            _told(["steps"], TF_NUM_INTRAOP_THREADS=str(options.threads))["images_per_second"]
+            _run_and_report(["steps"], TF_NUM_INTRAOP_THREADS=str(options.threads))[
+                "images_per_second"
+            ]
         )
         rates["two workers"].append(_two_workers(max(1, options.threads // 2)))
     yield Line(
         "training step, two workers on the same cores",
         "two workers",
         {name: Rate.of(values) for name, values in rates.items()},
-        notes="a quarter of the width, batch 32 in all",
+        notes="a quarter of the width, global batch 32",
     )
 
 
@@ -80,7 +83,7 @@ def _name(size: int) -> str:
     return f"10^{len(str(size)) - 1}"
 
 
-def _started(arguments: list[str], **variables: str) -> subprocess.Popen:
+def _start(arguments: list[str], **variables: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "benchmarks.growth", *arguments],
         stdout=subprocess.PIPE,
@@ -90,20 +93,22 @@ def _started(arguments: list[str], **variables: str) -> subprocess.Popen:
 
 
 def _result(process: subprocess.Popen) -> dict:
-    printed, _ = process.communicate(timeout=SHORTEST_SECONDS)
-    assert process.returncode == 0, f"{' '.join(process.args)}: ended with {process.returncode}"
+    printed, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 0, (
+        f"{' '.join(process.args)}: expected exit code 0, got {process.returncode}"
+    )
     return json.loads(printed.splitlines()[-1])
 
 
-def _told(arguments: list[str], **variables: str) -> dict:
-    return _result(_started(arguments, **variables))
+def _run_and_report(arguments: list[str], **variables: str) -> dict:
+    return _result(_start(arguments, **variables))
 
 
 def _two_workers(threads: int) -> float:
-    """Images a second of both together, as the first tells it."""
+    """Images per second of both workers together, as reported by the first."""
     addresses = [f"127.0.0.1:{port}" for port in _free_ports(2)]
     running = [
-        _started(
+        _start(
             ["steps"],
             TF_NUM_INTRAOP_THREADS=str(threads),
             TF_CONFIG=json.dumps(
@@ -128,7 +133,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def extract(size: int, threads: int) -> dict:
-    """Time a sample and resident memory of extracting ``size`` samples in this process."""
+    """Time per sample and resident memory of extracting ``size`` samples in this process."""
     from PIL import Image
 
     from alexnet_keras.configs.architecture import ALEXNET
@@ -136,7 +141,7 @@ def extract(size: int, threads: int) -> dict:
     from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING
     from alexnet_keras.data.layouts import Dataset
     from alexnet_keras.pretrained.loading import Pretrained, new_network
-    from benchmarks.photographs import photographs, samples_of
+    from benchmarks.photographs import find_photographs, make_samples
     from benchmarks.steady import Clock
     from modes.extract import extract_features
 
@@ -144,11 +149,11 @@ def extract(size: int, threads: int) -> dict:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths = [str(folder / f"{number}.jpg") for number in range(16)]
-        for source, path in zip(photographs(folder)[0], paths, strict=False):
+        for source, path in zip(find_photographs(folder)[0], paths, strict=False):
             image = Image.open(source).convert("RGB")
-            image.thumbnail((SIDE, SIDE))
+            image.thumbnail((MAX_SIDE, MAX_SIDE))
             image.save(path)
-        samples = samples_of(paths, size)
+        samples = make_samples(paths, size)
         model = new_network(
             ALEXNET.widened(0.05), CAFFE_PREPROCESSING.for_input(67), samples.class_names
         )
@@ -175,41 +180,33 @@ def _resident(key: str) -> float:
 
 
 def steps() -> dict:
-    """Images a second of training steps of all workers that TF_CONFIG names, this one alone
-    without it.
+    """Images per second of training steps, of all workers in TF_CONFIG or of this process
+    alone.
     """
     from alexnet_keras.distribute.workers import open_workers
 
     workers = open_workers("auto", 60.0)
     import numpy as np
-    import tensorflow as tf
 
     from alexnet_keras.configs.architecture import ALEXNET
     from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING
     from alexnet_keras.configs.recipe import Recipe
-    from alexnet_keras.data.batches import Batch
     from alexnet_keras.pretrained.loading import new_network
     from alexnet_keras.training.train_step import Updates
+    from benchmarks.peers import random_images
+    from benchmarks.peers.ours import make_batch
     from benchmarks.steady import Clock
 
-    recipe, size = (
-        Recipe("benchmark", BATCH_SIZE, steps=STEPS, learning_rate=1e-4),
-        BATCH_SIZE // workers.count,
-    )
+    recipe = Recipe("benchmark", BATCH_SIZE, steps=STEPS, learning_rate=1e-4)
+    size = BATCH_SIZE // workers.count
     with workers.strategy.scope():
         model = new_network(
             ALEXNET.widened(0.25), CAFFE_PREPROCESSING, tuple(map(str, range(1000)))
         )
-    updates, clock = Updates(model, recipe, BATCH_SIZE, seed=0, workers=workers), Clock()
-    images = (
-        np.random.default_rng(workers.index).normal(0, 60, (size, 227, 227, 3)).astype(np.float32)
-    )
-    batch = Batch(
-        *map(
-            tf.constant,
-            (images, np.zeros(size, np.int32), np.ones(size, np.float32), np.arange(size)),
-        )
-    )
+    updates = Updates(model, recipe, BATCH_SIZE, seed=0, workers=workers)
+    clock = Clock()
+    images = random_images(size, ALEXNET.input_size, seed=workers.index)
+    batch = make_batch(images, np.zeros(size, np.int32))
     for step in range(STEPS):
         updates(step, batch, recipe.learning_rate)
         clock(BATCH_SIZE)

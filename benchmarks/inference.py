@@ -1,4 +1,4 @@
-"""Inference of the BVLC AlexNet, from a batch in memory to fc8 in memory."""
+"""Inference with the BVLC AlexNet, from a batch in memory to fc8 in memory."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ INPUTS = 3
 
 def lines(options: Options) -> Iterator[Line]:
     """A line for each batch size."""
-    there, absent = installed(INFERENCE)
-    if absent:
-        click.echo(f"left out, not installed: {', '.join(absent)}")
+    available, missing = installed(INFERENCE)
+    if missing:
+        click.echo(f"skipped, not installed: {', '.join(missing)}")
     weights = random_weights(ALEXNET)
     flops = _flops(weights)
     for batch_size in options.sizes(BATCH_SIZES):
         images = [random_images(batch_size, ALEXNET.input_size, seed) for seed in range(INPUTS)]
         networks = {
             name: peer(name).network(ALEXNET, weights, batch_size, options.threads)
-            for name in ("ours", *there)
+            for name in ("ours", *available)
         }
         check_agreement(networks, images[0])
         candidates = [
@@ -72,12 +72,13 @@ def lines(options: Options) -> Iterator[Line]:
 
 
 def check_agreement(networks: dict[str, Network], images: np.ndarray) -> None:
-    """Raise ``AssertionError`` unless each peer's fc8 is ours."""
+    """Raise ``AssertionError`` unless each peer computes the same fc8 as ours."""
     fc8 = {name: network.infer(network.convert(images)) for name, network in networks.items()}
     for name, values in fc8.items():
-        found = relative_difference(values, fc8["ours"])
-        assert found <= MAX_DIFFERENCE, (
-            f"{name}: fc8 differs from ours by {found:.1e}, expected {MAX_DIFFERENCE:g}"
+        difference = relative_difference(values, fc8["ours"])
+        assert difference <= MAX_DIFFERENCE, (
+            f"{name}: fc8: expected a difference of at most {MAX_DIFFERENCE:g}, got "
+            f"{difference:.1e}"
         )
 
 

@@ -1,7 +1,6 @@
-"""JPEG files to batches, against Pillow and NumPy in threads and against decoding alone.
+"""From JPEG files to batches, against Pillow and NumPy in threads and against decoding alone.
 
-Decoding alone is libjpeg-turbo at full size, of files that are in memory already, into memory that
-is used again.
+Decoding alone is libjpeg-turbo at full size, from files already in memory into a reused buffer.
 """
 
 from __future__ import annotations
@@ -25,14 +24,16 @@ from alexnet_keras.data.batches import Batches, EvaluationBatches, TrainingBatch
 from alexnet_keras.data.layouts import open_dataset
 from alexnet_keras.data.samples import Samples
 from benchmarks.measure import Line, Options, Rate, installed
-from benchmarks.photographs import SHARED, photographs, samples_of
+from benchmarks.photographs import SHARED, find_photographs, make_samples
 from benchmarks.pillow_loading import pillow_batches
 from benchmarks.steady import Clock, steady_rates
 
-DECODING, PILLOW = "decoding alone", "Pillow, NumPy"
-BATCH_SIZE, STEPS = 32, 20
+DECODING = "decoding alone"
+PILLOW = "Pillow, NumPy"
+BATCH_SIZE = 32
+STEPS = 20
 COUNT = BATCH_SIZE * STEPS
-# Measure, preprocessing, augmentation of training (None: evaluation), least ratio to decoding.
+# Measure, preprocessing, training augmentation (None: evaluation), target ratio to decoding.
 MEASURES = (
     ("training input, caffe", CAFFE_PREPROCESSING, "standard", 0.7),
     ("training input, paper (antialiased)", PAPER_PREPROCESSING, "paper", None),
@@ -43,16 +44,16 @@ MEASURES = (
 
 
 def lines(options: Options) -> Iterator[Line]:
-    """A line for each way to make batches, of whole photographs and of objects of COCO."""
+    """A line for each kind of batches, from whole photographs and from COCO objects."""
     with tempfile.TemporaryDirectory() as folder:
-        paths, origin = photographs(Path(folder))
-        click.echo(f"input: {origin}")
-        samples = samples_of(paths, COUNT)
+        paths, origin = find_photographs(Path(folder))
+        click.echo(f"input from {origin}")
+        samples = make_samples(paths, COUNT)
         for measure, rule, augmentation, target in MEASURES:
             yield _line(measure, samples, rule, augmentation, target, options, origin)
         objects, origin = _objects(paths, origin)
         yield _line(
-            "training input, objects of COCO",
+            "training input, COCO objects",
             objects,
             CAFFE_PREPROCESSING,
             "standard",
@@ -75,19 +76,19 @@ def _line(measure, samples, rule, augmentation, target, options, origin) -> Line
             num_threads=options.threads,
         )
     pillow = pillow_batches(samples, rule, BATCH_SIZE, options.threads, augmentation is not None)
-    there, _ = installed({DECODING: "simplejpeg"})
+    available, _ = installed({DECODING: "simplejpeg"})
     runs = {
         "ours": lambda clock: read(batches, STEPS, clock),
-        PILLOW: lambda clock: _told(pillow(), clock),
+        PILLOW: lambda clock: _timed(pillow(), clock),
     }
-    if there:
+    if available:
         decoded = _decoding(samples, options.threads)
-        runs[DECODING] = lambda clock: _told(decoded(), clock)
+        runs[DECODING] = lambda clock: _timed(decoded(), clock)
     rates = {
         name: Rate.of(values) for name, values in steady_rates(runs, options.repetitions).items()
     }
     return Line(
-        measure, "ours", rates, {DECODING: target} if target and there else {}, notes=origin
+        measure, "ours", rates, {DECODING: target} if target and available else {}, notes=origin
     )
 
 
@@ -97,7 +98,7 @@ def read(batches: Batches, steps: int, clock: Clock) -> None:
         clock(batches.batch_size)
 
 
-def _told(pieces: Iterator, clock: Clock) -> None:
+def _timed(pieces: Iterator, clock: Clock) -> None:
     for piece in pieces:
         clock(len(piece))
 
@@ -106,19 +107,22 @@ def _decoding(samples: Samples, threads: int) -> Callable[[], Iterator]:
     import simplejpeg
 
     contents = {path: Path(path).read_bytes() for path in set(samples.paths)}
-    most = max(np.prod(simplejpeg.decode_jpeg_header(data)[:2]) for data in contents.values())
-    own, pool = threading.local(), ThreadPoolExecutor(threads)
+    max_pixels = max(
+        np.prod(simplejpeg.decode_jpeg_header(data)[:2]) for data in contents.values()
+    )
+    local = threading.local()
+    pool = ThreadPoolExecutor(threads)
 
     def decode(path: str) -> tuple:
-        if not hasattr(own, "pixels"):
-            own.pixels = np.empty(most * 3, np.uint8)
-        return (simplejpeg.decode_jpeg(contents[path], "RGB", buffer=own.pixels),)
+        if not hasattr(local, "pixels"):
+            local.pixels = np.empty(max_pixels * 3, np.uint8)
+        return (simplejpeg.decode_jpeg(contents[path], "RGB", buffer=local.pixels),)
 
     return lambda: pool.map(decode, samples.paths)
 
 
 def _objects(paths: list[str], origin: str) -> tuple[Samples, str]:
-    """Objects, several of an image: COCO's own or, where that is not at hand, nine places of each
+    """Several objects per image: those of COCO or, if it is not there, nine boxes in each
     photograph.
     """
     if (SHARED / "coco128").is_dir():
@@ -137,6 +141,6 @@ def _objects(paths: list[str], origin: str) -> tuple[Samples, str]:
         [(40 + 90 * (row % 3), 40 + 60 * (row // 3 % 3), 100, 80) for row in range(COUNT)],
         np.float32,
     )
-    return samples_of(
+    return make_samples(
         [path for path in paths for _ in range(9)], COUNT, boxes
-    ), f"nine places each of {origin}"
+    ), f"nine boxes in each of {origin}"

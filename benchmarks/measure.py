@@ -1,16 +1,18 @@
-"""Rates of several candidates, measured in turn in one run, and what of them makes a line of the
-report.
+"""Throughput of several candidates measured in one run, and the report that compares them.
 
-Candidates take turns, in an order that is rotated, so that a machine with other load slows all of
-them alike; what it does to each is told by the spread.
+Candidates take turns, in an order that rotates, so that other load on the machine slows all of
+them alike; the spread shows how much it did.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,32 +24,35 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-SGEMM, COPY = "sgemm", "memory copy"
-SGEMM_SIZE, COPY_BYTES = 4096, 1 << 28
-LEAST_SECONDS = 0.25
-REST_SECONDS = 0.03
+SGEMM = "sgemm"
+COPY = "memory copy"
+SGEMM_SIZE = 4096
+COPY_BYTES = 1 << 28
+MIN_SECONDS = 0.25
+PAUSE_SECONDS = 0.03
 TABLE_WIDTH = 130
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks of every module. ``threads`` are those of ours and of each peer.
+    """Options of the command line that every benchmark gets.
 
-    ``batch_sizes``: instead of a module's own, where it has any.
+    ``batch_sizes`` replace a benchmark's own, if it has any; ``threads`` is the number of threads
+    of this project and of each peer.
     """
 
     batch_sizes: tuple[int, ...] = ()
     repetitions: int = 10
     threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
 
-    def sizes(self, usual: tuple[int, ...]) -> tuple[int, ...]:
-        """The batch sizes of a module that usually takes these."""
-        return self.batch_sizes or usual
+    def sizes(self, default: tuple[int, ...]) -> tuple[int, ...]:
+        """The batch sizes to measure: those of the command line, else ``default``."""
+        return self.batch_sizes or default
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """``run`` takes no arguments, is done when it returns, and processes ``items`` items."""
+    """Something to measure: ``run()`` processes ``items`` items and returns when they are done."""
 
     name: str
     run: Callable[[], object]
@@ -56,7 +61,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Rate:
-    """Items a second: median, least and greatest of the repetitions."""
+    """Items per second: median, minimum and maximum over the repetitions."""
 
     median: float
     low: float
@@ -70,12 +75,12 @@ class Rate:
 
 @dataclass(frozen=True)
 class Line:
-    """One measure: ``rates`` of ``ours``, of each peer and, where they were measured, of the
-    ceilings.
+    """One line of the report: a measure, and the ``rates`` of ``ours``, of each peer and of the
+    machine's limits.
 
-    ``targets``: the least ratio of ours to a peer, or fraction of a ceiling. The ceilings SGEMM
-    (GFLOP/s) and COPY (GB/s) are compared with what ours does in ``flops_per_item`` and
-    ``bytes_per_item``. ``less_is_better`` for seconds and bytes.
+    ``targets``: the smallest acceptable ratio to a peer, or fraction of a limit. The limits SGEMM
+    (GFLOP/s) and COPY (GB/s) are compared with the work that ours does, ``flops_per_item`` and
+    ``bytes_per_item`` per item. ``less_is_better`` is for seconds and bytes.
     """
 
     measure: str
@@ -90,22 +95,25 @@ class Line:
 
     @property
     def others(self) -> list[str]:
-        """Peers, then the ceilings that apply."""
+        """The peers, then the limits that apply."""
         peers = [name for name in self.rates if name not in (self.ours, SGEMM, COPY)]
         return peers + [
             name for name, work in self._work().items() if work is not None and name in self.rates
         ]
 
     def ratio(self, other: str) -> float:
-        """How much better ours is than a peer, or the fraction of a ceiling that it reaches."""
-        ours, theirs = self.rates[self.ours].median, self.rates[other].median
+        """How many times better ours is than a peer, or the fraction of a limit that it
+        reaches.
+        """
+        ours = self.rates[self.ours].median
+        compared = self.rates[other].median
         if self.less_is_better:
-            return theirs / ours
-        return ours * (self._work().get(other) or 1) / theirs
+            return compared / ours
+        return ours * (self._work().get(other) or 1) / compared
 
     @property
     def missed(self) -> list[str]:
-        """Those whose least ratio is not reached."""
+        """The peers and limits whose target is missed."""
         return [
             other
             for other in self.others
@@ -122,18 +130,18 @@ class Line:
 def interleaved(
     candidates: Sequence[Candidate], repetitions: int = 10, warm_up: int = 2
 ) -> dict[str, Rate]:
-    """Rates of the candidates, each of which runs once, or for a quarter of a second, in every
-    repetition.
+    """The candidates' rates; each runs once per repetition, or for a quarter of a second if that
+    is longer.
     """
     calls = {}
     for candidate in candidates:
         seconds = min(_seconds(candidate, 1) for _ in range(max(1, warm_up)))
-        calls[candidate.name] = max(1, math.ceil(LEAST_SECONDS / max(seconds, 1e-9)))
+        calls[candidate.name] = max(1, math.ceil(MIN_SECONDS / max(seconds, 1e-9)))
     rates = {candidate.name: [] for candidate in candidates}
     for repetition in range(repetitions):
         first = repetition % len(candidates)
         for candidate in (*candidates[first:], *candidates[:first]):
-            time.sleep(REST_SECONDS)  # a peer's threads spin for a while after its last call
+            time.sleep(PAUSE_SECONDS)  # a peer's threads keep spinning after its last call
             seconds = _seconds(candidate, calls[candidate.name])
             rates[candidate.name].append(candidate.items * calls[candidate.name] / seconds)
     return {name: Rate.of(values) for name, values in rates.items()}
@@ -147,13 +155,13 @@ def _seconds(candidate: Candidate, calls: int) -> float:
 
 
 def rotating(function: Callable, inputs: Iterable) -> Callable[[], object]:
-    """``function`` of one of the inputs after the other."""
-    turns = itertools.cycle(inputs)
-    return lambda: function(next(turns))
+    """A function that calls ``function`` on the next of ``inputs``, starting over at the end."""
+    endless = itertools.cycle(inputs)
+    return lambda: function(next(endless))
 
 
 def ceilings(threads: int) -> list[Candidate]:
-    """What the machine can do: a matrix product in GFLOP/s, and reading and writing memory in
+    """The machine's limits: a matrix product in GFLOP/s, and reading and writing memory in
     GB/s.
     """
     import tensorflow as tf
@@ -177,22 +185,46 @@ def _copying(source: list[np.ndarray], target: list[np.ndarray]) -> Callable[[],
 
 
 def installed(packages: dict[str, str]) -> tuple[list[str], list[str]]:
-    """Of peers and the modules that they need, the names of those that are installed and of those
-    that are not.
+    """The names of the peers whose module is installed, and of those whose module is missing.
+
+    ``packages`` maps each peer to the module that it needs.
     """
-    there = [name for name, module in packages.items() if find_spec(module) is not None]
-    return there, [name for name in packages if name not in there]
+    available = [name for name, module in packages.items() if find_spec(module) is not None]
+    return available, [name for name in packages if name not in available]
+
+
+def run_json(arguments: list[str], **variables: str) -> dict:
+    """Run ``python <arguments>`` in a fresh process and return its last line, a JSON object.
+
+    ``variables`` are added to its environment. Raises ``CalledProcessError`` if it fails.
+    """
+    finished = subprocess.run(
+        [sys.executable, *arguments],
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **variables},
+    )
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+def parse_batch_sizes(context, parameter, value: str | None) -> tuple[int, ...]:
+    """The callback of ``--batch-sizes``."""
+    sizes = value.split(",") if value else []
+    if not all(size.isdecimal() and int(size) > 0 for size in sizes):
+        raise click.BadParameter(f"expected positive integers such as 1,32,128, got {value!r}")
+    return tuple(map(int, sizes))
 
 
 def print_table(lines: Iterable[Line]) -> None:
-    """The table on the terminal, no narrower than it needs."""
+    """Print the table, at least as wide as its contents."""
     console = Console()
     console.width = max(console.width, TABLE_WIDTH)
     console.print(table(lines))
 
 
 def show(lines: Sequence[Line]) -> None:
-    """The table, what is to know about each line, and the targets that are missed."""
+    """Print the table, the notes on each line and the targets that are missed."""
     print_table(lines)
     for line in lines:
         if line.notes:
@@ -200,15 +232,17 @@ def show(lines: Sequence[Line]) -> None:
     for line in lines:
         for other in line.missed:
             click.echo(
-                f"missed: {line.measure} against {other}: {line.ratio(other):.2f}, expected "
-                f"{line.targets[other]:g}"
+                f"missed: {line.measure} against {other}: expected {line.targets[other]:g}, got "
+                f"{line.ratio(other):.2f}"
             )
 
 
 def table(lines: Iterable[Line]) -> Table:
-    """A row for each peer and ceiling; the spread is the least and greatest of the repetitions."""
+    """A row for each peer and limit; the spread is the minimum and maximum over the
+    repetitions.
+    """
     found = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header in ("measure", "ours", "spread", "against", "theirs", "spread", "ratio", "target"):
+    for header in ("measure", "ours", "spread", "against", "value", "spread", "ratio", "target"):
         found.add_column(
             header, justify="left" if header in ("measure", "against") else "right", no_wrap=True
         )
@@ -239,7 +273,7 @@ def _cells(rate: Rate) -> tuple[str, str]:
 
 
 def to_json(lines: Iterable[Line], environment: dict) -> dict:
-    """All figures, and what they were measured on."""
+    """All results as JSON, with the environment that they were measured in."""
     return {
         "environment": environment,
         "lines": [

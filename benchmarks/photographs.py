@@ -1,7 +1,6 @@
-"""Photographs to read: real ones where they are at hand, otherwise pictures of that size and about
-that many bytes.
+"""JPEG files to read: real photographs if there are any, else generated images of similar size.
 
-``ALEXNET_KERAS_PHOTOGRAPHS`` names a folder of JPEG files, at any depth, to take instead.
+Set ``ALEXNET_KERAS_PHOTOGRAPHS`` to a folder of JPEG files, at any depth, to use those instead.
 """
 
 from __future__ import annotations
@@ -15,11 +14,14 @@ from PIL import Image
 from alexnet_keras.data.samples import Samples
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-GENERATED, WIDTH, HEIGHT, QUALITY = 64, 500, 375, 90
+GENERATED = 64
+WIDTH = 500
+HEIGHT = 375
+QUALITY = 90
 
 
-def photographs(folder: Path) -> tuple[list[str], str]:
-    """Paths of JPEG files, and in words what they are; where there are none, some are generated in
+def find_photographs(folder: Path) -> tuple[list[str], str]:
+    """Paths of JPEG files and a description of them; if there are none, some are generated in
     ``folder``.
     """
     place = Path(os.environ.get("ALEXNET_KERAS_PHOTOGRAPHS", SHARED / "imagenet_sample"))
@@ -30,13 +32,13 @@ def photographs(folder: Path) -> tuple[list[str], str]:
         return paths, f"{len(paths)} photographs of {place.name}"
     return [
         _generated(folder, number) for number in range(GENERATED)
-    ], f"{GENERATED} generated pictures, {WIDTH}x{HEIGHT}"
+    ], f"{GENERATED} generated images, {WIDTH}x{HEIGHT}"
 
 
-def samples_of(
+def make_samples(
     paths: list[str], count: int, boxes: np.ndarray | None = None, classes: int = 10
 ) -> Samples:
-    """``count`` samples, the files taken in turn; ``boxes``: (count, 4) or None."""
+    """``count`` samples that cycle through ``paths``; ``boxes``: (count, 4) or None."""
     return Samples(
         np.array([str(row) for row in range(count)], object),
         np.array([paths[row % len(paths)] for row in range(count)], object),
@@ -49,8 +51,9 @@ def samples_of(
 
 
 def _generated(folder: Path, number: int) -> str:
-    """Noise on every scale, the finer the weaker, as photographs have it."""
-    generator, levels = np.random.default_rng(number), np.full((HEIGHT, WIDTH, 3), 128.0)
+    """Noise at several scales, weaker at finer ones, as in photographs."""
+    generator = np.random.default_rng(number)
+    levels = np.full((HEIGHT, WIDTH, 3), 128.0)
     for cells, strength in ((4, 60), (16, 30), (64, 15), (250, 8)):
         noise = generator.normal(0, 1, (cells, cells, 3)) * strength
         channels = [

@@ -1,5 +1,5 @@
-"""Loading as torchvision's transforms do it: Pillow decodes and resizes, NumPy normalizes, and
-threads share the work.
+"""Loading as with torchvision's transforms: Pillow decodes and resizes, NumPy normalizes, in
+several threads.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ CONTEXT = 0.1
 def pillow_batches(
     samples: Samples, rule: Preprocessing, batch_size: int, threads: int, training: bool
 ) -> Callable[[], Iterator[np.ndarray]]:
-    """A function that yields all samples in batches (batch, crop, crop, 3) float32. Pillow always
+    """A function that yields all samples in batches (batch, crop, crop, 3) float32; Pillow always
     antialiases.
     """
-    pool, generator = ThreadPoolExecutor(threads), np.random.default_rng(0)
+    pool = ThreadPoolExecutor(threads)
+    generator = np.random.default_rng(0)
 
     def batches() -> Iterator[np.ndarray]:
         for start in range(0, len(samples) - batch_size + 1, batch_size):
@@ -67,6 +68,6 @@ def _resized(image: Image.Image, rule: Preprocessing) -> Image.Image:
 
 
 def _object(image: Image.Image, box: np.ndarray) -> Image.Image:
-    """The square around a box; what leaves the image is black."""
+    """The square around a box; pixels outside the image are black."""
     center, half = box[:2] + box[2:] / 2, max(box[2:]) * (1 + 2 * CONTEXT) / 2
     return image.crop(tuple(np.round([*(center - half), *(center + half)]).astype(int)))

@@ -1,4 +1,4 @@
-"""The figures as bars: ours and each peer's, with their spread."""
+"""The results as a bar chart: ours and each peer, with the spread."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from pathlib import Path
 
 from benchmarks.measure import COPY, SGEMM, Line
 
-OURS, THEIRS = "#1b6ca8", "#9aa5b1"
-BAR, INCHES_A_BAR, LONGEST = 0.8, 0.24, 3.0
+OURS = "#1b6ca8"
+PEER = "#9aa5b1"
+BAR_HEIGHT = 0.8
+INCHES_PER_BAR = 0.24
+MAX_RATIO = 3.0
 
 
 def draw(lines: Iterable[Line], path: Path) -> None:
-    """Write an image of all lines: a group of bars for each measure, in its own unit, relative to
-    ours.
-    """
+    """Write an image with a group of bars for each measure, relative to ours."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -22,8 +23,9 @@ def draw(lines: Iterable[Line], path: Path) -> None:
 
     lines = [line for line in lines if len(_shown(line)) > 1]
     bars = sum(len(_shown(line)) + 1 for line in lines)
-    figure, axes = pyplot.subplots(figsize=(9, 1 + INCHES_A_BAR * bars), layout="constrained")
-    at, ticks = 0.0, []
+    figure, axes = pyplot.subplots(figsize=(9, 1 + INCHES_PER_BAR * bars), layout="constrained")
+    at = 0.0
+    ticks = []
     for line in lines:
         axes.text(0, at, f"{line.measure}, {line.unit}", weight="bold", va="center")
         at += 1
@@ -34,7 +36,7 @@ def draw(lines: Iterable[Line], path: Path) -> None:
     axes.set_yticks(*zip(*ticks, strict=True))
     axes.invert_yaxis()
     axes.axvline(1, color=OURS, linewidth=0.8)
-    axes.set_xlim(0, min(axes.get_xlim()[1], LONGEST))
+    axes.set_xlim(0, min(axes.get_xlim()[1], MAX_RATIO))
     axes.set_xlabel("relative to ours")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
@@ -46,24 +48,25 @@ def _shown(line: Line) -> list[str]:
 
 
 def _bar(axes, line: Line, name: str, at: float) -> None:
-    ours, rate = line.rates[line.ours].median, line.rates[name]
+    ours = line.rates[line.ours].median
+    rate = line.rates[name]
     spread = [[(rate.median - rate.low) / ours], [(rate.high - rate.median) / ours]]
     axes.barh(
         at,
         rate.median / ours,
-        BAR,
+        BAR_HEIGHT,
         xerr=spread,
-        color=OURS if name == line.ours else THEIRS,
+        color=OURS if name == line.ours else PEER,
         capsize=2,
     )
     axes.text(
-        min(rate.high / ours, 0.9 * LONGEST),
+        min(rate.high / ours, 0.9 * MAX_RATIO),
         at,
-        f"  {_figure(rate.median)}",
+        f"  {_format(rate.median)}",
         va="center",
         size="small",
     )
 
 
-def _figure(value: float) -> str:
+def _format(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,11 +1,11 @@
-"""Starting up: from a data set as large as ImageNet or COCO to its first batch, without an index
-and with it.
+"""Time from start to the first batch on data sets as large as ImageNet and COCO, with and without
+the listing cache.
 
     python -m benchmarks.startup [--folder FOLDER]
 
-Generates an ImageNet tree of hard links to a few photographs and a COCO data set whose
+Generates an ImageNet tree of hard links to a few photographs, and a COCO data set whose
 ``instances_train2017.json`` is as large as the real one, then reads each in fresh processes. With
-``--folder`` they are kept there and used again.
+``--folder`` the data sets are kept there and reused.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ import os
 import random
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,40 +23,43 @@ import click
 from PIL import Image
 
 from alexnet_keras.data.imagenet import imagenet_classes
-from benchmarks.measure import Line, Options, Rate, show
-from benchmarks.photographs import photographs
+from benchmarks.measure import Line, Options, Rate, run_json, show
+from benchmarks.photographs import find_photographs
 
-LIMIT, NO_INDEX = "limit", "without an index"
-MAX_FIRST_BATCH_SECONDS, MAX_BUILD_GB, MAX_REPETITIONS = 5, 4, 3
+LIMIT = "limit"
+NO_CACHE = "without the cache"
+MAX_FIRST_BATCH_SECONDS = 5
+MAX_BUILD_GB = 4
+MAX_REPETITIONS = 3
 MAX_BUILD_SECONDS = {"imagenet": 60, "coco": 40}
 IMAGENET_IMAGES = 1_281_167
-COCO_IMAGES, COCO_OBJECTS, COCO_CLASSES = 118_287, 860_001, 80
+COCO_IMAGES = 118_287
+COCO_OBJECTS = 860_001
+COCO_CLASSES = 80
 
 
 @click.command(context_settings={"show_default": True})
 @click.option(
     "--folder",
     type=click.Path(path_type=Path),
-    help="Generate here and keep it.  [default: temporary]",
+    help="Keep the data sets in this folder.  [default: temporary]",
 )
-@click.option("--scale", default=1.0, help="A fraction of the full size; the targets hold at 1.")
-@click.option("--repetitions", default=3, help="Processes that start with the index.")
+@click.option("--scale", default=1.0, help="Fraction of the full size; the targets are for 1.")
+@click.option("--repetitions", default=3, help="Processes that start with the cache.")
 def main(folder: Path | None, scale: float, repetitions: int) -> None:
-    """Generate, measure and print."""
+    """Generate the data sets, measure and print."""
     with tempfile.TemporaryDirectory() as temporary:
         show(list(measured((folder or Path(temporary)).absolute(), scale, repetitions)))
 
 
 def lines(options: Options) -> Iterator[Line]:
-    """Time to the first batch, time and memory of building the index, of each data set at its full
-    size.
-    """
+    """Time to the first batch, and time and memory of building the listing cache, at full size."""
     with tempfile.TemporaryDirectory() as folder:
         yield from measured(Path(folder), 1.0, min(options.repetitions, MAX_REPETITIONS))
 
 
 def measured(folder: Path, scale: float, repetitions: int) -> Iterator[Line]:
-    """The lines, of data sets in ``folder``, which are generated where they are not there."""
+    """The lines for the data sets in ``folder``, which are generated if they are missing."""
     with tempfile.TemporaryDirectory() as home:
         for layout, write in (("imagenet", write_imagenet), ("coco", write_coco)):
             root = folder / f"{layout}-{scale:g}"
@@ -66,7 +67,7 @@ def measured(folder: Path, scale: float, repetitions: int) -> Iterator[Line]:
                 unfinished = folder / f".{root.name}"
                 shutil.rmtree(unfinished, ignore_errors=True)
                 unfinished.mkdir(parents=True)
-                write(unfinished, [Path(path) for path in photographs(unfinished)[0]], scale)
+                write(unfinished, [Path(path) for path in find_photographs(unfinished)[0]], scale)
                 unfinished.rename(root)
             yield from _lines(
                 layout,
@@ -75,23 +76,23 @@ def measured(folder: Path, scale: float, repetitions: int) -> Iterator[Line]:
             )
 
 
-def _lines(layout: str, cold: dict, indexed: list[dict]) -> Iterator[Line]:
-    """``cold``: what the process told that found no index and built it; ``indexed``: those that
-    came after it.
+def _lines(layout: str, cold: dict, cached: list[dict]) -> Iterator[Line]:
+    """``cold``: the report of the process that built the cache; ``cached``: those of later
+    processes.
     """
     stages = ", ".join(
-        f"{stage} {statistics.median(run[stage] for run in indexed):.2f}"
+        f"{stage} {statistics.median(run[stage] for run in cached):.2f}"
         for stage in ("read", "batches", "first_batch")
     )
     yield _line(
         f"first batch, {layout}",
-        [run["total"] for run in indexed],
+        [run["total"] for run in cached],
         MAX_FIRST_BATCH_SECONDS,
         "s",
         f"{cold['samples']} samples, batch 256, after importing TensorFlow; {stages}",
-        {NO_INDEX: Rate.of([cold["total"]])},
+        {NO_CACHE: Rate.of([cold["total"]])},
     )
-    yield _line(f"building the index, {layout}", [cold["read"]], MAX_BUILD_SECONDS[layout], "s")
+    yield _line(f"building the cache, {layout}", [cold["read"]], MAX_BUILD_SECONDS[layout], "s")
     yield _line(f"memory of building it, {layout}", [cold["peak_gb"]], MAX_BUILD_GB, "GB")
 
 
@@ -108,7 +109,7 @@ def _line(
 
 
 def write_imagenet(root: Path, photographs: list[Path], scale: float) -> None:
-    """``train/<wnid>/<wnid>_<number>.JPEG``, the thousand classes equally large."""
+    """``train/<wnid>/<wnid>_<number>.JPEG``, with equally many images in each class."""
     originals = _copy(photographs, root / ".photographs")
     images = int(IMAGENET_IMAGES * scale)
     for label, (wnid, _) in enumerate(imagenet_classes()):
@@ -119,7 +120,7 @@ def write_imagenet(root: Path, photographs: list[Path], scale: float) -> None:
 
 
 def write_coco(root: Path, photographs: list[Path], scale: float) -> None:
-    """``train2017/*.jpg`` and a JSON file of which, as in COCO's own, polygons are the most."""
+    """``train2017/*.jpg`` and a JSON file that, like COCO's, consists mostly of polygons."""
     originals = _copy(photographs, root / ".photographs")
     sizes = [Image.open(path).size for path in originals]
     for folder in ("train2017", "annotations"):
@@ -150,9 +151,7 @@ def write_coco(root: Path, photographs: list[Path], scale: float) -> None:
 
 
 def _copy(photographs: list[Path], folder: Path) -> list[Path]:
-    """The photographs on the file system of the data set, for hard links do not cross to
-    another.
-    """
+    """Copies on the data set's file system, since hard links cannot cross to another one."""
     folder.mkdir(parents=True)
     return [
         Path(shutil.copyfile(path, folder / f"{number}.jpg"))
@@ -176,7 +175,7 @@ def _image(number: int, name: str, width: int, height: int) -> str:
 
 
 def _object(number: int, image: int, width: int, height: int, rng: random.Random) -> str:
-    """An annotation with a polygon of 23 points in its box, as COCO's have on average."""
+    """An annotation with a polygon of 23 points, COCO's average, inside its box."""
     w, h = rng.uniform(0.1, 0.9) * width, rng.uniform(0.1, 0.9) * height
     x, y = rng.uniform(0, width - w), rng.uniform(0, height - h)
     polygon = [
@@ -198,17 +197,8 @@ def _object(number: int, image: int, width: int, height: int, rng: random.Random
 
 
 def _first_batch(root: Path, layout: str, home: str) -> dict[str, float]:
-    """Seconds to each stage of a fresh process, and its peak memory."""
-    environment = {**os.environ, "KERAS_HOME": home, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return json.loads(
-        subprocess.run(
-            [sys.executable, "-c", _START, str(root), layout],
-            check=True,
-            text=True,
-            stdout=subprocess.PIPE,
-            env=environment,
-        ).stdout.splitlines()[-1]
-    )
+    """Seconds of each stage in a fresh process, and its peak memory."""
+    return run_json(["-c", _START, str(root), layout], KERAS_HOME=home, TF_CPP_MIN_LOG_LEVEL="3")
 
 
 _START = """

@@ -1,4 +1,4 @@
-"""Rates of what runs by itself and tells of each piece of work that it has done."""
+"""Throughput of code that runs on its own and reports each batch that it has finished."""
 
 from __future__ import annotations
 
@@ -7,28 +7,33 @@ from collections.abc import Callable
 
 from benchmarks.measure import Rate
 
+WARM_UP_BATCHES = 3
+
 
 class Clock:
-    """Told of the items done, one piece after the other; ``rate`` leaves out the first, while all
-    is still prepared.
+    """Call it with the number of items of each batch that is finished.
+
+    :meth:`rate` ignores the first batches, during which pipelines and functions are still built.
     """
 
-    def __init__(self, first: int = 3):
-        self.first, self.told = first, []
+    def __init__(self):
+        self.finished = []
 
     def __call__(self, items: float) -> None:
-        self.told.append((time.perf_counter(), items))
+        self.finished.append((time.perf_counter(), items))
 
     def rate(self) -> float:
-        """Items a second after the first pieces."""
-        (began, _), *after = self.told[self.first - 1 :]
+        """Items per second after the warm-up."""
+        (began, _), *after = self.finished[WARM_UP_BATCHES - 1 :]
         return sum(items for _, items in after) / (after[-1][0] - began)
 
 
 def steady_rates(
     runs: dict[str, Callable[[Clock], object]], repetitions: int
 ) -> dict[str, list[float]]:
-    """Of each of ``runs``, which take turns, the rates of the repetitions."""
+    """The rate of each of ``runs`` in each repetition; they take turns, in an order that
+    rotates.
+    """
     rates = {name: [] for name in runs}
     for repetition in range(repetitions):
         names = list(runs)
@@ -39,6 +44,6 @@ def steady_rates(
     return rates
 
 
-def one_after_the_other(some: list[float], others: list[float]) -> Rate:
-    """The rate of doing both to every item, where neither helps the other."""
-    return Rate.of(1 / (1 / one + 1 / other) for one, other in zip(some, others, strict=True))
+def sequential_rate(first: list[float], second: list[float]) -> Rate:
+    """The rate at which every item goes through both stages without overlap."""
+    return Rate.of(1 / (1 / a + 1 / b) for a, b in zip(first, second, strict=True))

@@ -1,14 +1,10 @@
-"""A training step of the BVLC AlexNet: forward, backward, and momentum through which the decay
-goes.
+"""A training step of the BVLC AlexNet: forward, backward, and momentum SGD with coupled weight
+decay.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import click
@@ -26,6 +22,7 @@ from benchmarks.measure import (
     installed,
     interleaved,
     rotating,
+    run_json,
 )
 from benchmarks.peers import (
     TRAINING,
@@ -39,16 +36,17 @@ from benchmarks.peers import (
 BATCH_SIZES = (32, 128)
 TARGETS = {128: {"PyTorch": 2.5, "stock Keras": 4.0, SGEMM: 0.65}}
 MAX_DIFFERENCE = 5e-3
-"""Of a change by two steps, beside which the rounding of a weight is not small."""
-AGREEMENT_BATCH, INPUTS = 16, 2  # as many as training by Winograd's algorithm takes
+"""Of the change made by two steps, which is small enough for the rounding of weights to show."""
+AGREEMENT_BATCH = 16  # large enough for Winograd's algorithm
+INPUTS = 2
 
 
 def lines(options: Options) -> Iterator[Line]:
-    """Speed at each batch size, then the peak memory of a process that trains."""
-    there, absent = installed(TRAINING)
-    if absent:
-        click.echo(f"left out, not installed: {', '.join(absent)}")
-    names = ("ours", *there)
+    """Speed at each batch size, then peak memory at each batch size."""
+    available, missing = installed(TRAINING)
+    if missing:
+        click.echo(f"skipped, not installed: {', '.join(missing)}")
+    names = ("ours", *available)
     check_agreement(names, options.threads)
     flops = _flops()
     for batch_size in options.sizes(BATCH_SIZES):
@@ -62,15 +60,11 @@ def lines(options: Options) -> Iterator[Line]:
 
 
 def check_agreement(names: tuple[str, ...], threads: int) -> None:
-    """Raise ``AssertionError`` unless two steps without dropout change every kernel as ours do."""
-    architecture, labels = (
-        ALEXNET.with_each(Dropout, rate=0.0),
-        np.arange(AGREEMENT_BATCH, dtype=np.int32),
-    )
-    weights, images = (
-        random_weights(architecture),
-        random_images(AGREEMENT_BATCH, architecture.input_size),
-    )
+    """Raise ``AssertionError`` unless two steps without dropout change every kernel as in ours."""
+    architecture = ALEXNET.with_each(Dropout, rate=0.0)
+    labels = np.arange(AGREEMENT_BATCH, dtype=np.int32)
+    weights = random_weights(architecture)
+    images = random_images(AGREEMENT_BATCH, architecture.input_size)
     changes = {
         name: _changes(
             peer(name).trainer(architecture, weights, AGREEMENT_BATCH, threads),
@@ -82,10 +76,10 @@ def check_agreement(names: tuple[str, ...], threads: int) -> None:
     }
     for name, layers in changes.items():
         for layer, change in layers.items():
-            found = relative_difference(change, changes["ours"][layer])
-            assert found <= MAX_DIFFERENCE, (
-                f"{name}: two steps change {layer} by something else than ours, "
-                f"{found:.1e} of it, expected {MAX_DIFFERENCE:g}"
+            difference = relative_difference(change, changes["ours"][layer])
+            assert difference <= MAX_DIFFERENCE, (
+                f"{name}: change of {layer} in two steps: expected a difference of at most "
+                f"{MAX_DIFFERENCE:g}, got {difference:.1e}"
             )
 
 
@@ -97,10 +91,8 @@ def _changes(trainer: Trainer, images, labels, weights) -> dict[str, np.ndarray]
 
 
 def _candidate(name: str, batch_size: int, threads: int) -> Candidate:
-    trainer, labels = (
-        peer(name).trainer(ALEXNET, random_weights(ALEXNET), batch_size, threads),
-        _labels(batch_size),
-    )
+    trainer = peer(name).trainer(ALEXNET, random_weights(ALEXNET), batch_size, threads)
+    labels = _labels(batch_size)
     batches = [
         trainer.convert(random_images(batch_size, ALEXNET.input_size, seed), labels)
         for seed in range(INPUTS)
@@ -111,8 +103,8 @@ def _candidate(name: str, batch_size: int, threads: int) -> Candidate:
 
 
 def _check_finite(name: str, loss: float) -> None:
-    """After such a loss ours would leave out the update."""
-    assert math.isfinite(loss), f"{name}: the loss is {loss}"
+    """Ours skips the update after a loss that is not finite, which would look fast."""
+    assert math.isfinite(loss), f"{name}: loss: expected a finite number, got {loss}"
 
 
 def _labels(batch_size: int) -> np.ndarray:
@@ -128,32 +120,25 @@ def _flops() -> float:
 
 
 def _memory(names: tuple[str, ...], batch_size: int, threads: int) -> Line:
-    """Peak resident memory of three steps, less what importing and the inputs had taken, each in a
-    fresh process.
+    """Peak resident memory of three steps above that of imports and inputs, in a fresh process for
+    each peer.
     """
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     found = {
-        name: json.loads(
-            subprocess.run(
-                [sys.executable, "-c", _STEPS, name, str(batch_size), str(threads)],
-                check=True,
-                text=True,
-                env=environment,
-                stdout=subprocess.PIPE,
-            ).stdout.splitlines()[-1]
+        name: run_json(
+            ["-c", _STEPS, name, str(batch_size), str(threads)], OMP_NUM_THREADS=str(threads)
         )
         for name in names
     }
-    imports = ", ".join(f"{name} {figures['before']:.2f}" for name, figures in found.items())
+    imports = ", ".join(f"{name} {report['before']:.2f}" for name, report in found.items())
     weights = (
         sum(array.nbytes for pair in random_weights(ALEXNET).values() for array in pair) / 1e9
     )
     return Line(
         f"memory of a step, batch {batch_size}",
         "ours",
-        {name: Rate.of([figures["peak"] - figures["before"]]) for name, figures in found.items()},
-        notes=f"above what a process had before ({imports}); weights, gradients and velocities: "
-        f"{weights:.2f} each",
+        {name: Rate.of([report["peak"] - report["before"]]) for name, report in found.items()},
+        notes=f"above the memory in use before ({imports}); weights, gradients and velocities "
+        f"take {weights:.2f} each",
         unit="GB",
         less_is_better=True,
     )

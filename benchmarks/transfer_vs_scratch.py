@@ -1,11 +1,10 @@
-"""Transfer learning against training from scratch: the same few images, the same wall time,
-several seeds.
+"""Transfer learning against training from scratch on the same few images, in the same wall time.
 
     python -m benchmarks.transfer_vs_scratch [--data demo-new] [--weights demo] [--seeds 3]
 
-Prints a line a seed and the means. On the demonstration it asserts what the README says: transfer
+Prints a line per seed and the means. On the demonstration it asserts the README's claim: transfer
 reaches 85% top-1 and is at least 15 points ahead of scratch. ``--weights PATH --partial --data
-PATH`` compares them on a data set of yours.
+PATH`` compares them on your own data.
 """
 
 from __future__ import annotations
@@ -19,21 +18,22 @@ import click
 
 from alexnet_keras.cli.options import prepare
 
-LEAST_TRANSFER, LEAST_LEAD = 0.85, 0.15
+MIN_TRANSFER = 0.85
+MIN_LEAD = 0.15
 ENDLESS_EPOCHS = 100_000
 
 
 @click.command(context_settings={"show_default": True})
 @click.option("--data", default="demo-new", metavar="demo-new|PATH")
 @click.option("--weights", default="demo", metavar="NAME|PATH|RUN")
-@click.option("--partial", is_flag=True, help="Accept weights that lack layers.")
-@click.option("--epochs", type=int, help="Passes of fine-tuning.  [default: the recipe's]")
+@click.option("--partial", is_flag=True, help="Allow layers that are missing from the weights.")
+@click.option("--epochs", type=int, help="Epochs of fine-tuning.  [default: the recipe's]")
 @click.option("--batch-size", type=int, help="[default: the recipes']")
-@click.option("--seeds", default=3)
+@click.option("--seeds", default=3, help="Number of seeds.")
 def main(
     data: str, weights: str, partial: bool, epochs: int | None, batch_size: int | None, seeds: int
 ) -> None:
-    """Compare transfer and scratch on DATA."""
+    """Compare transfer learning with training from scratch."""
     prepare()
     results = [_compare(data, weights, partial, epochs, batch_size, seed) for seed in range(seeds)]
     transfer, scratch = (sum(column) / seeds for column in zip(*results, strict=True))
@@ -42,73 +42,80 @@ def main(
         f"{transfer - scratch:.1%}"
     )
     if data == "demo-new":
-        assert transfer >= LEAST_TRANSFER, (
-            f"transfer reached {transfer:.1%}, expected {LEAST_TRANSFER:.0%}"
+        assert transfer >= MIN_TRANSFER, (
+            f"transfer: expected at least {MIN_TRANSFER:.0%}, got {transfer:.1%}"
         )
-        assert transfer - scratch >= LEAST_LEAD, (
-            f"the lead is {transfer - scratch:.1%}, expected {LEAST_LEAD:.0%}"
+        assert transfer - scratch >= MIN_LEAD, (
+            f"lead: expected at least {MIN_LEAD:.0%}, got {transfer - scratch:.1%}"
         )
 
 
 def _compare(data, weights, partial, epochs, batch_size, seed) -> tuple[float, float]:
-    """Top-1 on val of transfer, and of scratch stopped after as many seconds."""
+    """Top-1 on val of transfer learning, and of training from scratch for the same wall time."""
     from alexnet_keras.configs import recipe as recipes
     from alexnet_keras.data.layouts import open_dataset
     from alexnet_keras.pretrained.loading import load_pretrained
-    from alexnet_keras.training.run_folder import new_run
-    from modes.scratch import scratch
-    from modes.transfer import transfer
 
-    demo = data == "demo-new"
-    finetune, recipe = (
-        (recipes.DEMO_FINETUNE_RECIPE, recipes.DEMO_RECIPE)
-        if demo
-        else (recipes.FINETUNE_RECIPE, recipes.CAFFE_RECIPE)
-    )
-    given = {
-        name: value for name, value in (("epochs", epochs), ("batch_size", batch_size)) if value
-    }
-    dataset, base = open_dataset(data), load_pretrained(weights, partial=partial)
+    if data == "demo-new":
+        finetune = recipes.DEMO_FINETUNE_RECIPE
+        from_scratch = recipes.DEMO_RECIPE
+    else:
+        finetune = recipes.FINETUNE_RECIPE
+        from_scratch = recipes.CAFFE_RECIPE
+    finetune = replace(finetune, **_specified(epochs=epochs, batch_size=batch_size))
+    from_scratch = replace(from_scratch, **_specified(batch_size=batch_size))
+    dataset = open_dataset(data)
+    base = load_pretrained(weights, partial=partial)
     with TemporaryDirectory() as folder:
         began = perf_counter()
-        ours = transfer(
-            dataset,
-            new_run(Path(folder, "transfer"), "transfer"),
-            base=base,
-            head_recipe=recipes.HEAD_RECIPE,
-            recipe=replace(finetune, **given),
-            seed=seed,
-        )
+        transfer = _transfer(dataset, Path(folder, "transfer"), base, finetune, seed)
         seconds = perf_counter() - began
-        endless = replace(
-            recipe,
-            epochs=ENDLESS_EPOCHS,
-            steps=None,
-            schedule=recipe.DropAt(),
-            **{"batch_size": batch_size} if batch_size else {},
-        )
-        theirs = scratch(
-            dataset,
-            new_run(Path(folder, "scratch"), "scratch"),
-            architecture=base.model.architecture,
-            preprocessing=base.model.preprocessing,
-            recipe=endless,
-            seed=seed,
-            callbacks=[_time_limit(seconds)],
-        )
-    ours, theirs = ours.evaluation, theirs.evaluation
+        scratch = _scratch(dataset, Path(folder, "scratch"), base, from_scratch, seed, seconds)
     click.echo(
-        f"seed {seed}: {seconds:.0f} s each, transfer {ours.top1:.1%}, scratch {theirs.top1:.1%} "
-        f"on {ours.images} val images"
+        f"seed {seed}: {seconds:.0f} s each, transfer {transfer.top1:.1%}, scratch "
+        f"{scratch.top1:.1%} on {transfer.images} val images"
     )
-    return ours.top1, theirs.top1
+    return transfer.top1, scratch.top1
+
+
+def _specified(**fields) -> dict:
+    return {name: value for name, value in fields.items() if value}
+
+
+def _transfer(dataset, folder: Path, base, recipe, seed: int):
+    """The evaluation of a transfer run."""
+    from alexnet_keras.configs.recipe import HEAD_RECIPE
+    from alexnet_keras.training.run_folder import new_run
+    from modes.transfer import transfer
+
+    run = new_run(folder, "transfer")
+    return transfer(
+        dataset, run, base=base, head_recipe=HEAD_RECIPE, recipe=recipe, seed=seed
+    ).evaluation
+
+
+def _scratch(dataset, folder: Path, base, recipe, seed: int, seconds: float):
+    """The evaluation of a run from scratch that is stopped after ``seconds``."""
+    from alexnet_keras.configs.schedule import DropAt
+    from alexnet_keras.training.run_folder import new_run
+    from modes.scratch import scratch
+
+    return scratch(
+        dataset,
+        new_run(folder, "scratch"),
+        architecture=base.model.architecture,
+        preprocessing=base.model.preprocessing,
+        recipe=replace(recipe, epochs=ENDLESS_EPOCHS, steps=None, schedule=DropAt()),
+        seed=seed,
+        callbacks=[_time_limit(seconds)],
+    ).evaluation
 
 
 def _time_limit(seconds: float):
     import keras
 
     class TimeLimit(keras.callbacks.Callback):
-        """Ends training when the time is up."""
+        """Stops training when the time is up."""
 
         def on_train_begin(self, logs=None):
             self.end = perf_counter() + seconds

@@ -1,7 +1,8 @@
-"""The same network, with the same weights, in what a user would pick instead: a module a peer.
+"""The same network with the same weights in other libraries, one module for each peer.
 
-``PEERS`` maps its name to the module that it needs. Each has ``network(architecture, weights,
-batch_size, threads)`` and, where it trains, ``trainer(architecture, weights, threads)``.
+``INFERENCE`` and ``TRAINING`` map the peers' names to the package that each needs. A peer's module
+has ``network(architecture, weights, batch_size, threads)`` and, if it trains, ``trainer`` with the
+same arguments.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from alexnet_keras.configs.architecture import (
 )
 from weights.canonical import Layers
 
-RATE, MOMENTUM, DECAY = 1e-4, 0.9, 5e-4
+LEARNING_RATE = 1e-4
+MOMENTUM = 0.9
+WEIGHT_DECAY = 5e-4
 INFERENCE = {
     "PyTorch": "torch",
     "ONNX Runtime": "onnxruntime",
@@ -39,13 +42,13 @@ MODULES = {
     "OpenCV": "opencv",
     "stock Keras": "stock_keras",
 }
-GREY_LEVELS = np.float32(60)
-"""The deviation of images from their mean."""
+PIXEL_STDDEV = np.float32(60)
+"""Standard deviation of the random images, in grey levels."""
 
 
 class Network(NamedTuple):
-    """``convert`` brings a batch (batch, height, width, 3) float32 into the peer's own layout;
-    ``infer`` computes fc8, (batch, classes) float32 in host memory, from that.
+    """``convert`` turns a batch (batch, height, width, 3) float32 into the peer's own layout;
+    ``infer`` computes fc8 from it, (batch, classes) float32 in host memory.
     """
 
     convert: Callable[[np.ndarray], object]
@@ -53,8 +56,8 @@ class Network(NamedTuple):
 
 
 class Trainer(NamedTuple):
-    """``step`` of an input of ``convert`` (images, labels) makes one update and returns the loss
-    before it; ``kernels`` copies those of the convolutions and dense layers, in canonical form.
+    """``step`` takes the output of ``convert(images, labels)``, makes one update and returns the
+    loss before it; ``kernels`` copies the kernels of all layers, in canonical form.
     """
 
     convert: Callable[[np.ndarray, np.ndarray], object]
@@ -63,15 +66,18 @@ class Trainer(NamedTuple):
 
 
 def peer(name: str):
-    """The module of a peer, or of ``ours``."""
+    """The module of a peer, or of this project (``ours``)."""
     return importlib.import_module(f"benchmarks.peers.{MODULES[name]}")
 
 
-def random_weights(architecture: Architecture, classes: int = 1000, seed: int = 0) -> Layers:
-    """Canonical layers whose activations keep the size of the images up to fc6, which makes them
-    small enough to train.
+def random_weights(architecture: Architecture, classes: int = 1000) -> Layers:
+    """Canonical layers that keep the scale of the images up to fc6, which makes it small enough to
+    train.
     """
-    rng, size, channels, layers = np.random.default_rng(seed), architecture.input_size, 3, {}
+    rng = np.random.default_rng(0)
+    size = architecture.input_size
+    channels = 3
+    layers = {}
     for layer in architecture.layers:
         match layer:
             case Convolution(name, filters, kernel, stride, padding, groups):
@@ -85,7 +91,7 @@ def random_weights(architecture: Architecture, classes: int = 1000, seed: int = 
                 layers[name] = _random_layer(rng, (channels, units))
                 channels = units
     kernel, bias = _random_layer(rng, (channels, classes))
-    layers["fc6"] = (layers["fc6"][0] / GREY_LEVELS, layers["fc6"][1])
+    layers["fc6"] = (layers["fc6"][0] / PIXEL_STDDEV, layers["fc6"][1])
     return {**layers, FINAL_LAYER: (kernel, bias)}
 
 
@@ -97,12 +103,12 @@ def _random_layer(rng, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def random_images(count: int, size: int, seed: int = 1) -> np.ndarray:
-    """(count, size, size, 3) float32 grey levels about their mean."""
-    return GREY_LEVELS * np.random.default_rng(seed).standard_normal(
+    """(count, size, size, 3) float32 pixels with mean 0, as after subtracting the mean."""
+    return PIXEL_STDDEV * np.random.default_rng(seed).standard_normal(
         (count, size, size, 3), np.float32
     )
 
 
 def relative_difference(found: np.ndarray, expected: np.ndarray) -> float:
-    """The norm of the difference, as a fraction of that of what is expected."""
+    """The norm of the difference, relative to that of ``expected``."""
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))

@@ -1,4 +1,4 @@
-"""The network as an ONNX model with the LRN operator, for the engines that read one."""
+"""The network as an ONNX model with the LRN operator, for the runtimes that read ONNX."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ from alexnet_keras.configs.architecture import (
 )
 from weights.canonical import Layers, to_channels_first
 
-OPSET, IR_VERSION = 17, 8
+OPSET = 17
+IR_VERSION = 8
 
 
 def onnx_model(architecture: Architecture, weights: Layers, batch_size: int) -> bytes:
-    """A serialized model from (batch, 3, size, size) ``input`` to (batch, classes) ``fc8``, of a
+    """A serialized model from ``input`` (batch, 3, size, size) to ``fc8`` (batch, classes), with a
     fixed batch size.
     """
-    arrays, nodes, at = to_channels_first(weights, Path("random")), [], "input"
+    arrays = to_channels_first(weights, Path("random"))
+    nodes = []
+    at = "input"
     for layer in (*architecture.layers, Dense(FINAL_LAYER, len(weights[FINAL_LAYER][1]))):
         for node in _nodes(layer, at):
             nodes.append(node)
@@ -104,5 +107,5 @@ def _with_relu(node: onnx.NodeProto) -> list[onnx.NodeProto]:
 
 
 def channels_first(images: np.ndarray) -> np.ndarray:
-    """(batch, height, width, 3) as (batch, 3, height, width)."""
+    """(batch, height, width, 3) -> (batch, 3, height, width)."""
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2))

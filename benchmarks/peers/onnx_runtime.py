@@ -12,7 +12,8 @@ from weights.canonical import Layers
 
 def network(architecture: Architecture, weights: Layers, batch_size: int, threads: int) -> Network:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     session = onnxruntime.InferenceSession(
         onnx_model(architecture, weights, batch_size), options, providers=["CPUExecutionProvider"]

@@ -1,4 +1,4 @@
-"""OpenVINO at its fastest here: fixed shape, the latency hint, float32."""
+"""OpenVINO in its fastest setting for this network: fixed shape, latency hint, float32."""
 
 from __future__ import annotations
 

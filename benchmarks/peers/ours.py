@@ -1,4 +1,4 @@
-"""This project, as its own commands use it."""
+"""This project, as its commands use it."""
 
 from __future__ import annotations
 
@@ -12,27 +12,37 @@ from alexnet_keras.data.batches import Batch
 from alexnet_keras.distribute.workers import open_workers
 from alexnet_keras.models.alexnet import build
 from alexnet_keras.training.train_step import Updates
-from benchmarks.peers import DECAY, MOMENTUM, RATE, Network, Trainer
+from benchmarks.peers import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, Network, Trainer
 from weights.canonical import Layers
 
 RECIPE = Recipe(
     "benchmark",
     1,
     steps=1,
-    learning_rate=RATE,
+    learning_rate=LEARNING_RATE,
     momentum=MOMENTUM,
-    weight_decay=DECAY,
+    weight_decay=WEIGHT_DECAY,
     bias_multiplier=1.0,
 )
 
 
 def model_of(architecture: Architecture, weights: Layers) -> keras.Model:
-    """Our network with these weights, ending in fc8."""
-    size, classes = architecture.input_size, len(weights[FINAL_LAYER][1])
+    """This project's network with these weights, ending in fc8."""
+    size = architecture.input_size
+    classes = len(weights[FINAL_LAYER][1])
     model = build(architecture, keras.Input((size, size, 3)), classes, classifier_activation=None)
     for name, values in weights.items():
         model.get_layer(name).set_weights(values)
     return model
+
+
+def make_batch(images: np.ndarray, labels: np.ndarray) -> Batch:
+    """A batch of images (batch, height, width, 3) float32 and labels (batch,) int32, all of weight
+    1.
+    """
+    count = len(labels)
+    columns = (images, labels, np.ones(count, np.float32), np.arange(count))
+    return Batch(*map(tf.constant, columns))
 
 
 def network(architecture: Architecture, weights: Layers, batch_size: int, threads: int) -> Network:
@@ -45,16 +55,8 @@ def trainer(architecture: Architecture, weights: Layers, batch_size: int, thread
     model = model_of(architecture, weights)
     updates = Updates(model, RECIPE, batch_size, seed=0, workers=open_workers("one"))
 
-    def convert(images: np.ndarray, labels: np.ndarray) -> Batch:
-        return Batch(
-            *map(
-                tf.constant,
-                (images, labels, np.ones(len(labels), np.float32), np.arange(len(labels))),
-            )
-        )
-
     return Trainer(
-        convert,
-        lambda batch: updates(0, batch, RATE).loss,
+        make_batch,
+        lambda batch: updates(0, batch, LEARNING_RATE).loss,
         lambda: {name: model.get_layer(name).kernel.numpy() for name in weights},
     )

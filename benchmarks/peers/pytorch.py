@@ -20,15 +20,18 @@ from alexnet_keras.configs.architecture import (
     Normalization,
     Pooling,
 )
-from benchmarks.peers import DECAY, MOMENTUM, RATE, Network, Trainer
+from benchmarks.peers import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, Network, Trainer
 from weights.canonical import Layers, from_channels_first, to_channels_first
 
-sys.modules.setdefault("triton", None)  # of no use on a CPU, it crashes where TensorFlow is loaded
+sys.modules.setdefault(
+    "triton", None
+)  # not needed on a CPU, and it crashes once TensorFlow is loaded
 
 
 def module_of(architecture: Architecture, weights: Layers) -> nn.Sequential:
-    """The network as a module whose layers have their public names."""
-    layers, arrays = OrderedDict(), to_channels_first(weights, Path("random"))
+    """The network as a module whose layers have the public names."""
+    layers = OrderedDict()
+    arrays = to_channels_first(weights, Path("random"))
     for layer in architecture.layers:
         layers[layer.name] = _layer(layer, arrays)
         if isinstance(layer, Convolution | Dense):
@@ -80,8 +83,8 @@ def trainer(architecture: Architecture, weights: Layers, batch_size: int, thread
     kernels = [value for name, value in module.named_parameters() if name.endswith("weight")]
     biases = [value for name, value in module.named_parameters() if name.endswith("bias")]
     optimizer = torch.optim.SGD(
-        [{"params": kernels, "weight_decay": DECAY}, {"params": biases}],
-        RATE,
+        [{"params": kernels, "weight_decay": WEIGHT_DECAY}, {"params": biases}],
+        LEARNING_RATE,
         MOMENTUM,
         fused=True,
     )
@@ -93,7 +96,7 @@ def trainer(architecture: Architecture, weights: Layers, batch_size: int, thread
         optimizer.step()
         return loss.item()
 
-    def found() -> dict[str, np.ndarray]:
+    def kernels_of_module() -> dict[str, np.ndarray]:
         layers = {
             name: (module.get_submodule(name).weight.detach().numpy(), np.zeros(1))
             for name in weights
@@ -106,7 +109,7 @@ def trainer(architecture: Architecture, weights: Layers, batch_size: int, thread
     return Trainer(
         lambda images, labels: (_channels_last(images), torch.from_numpy(labels).long()),
         step,
-        found,
+        kernels_of_module,
     )
 
 

@@ -1,4 +1,4 @@
-"""Keras's own layers, as a user who knows nothing of their cost would put them together."""
+"""The network built from Keras's own layers, as most users would write it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from alexnet_keras.configs.architecture import (
     Normalization,
     Pooling,
 )
-from benchmarks.peers import DECAY, MOMENTUM, RATE, Network, Trainer
+from benchmarks.peers import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, Network, Trainer
 from weights.canonical import Layers
 
 
 def model_of(architecture: Architecture, weights: Layers, regularizer=None) -> keras.Model:
-    """The network from Keras's layers, ending in fc8."""
+    """The network built from Keras's layers, ending in fc8."""
     size = architecture.input_size
     model = keras.Sequential([keras.Input((size, size, 3))])
     for layer in architecture.layers:
@@ -67,19 +67,19 @@ def _layer(layer, regularizer) -> keras.layers.Layer:
 
 
 def network(architecture: Architecture, weights: Layers, batch_size: int, threads: int) -> Network:
-    """By a ``tf.function``, which is faster than ``predict_on_batch``."""
+    """Inference with a ``tf.function``, which is faster than ``predict_on_batch``."""
     model = model_of(architecture, weights)
     infer = tf.function(lambda images: model(images, training=False))
     return Network(tf.constant, lambda images: infer(images).numpy())
 
 
 def trainer(architecture: Architecture, weights: Layers, batch_size: int, threads: int) -> Trainer:
-    """By ``train_on_batch``. The decay is Keras's ``L2``, for that of its ``SGD`` does not go
-    through the momentum.
+    """Training with ``train_on_batch``. Weight decay is Keras's ``L2``, because that of its
+    ``SGD`` is decoupled from the momentum.
     """
-    model = model_of(architecture, weights, keras.regularizers.L2(DECAY / 2))
+    model = model_of(architecture, weights, keras.regularizers.L2(WEIGHT_DECAY / 2))
     model.compile(
-        keras.optimizers.SGD(RATE, MOMENTUM),
+        keras.optimizers.SGD(LEARNING_RATE, MOMENTUM),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=False,
     )

@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from alexnet_keras.configs.architecture import ALEXNET, Convolution, Pooling
 from benchmarks import ablations
-from benchmarks.ablations import CLAIMS, NETWORKS, Difference, Trial, one_tower, steps_to_target
+from benchmarks.ablation_report import CLAIMS, Difference, Trial
+from benchmarks.ablations import NETWORKS, one_tower, steps_to_target
 
 
 def trial(network, seed, error=0.1, train_error=0.05, steps=300):

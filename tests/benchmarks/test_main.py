@@ -66,7 +66,7 @@ def test_it_prints_the_table_the_notes_and_every_target_that_is_missed(measured,
     assert (measured[0].batch_sizes, measured[0].threads, measured[0].repetitions) == ((3,), 1, 4)
     assert "inference, batch 3: of random images" in result.output
     assert [line for line in result.output.splitlines() if line.startswith("missed")] == [
-        "missed: inference, batch 3 against fast: 0.90, expected 1"
+        "missed: inference, batch 3 against fast: expected 1, got 0.90"
     ]
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["environment"]["threads"] == 1
