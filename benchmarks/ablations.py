@@ -157,10 +157,10 @@ def train_all(pairs: Sequence[tuple[str, int]], epochs: int) -> list[Trial]:
     for number, (name, seed) in enumerate(pairs, 1):
         trial = train_one(name, seed, epochs)
         trials.append(trial)
-        seconds_left = (perf_counter() - began) / number * (len(pairs) - number)
+        remaining = (perf_counter() - began) / number * (len(pairs) - number)
         console.print(
             f"{number}/{len(pairs)}  seed {seed}  {name:15}  error {trial.error:.1%} val, "
-            f"{trial.train_error:.1%} train  {trial.seconds:.0f} s  {seconds_left / 60:.0f} min left"
+            f"{trial.train_error:.1%} train  {trial.seconds:.0f} s  {remaining / 60:.0f} min left"
         )
     return trials
 
