@@ -1,26 +1,83 @@
 """The AlexNet that Keras never had. Names are imported at their first use, so that importing this
 costs nothing.
+
+Whatever a command does, a function here does too, with the same options as keywords::
+
+    run = alexnet_keras.transfer(data="photographs", epochs=6)
+    run.result["top1"], run.history["val_top1"], run.model
+    alexnet_keras.predict("dog.jpg", weights=run.folder).top[0]
+
+``alexnet_keras.weights`` and ``alexnet_keras.modes`` are the packages of those names, which stand
+beside this one.
 """
 
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 
 __version__ = "0.1.0"
 
-_PUBLIC = {
-    "AlexNet": "applications",
-    "preprocess_input": "applications",
-    "decode_predictions": "applications",
-    "load_model": "pretrained.loading",
-    "load_pretrained": "pretrained.loading",
-    "feature_extractor": "features.extractor",
-    "Architecture": "configs.architecture",
-    "Preprocessing": "configs.preprocessing",
-    "AlexNetError": "errors",
+_PUBLIC = {  # name -> module, and the name there where it is another
+    "scratch": "modes.scratch:run_scratch",
+    "transfer": "modes.transfer:run_transfer",
+    "extract": "modes.extract:run_extraction",
+    "evaluate": "modes.evaluate:run_evaluation",
+    "predict": "modes.predict:run_prediction",
+    "Run": "alexnet_keras.training.run",
+    "AlexNet": "alexnet_keras.applications",
+    "preprocess_input": "alexnet_keras.applications",
+    "decode_predictions": "alexnet_keras.applications",
+    "load_model": "alexnet_keras.pretrained.loading",
+    "load_pretrained": "alexnet_keras.pretrained.loading",
+    "feature_extractor": "alexnet_keras.features.extractor",
+    "Architecture": "alexnet_keras.configs.architecture",
+    "Preprocessing": "alexnet_keras.configs.preprocessing",
+    "AlexNetError": "alexnet_keras.errors",
 }
-__all__ = ["__version__", *_PUBLIC]
+_PACKAGES = ("modes", "weights")
+__all__ = ["__version__", "resume", *_PUBLIC]
+
+
+def resume(run, *, verbose="auto", **changes):
+    """Resume a run of ``scratch`` or ``transfer`` from its newest complete checkpoint.
+
+    ``run``: a run folder, or the ``Run`` that an interrupted call returned. ``changes``: the
+    options that a resumed run may change, such as ``epochs`` (docs/usage.md lists them). A run
+    that is finished already is returned as it is. Returns a ``Run``; raises ``RunError``.
+
+    Example::
+
+        alexnet_keras.resume("runs/scratch-1", epochs=60).result["top1"]
+    """
+    folder = Path(getattr(run, "folder", run))
+    mode = import_module("alexnet_keras.training.run_config").read_mode(folder)
+    return __getattr__(mode)(resume=folder, verbose=verbose, **changes)
 
 
 def __getattr__(name):
+    if name in _PACKAGES:
+        return import_module(name)
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    module, _, attribute = _PUBLIC[name].partition(":")
+    return getattr(import_module(module), attribute or name)
+
+
+def __dir__():
+    return sorted({*globals(), *__all__, *_PACKAGES})
+
+
+def _check_own_packages():
+    """Another ``modes`` or ``weights`` that Python finds first would be taken for ours."""
+    home = Path(__file__).resolve().parent.parent
+    for name in _PACKAGES:
+        spec = find_spec(name)
+        folders = list(spec.submodule_search_locations or [spec.origin]) if spec else []
+        if not folders or Path(folders[0]).resolve() != home / name:
+            found = f"{folders[0]}, which shadows it" if folders else "nothing"
+            raise ImportError(
+                f"alexnet_keras: expected its package {name} at {home / name}, got {found}"
+            )
+
+
+_check_own_packages()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from alexnet_keras.cli.options import prepare
+from alexnet_keras.cli.command import prepare
 from benchmarks.measure import (
     Line,
     Options,

@@ -24,8 +24,7 @@ import click
 import numpy as np
 from rich.console import Console
 
-from alexnet_keras.cli.console import console
-from alexnet_keras.cli.options import prepare
+from alexnet_keras.cli.command import prepare
 from alexnet_keras.configs.architecture import (
     Architecture,
     Convolution,
@@ -36,6 +35,7 @@ from alexnet_keras.configs.architecture import (
 from alexnet_keras.configs.augmentation import AUGMENTATIONS
 from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING
 from alexnet_keras.configs.recipe import DEMO_RECIPE, Recipe
+from alexnet_keras.progress import console
 from benchmarks.ablation_report import (
     CLAIMS,
     Trial,
@@ -172,8 +172,8 @@ def train_one(name: str, seed: int, epochs: int) -> Trial:
     from alexnet_keras.data.batches import EvaluationBatches
     from alexnet_keras.data.layouts import open_dataset
     from alexnet_keras.evaluation.evaluator import evaluate
-    from alexnet_keras.training.run_folder import new_run
-    from modes.scratch import scratch
+    from alexnet_keras.training.run_folder import new_run_folder
+    from modes.scratch import train_from_scratch
 
     network = NETWORKS[name]
     dataset = open_dataset("demo")
@@ -184,8 +184,8 @@ def train_one(name: str, seed: int, epochs: int) -> Trial:
     recorder = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda step, logs: errors.append(1 - logs["top1"])
     )
-    with TemporaryDirectory() as folder, new_run(Path(folder, "run"), "scratch") as run:
-        val = scratch(
+    with TemporaryDirectory() as folder, new_run_folder(Path(folder, "run"), "scratch") as run:
+        val = train_from_scratch(
             dataset,
             run,
             architecture=network.architecture,

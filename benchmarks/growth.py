@@ -214,7 +214,7 @@ def steps() -> dict:
 
 
 if __name__ == "__main__":
-    from alexnet_keras.cli.options import prepare
+    from alexnet_keras.cli.command import prepare
 
     prepare()
     print(json.dumps(extract(*map(int, sys.argv[2:])) if sys.argv[1] == "extract" else steps()))

@@ -147,7 +147,7 @@ def _memory(names: tuple[str, ...], batch_size: int, threads: int) -> Line:
 _STEPS = """
 import json, re, sys
 from pathlib import Path
-from alexnet_keras.cli.options import prepare
+from alexnet_keras.cli.command import prepare
 prepare()
 from alexnet_keras.configs.architecture import ALEXNET
 from benchmarks.peers import peer, random_images, random_weights

@@ -16,7 +16,7 @@ from time import perf_counter
 
 import click
 
-from alexnet_keras.cli.options import prepare
+from alexnet_keras.cli.command import prepare
 
 MIN_TRANSFER = 0.85
 MIN_LEAD = 0.15
@@ -85,11 +85,11 @@ def _specified(**fields) -> dict:
 def _transfer(dataset, folder: Path, base, recipe, seed: int):
     """The evaluation of a transfer run."""
     from alexnet_keras.configs.recipe import HEAD_RECIPE
-    from alexnet_keras.training.run_folder import new_run
-    from modes.transfer import transfer
+    from alexnet_keras.training.run_folder import new_run_folder
+    from modes.transfer import train_from_pretrained
 
-    run = new_run(folder, "transfer")
-    return transfer(
+    run = new_run_folder(folder, "transfer")
+    return train_from_pretrained(
         dataset, run, base=base, head_recipe=HEAD_RECIPE, recipe=recipe, seed=seed
     ).evaluation
 
@@ -97,12 +97,12 @@ def _transfer(dataset, folder: Path, base, recipe, seed: int):
 def _scratch(dataset, folder: Path, base, recipe, seed: int, seconds: float):
     """The evaluation of a run from scratch that is stopped after ``seconds``."""
     from alexnet_keras.configs.schedule import DropAt
-    from alexnet_keras.training.run_folder import new_run
-    from modes.scratch import scratch
+    from alexnet_keras.training.run_folder import new_run_folder
+    from modes.scratch import train_from_scratch
 
-    return scratch(
+    return train_from_scratch(
         dataset,
-        new_run(folder, "scratch"),
+        new_run_folder(folder, "scratch"),
         architecture=base.model.architecture,
         preprocessing=base.model.preprocessing,
         recipe=replace(recipe, epochs=ENDLESS_EPOCHS, steps=None, schedule=DropAt()),

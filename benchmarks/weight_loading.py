@@ -73,7 +73,7 @@ def _compare_readers(path: Path, deploy: Path, repetitions: int) -> float:
 _INTO_NETWORK = """
 import json, resource, sys
 from time import perf_counter
-from alexnet_keras.cli.options import prepare
+from alexnet_keras.cli.command import prepare
 prepare()
 from alexnet_keras.pretrained.loading import new_network
 from alexnet_keras.configs.architecture import ALEXNET

@@ -1,10 +1,12 @@
-"""Feature extraction: what a frozen network makes of every image, layer by layer.
+"""Feature extraction: the activations of a frozen network for every image, layer by layer.
 
-What it is: nothing is trained. Each image runs through the network once and the activations of the
-layers you name are written down, a row for each sample. When to use it: to compare layers with
-brains or with other models, to search or cluster images, or as the third method of transfer
-learning, a linear classifier on frozen features (``probe``). What to expect: pool5 and fc6 carry
-over best to other pictures; fc8 knows most of its own classes.
+What it is: nothing is trained. Each image runs through the network once, and the activations of
+the layers you name are written down, a row for each sample.
+
+When to use it: to compare layers with brains or with other models, to search or cluster images, or
+as the third method of transfer learning, a linear classifier on frozen features (``probe``).
+
+What to expect: pool5 and fc6 carry over best to other pictures; fc8 is tuned to its own classes.
 """
 
 from __future__ import annotations
@@ -12,20 +14,67 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
 from alexnet_keras.atomic_files import atomic_write
 from alexnet_keras.configs.loading import Loading
+from alexnet_keras.configs.option_fields import read_options, takes
+from alexnet_keras.configs.options import ExtractOptions
 from alexnet_keras.data.batches import EvaluationBatches
+from alexnet_keras.data.from_options import open_data
 from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.errors import ConfigurationError, RunError
 from alexnet_keras.features.extractor import extract, feature_extractor, feature_files
+from alexnet_keras.features.linear_probe import ProbeResult, linear_probe
+from alexnet_keras.features.saved import Features
+from alexnet_keras.pretrained.from_options import open_weights
 from alexnet_keras.pretrained.loading import Pretrained, check_loaded
-from alexnet_keras.training.run_folder import environment
+from alexnet_keras.progress import Progress
+from alexnet_keras.training.run_config import runtime_environment
+
+
+@takes(ExtractOptions, name="extract")
+def run_extraction(*, verbose: str | int = "auto", **options) -> Features:
+    """Write the frozen features of any layer, a row for each sample, and open them.
+
+    The same as the command ``extract``: each option is a keyword here. ``verbose``: ``"auto"`` or
+    1 shows progress, 0 nothing. Raises ``ConfigurationError``, ``DataError``, ``WeightsError`` and
+    ``RunError``.
+
+    Example::
+
+        features = alexnet_keras.extract(data="photographs", layers=["pool5", "fc6"], out="f.h5")
+        features["fc6"][:10], features.rows["class"][:10]
+    """
+    options, progress = read_options(ExtractOptions, options), Progress(verbose)
+    dataset, loading = open_data(options)
+    parts = [dataset.samples(split) for split in options.splits or dataset.split_names]
+    if options.probe:
+        _check_probe(dataset, parts)
+    source = open_weights(options, options.data, progress)
+    with progress.counting("extract", sum(map(len, parts))) as advance:
+        files = extract_features(
+            dataset,
+            options.out,
+            source=source,
+            layers=options.layers,
+            splits=options.splits,
+            batch_size=options.batch_size,
+            loading=replace(loading, bad="mark" if options.skip_bad else "error"),
+            overwrite=options.overwrite,
+            on_batch=advance,
+        )
+    rows, probes = options.out.with_suffix(".csv"), {}
+    for layer, path in files.items():
+        progress.say(f"{layer} -> {path}")
+        if options.probe:
+            probes[layer] = linear_probe(path, layer, rows, dataset)
+            progress.say(_probe_line(layer, probes[layer]))
+    return Features(files, rows, probes)
 
 
 def extract_features(
@@ -46,7 +95,7 @@ def extract_features(
     ``out``: ``.npy`` (several layers: ``<stem>-<layer>.npy`` each) or ``.h5`` (a data set a
     layer). Beside it ``<stem>.csv`` tells what each row is, and ``<stem>.json`` what made it.
     Returns the file of each layer. Raises ``ConfigurationError``, ``WeightsError`` for a layer
-    that depends on weights which were not loaded, ``RunError``.
+    that depends on weights which are missing from the file, ``RunError``.
     """
     extractor = feature_extractor(source.model, layers)
     check_loaded(source, layers)
@@ -85,6 +134,26 @@ def output_files(out: Path, layers: tuple[str, ...]) -> dict[str, Path]:
     if out.suffix == ".h5" or len(layers) == 1:
         return dict.fromkeys(layers, out)
     return {layer: out.with_name(f"{out.stem}-{layer}.npy") for layer in layers}
+
+
+def _probe_line(layer: str, result: ProbeResult) -> str:
+    return (
+        f"linear probe on {layer}: accuracy {result.accuracy:.1%}, balanced accuracy "
+        f"{result.balanced_accuracy:.1%} on {result.images} val images"
+    )
+
+
+def _check_probe(dataset: Dataset, parts: list[Samples]) -> None:
+    """A probe learns from the train rows and is measured on the val rows; found out before
+    anything is computed.
+    """
+    extracted = [part.split for part in parts]
+    for split in ("train", "val"):
+        if dataset.samples(split).split not in extracted:
+            raise ConfigurationError(
+                f"probe: expected the train and val splits among those extracted, got "
+                f"{', '.join(extracted)}"
+            )
 
 
 def _check_writable(paths: list[Path], overwrite: bool) -> None:
@@ -137,5 +206,5 @@ def _description(source, paths, shapes, dataset, parts, bad_rows, loading) -> di
             "splits": {part.split: len(part) for part in parts},
         },
         "bad_rows": bad_rows,
-        "environment": environment(),
+        "environment": runtime_environment(),
     }

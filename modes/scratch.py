@@ -1,33 +1,85 @@
 """Training from scratch: from random initial values to a trained network.
 
 What it is: every weight is learned from your images alone, as in the paper, by stochastic gradient
-descent with momentum and weight decay on random crops and their mirror images. When to use it:
-with many images (ImageNet has 1.2 million), to repeat 2012, or to study how an architecture
-learns. What to expect: from the paper's small initial values the loss stays flat for a while
-before it falls, and on a few thousand photographs a network of 61 million weights learns them by
-heart; transfer learning does better there.
+descent with momentum and weight decay on random crops and their mirror images.
+
+When to use it: with many images (ImageNet has 1.2 million), to repeat 2012, or to study how an
+architecture learns.
+
+What to expect: from the paper's small initial values the loss stays flat for a while before it
+falls. On a few thousand photographs a 61M-parameter network overfits; transfer learning does
+better there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 import keras
 
-from alexnet_keras.configs.architecture import Architecture
+from alexnet_keras.configs.architecture import VARIANTS, Architecture, demo_architecture
 from alexnet_keras.configs.loading import Loading
+from alexnet_keras.configs.option_fields import takes
+from alexnet_keras.configs.options import ScratchOptions
 from alexnet_keras.configs.preprocessing import Preprocessing
-from alexnet_keras.configs.recipe import Recipe
+from alexnet_keras.configs.recipe import DEMO_RECIPE, VARIANT_RECIPES, Recipe
 from alexnet_keras.data.batches import EvaluationBatches, TrainingBatches
+from alexnet_keras.data.demo import DEMONSTRATIONS
 from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.pretrained.loading import new_network
 from alexnet_keras.training.loop import Execution, Outcome, train
-from alexnet_keras.training.run_folder import Run
+from alexnet_keras.training.recipe_from_options import with_starting_point
+from alexnet_keras.training.run import Run
+from alexnet_keras.training.run_folder import NullRunFolder, RunFolder
+from alexnet_keras.training.session_start import open_session
 
 
-def scratch(
+@takes(ScratchOptions, name="scratch")
+def run_scratch(*, verbose: str | int = "auto", **options) -> Run:
+    """Train a network end to end, from random initial values.
+
+    The same as the command ``scratch``: each option is a keyword here, and the run folder that is
+    left is the same. ``verbose`` is Keras's: ``"auto"`` or 1 shows progress, 2 a line for each
+    epoch, 0 nothing. Ctrl-C keeps what was learned: the run that is returned has
+    ``result["finished"]`` False, and :func:`alexnet_keras.resume` finishes it. Raises
+    ``ConfigurationError``, ``DataError`` and ``RunError``.
+
+    Example::
+
+        run = alexnet_keras.scratch(data="photographs", variant="owt", epochs=30)
+        run.result["top1"], run.history["val_top1"]
+    """
+    with open_session("scratch", ScratchOptions, options, verbose) as session:
+        network = _architecture(session.options)
+        recipe = session.choose_recipe(_usual_recipe(session.options))
+        if session.config is None:
+            recipe = with_starting_point(recipe, network, session.options)
+        finished = session.finished_run(recipe)
+        if finished:
+            return finished
+        architecture = recipe.applied_to(network)
+        with session.run_folder(
+            recipe, architecture=architecture.to_dict(), preprocessing=asdict(recipe.preprocessing)
+        ) as folder:
+            _explain_demonstration(session, architecture)
+            outcome = train_from_scratch(
+                session.dataset,
+                folder,
+                architecture=architecture,
+                preprocessing=recipe.preprocessing,
+                recipe=recipe,
+                seed=session.options.seed,
+                loading=session.loading,
+                callbacks=session.callbacks,
+                execution=session.execution,
+            )
+        return session.result(outcome)
+
+
+def train_from_scratch(
     dataset: Dataset,
-    run: Run,
+    folder: RunFolder | NullRunFolder,
     *,
     architecture: Architecture,
     preprocessing: Preprocessing,
@@ -61,9 +113,34 @@ def scratch(
         model,
         batches,
         recipe,
-        callbacks=[run.metrics(), *callbacks],
+        callbacks=[folder.metrics(), *callbacks],
         val_batches=val_batches,
         execution=execution,
     )
-    run.finish(model, outcome, val_batches)
-    return outcome
+    return folder.finish(model, outcome, val_batches)
+
+
+def _usual_recipe(options: ScratchOptions) -> Recipe:
+    if options.data in DEMONSTRATIONS:
+        return DEMO_RECIPE
+    return VARIANT_RECIPES[options.variant or "alexnet"]
+
+
+def _architecture(options: ScratchOptions) -> Architecture:
+    """The variant at the width asked for; on demonstration data a narrow one by default."""
+    variant = options.variant or "alexnet"
+    if options.data not in DEMONSTRATIONS:
+        return VARIANTS[variant].widened(1.0 if options.width is None else options.width)
+    if options.width is None:
+        return demo_architecture(variant)
+    return demo_architecture(variant, options.width, options.width)
+
+
+def _explain_demonstration(session, architecture: Architecture) -> None:
+    options = session.options
+    if options.data in DEMONSTRATIONS and options.width is None and session.workers.is_chief:
+        session.progress.say(
+            "The demonstration has a thousandth of ImageNet's images and two minutes: the real "
+            f"{architecture.input_size}x{architecture.input_size} network at a quarter of its "
+            "filters and an eighth of its hidden units."
+        )

@@ -2,16 +2,19 @@
 
 What it is: published weights keep what they know of edges, textures and parts; only the classifier
 fc8 is new. First it is trained alone on the frozen features of fc7, computed once, so that its
-random start cannot damage what lies below. Then everything from ``train_from`` on is fine-tuned at
-a tenth of the usual rate, what is new ten times faster, as Caffe's example does. When to use it:
-with tens to thousands of images a class, which is almost always. What to expect: minutes instead
-of days, and far more than scratch can reach on the same images.
+random start cannot damage the layers below. Then everything from ``train_from`` on is fine-tuned
+at a tenth of the usual rate, new layers ten times faster, as in Caffe's example.
+
+When to use it: with tens to thousands of images a class, which is almost always.
+
+What to expect: minutes instead of days, and far higher accuracy than training from scratch reaches
+on the same images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import keras
@@ -19,8 +22,16 @@ import numpy as np
 
 from alexnet_keras.configs.architecture import FINAL_LAYER
 from alexnet_keras.configs.loading import Loading, Shard
-from alexnet_keras.configs.recipe import Recipe
+from alexnet_keras.configs.option_fields import takes
+from alexnet_keras.configs.options import TransferOptions
+from alexnet_keras.configs.recipe import (
+    DEMO_FINETUNE_RECIPE,
+    FINETUNE_RECIPE,
+    HEAD_RECIPE,
+    Recipe,
+)
 from alexnet_keras.data.batches import EvaluationBatches, TrainingBatches
+from alexnet_keras.data.demo import DEMONSTRATIONS
 from alexnet_keras.data.feature_batches import FeatureBatches
 from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.data.samples import Samples
@@ -29,14 +40,65 @@ from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.evaluation.evaluator import evaluate
 from alexnet_keras.features.cache import features_below
 from alexnet_keras.models.alexnet import AlexNetModel
+from alexnet_keras.pretrained.from_options import open_weights
 from alexnet_keras.pretrained.loading import Pretrained, new_network
 from alexnet_keras.training.loop import Execution, Outcome, train
-from alexnet_keras.training.run_folder import Run
+from alexnet_keras.training.run import Run
+from alexnet_keras.training.run_folder import NullRunFolder, RunFolder
+from alexnet_keras.training.session_start import open_session
 
 
-def transfer(
+@takes(TransferOptions, name="transfer")
+def run_transfer(*, verbose: str | int = "auto", **options) -> Run:
+    """Give a trained network a new head for your classes, and fine-tune it.
+
+    The same as the command ``transfer``: each option is a keyword here, and the run folder that is
+    left is the same. ``verbose`` is Keras's: ``"auto"`` or 1 shows progress, 2 a line for each
+    epoch, 0 nothing. Ctrl-C keeps what was learned: the run that is returned has
+    ``result["finished"]`` False, and :func:`alexnet_keras.resume` finishes it. Raises
+    ``ConfigurationError``, ``DataError``, ``WeightsError`` and ``RunError``.
+
+    Example::
+
+        run = alexnet_keras.transfer(data="photographs", weights="caffe", epochs=6)
+        run.result["top1"], run.model
+    """
+    with open_session("transfer", TransferOptions, options, verbose) as session:
+        options, demo = session.options, session.options.data in DEMONSTRATIONS
+        recipe = session.choose_recipe(DEMO_FINETUNE_RECIPE if demo else FINETUNE_RECIPE)
+        finished = session.finished_run(recipe)
+        if finished:
+            return finished
+        base = open_weights(options, options.data, session.progress)
+        layers_below(base.model, options.train_from)
+        session.check_same_weights(base.describe())
+        with session.run_folder(
+            recipe,
+            train_from=options.train_from,
+            weights=base.describe(),
+            head_recipe=HEAD_RECIPE.to_dict(),
+            architecture=base.model.architecture.to_dict(),
+            preprocessing=asdict(base.model.preprocessing),
+        ) as folder:
+            outcome = train_from_pretrained(
+                session.dataset,
+                folder,
+                base=base,
+                head_recipe=HEAD_RECIPE,
+                recipe=recipe,
+                train_from=options.train_from,
+                seed=options.seed,
+                loading=session.loading,
+                callbacks=session.callbacks,
+                execution=session.execution,
+                feature_cache=options.feature_cache and Path(options.feature_cache),
+            )
+        return session.result(outcome)
+
+
+def train_from_pretrained(
     dataset: Dataset,
-    run: Run,
+    folder: RunFolder | NullRunFolder,
     *,
     base: Pretrained,
     head_recipe: Recipe,
@@ -82,7 +144,7 @@ def transfer(
             model,
             batches,
             replace(recipe, multipliers=new_layers | recipe.multipliers),
-            callbacks=[run.metrics(), *callbacks],
+            callbacks=[folder.metrics(), *callbacks],
             val_batches=val_batches,
             execution=execution,
         )
@@ -93,8 +155,7 @@ def transfer(
             steps=0,
             evaluation=evaluate(model, val_batches, workers=execution.workers),
         )
-    run.finish(model, outcome, val_batches)
-    return outcome
+    return folder.finish(model, outcome, val_batches)
 
 
 def with_new_head(base: Pretrained, recipe: Recipe, class_names: tuple[str, ...]) -> AlexNetModel:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import click
 
-from alexnet_keras.cli.options import command, overwrite_option
+from alexnet_keras.cli.command import command
+from alexnet_keras.cli.options import overwrite_option
 
 
 @click.group("weights")
@@ -47,8 +48,8 @@ def list_weights(as_json):
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 def fetch(names):
     """Download known sources, where they are not here yet, and check their digests."""
-    from alexnet_keras.cli.console import DownloadProgress
     from alexnet_keras.pretrained import catalog
+    from alexnet_keras.progress import DownloadProgress
     from weights import store
 
     entries = [catalog.source(name) for name in names]
@@ -130,7 +131,7 @@ def verify(source, against):
 
 
 def _progress():
-    from alexnet_keras.cli.console import DownloadProgress
+    from alexnet_keras.progress import DownloadProgress
 
     return DownloadProgress()
 

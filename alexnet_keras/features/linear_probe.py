@@ -6,14 +6,11 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.errors import DataError
+from alexnet_keras.features.saved import open_features
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,8 @@ def linear_probe(features: Path, layer: str, rows: Path, dataset: Dataset) -> Pr
     ``features``: a ``.npy`` or ``.h5`` of ``extract``; ``rows``: its ``.csv``. Rows of unreadable
     files are left out. Raises ``DataError`` where either split is absent from the file.
     """
-    x = _read(features, layer)
+    x = open_features(features, layer)
+    x = x.reshape(len(x), -1)
     with open(rows, encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))
     splits = np.array([row["split"] for row in table])
@@ -61,8 +59,12 @@ def fit_probe(x: np.ndarray, labels: np.ndarray):
     pipeline.
 
     Every class counts alike, however many rows it has. C = 1 / features: the penalty grows with
-    what it has to hold down, so that 9,216 features of 500 crops are not learned by heart.
+    what it has to hold down, so that a probe of 9,216 features does not overfit 500 crops.
     """
+    from sklearn.linear_model import LogisticRegression  # slow to import, and seldom needed
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     classifier = LogisticRegression(C=1 / x.shape[1], class_weight="balanced", max_iter=1000)
     probe = make_pipeline(StandardScaler(), classifier)
     return probe.fit(x, labels)
@@ -72,12 +74,3 @@ def balanced_accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:
     """Mean over the classes that occur in ``labels`` of each one's accuracy, 0-1."""
     occurring = np.unique(labels)
     return float(np.mean([(predicted[labels == label] == label).mean() for label in occurring]))
-
-
-def _read(features: Path, layer: str) -> np.ndarray:
-    if features.suffix == ".h5":
-        with h5py.File(features) as file:
-            x = file[layer][...]
-    else:
-        x = np.load(features)
-    return x.reshape(len(x), -1)

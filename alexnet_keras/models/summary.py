@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import keras
 from rich.table import Table
 
-from alexnet_keras.cli.console import console
 from alexnet_keras.configs.architecture import Architecture
 from alexnet_keras.models.alexnet import build
+from alexnet_keras.progress import console
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from alexnet_keras.cli import options
+from alexnet_keras.cli import command as exit_codes
 from alexnet_keras.cli.main import main
-from alexnet_keras.cli.recipe_options import CHANGEABLE
+from alexnet_keras.configs.option_fields import options_of as declared_options
+from alexnet_keras.configs.options import ScratchOptions, TransferOptions
 from alexnet_keras.configs.recipe import RECIPES
 from alexnet_keras.training.run_folder import FILES, FOLDERS
 from tests.alexnet_keras.trees import ROOT
@@ -39,8 +40,13 @@ def test_no_option_is_described_that_no_command_has():
 def test_what_may_change_is_the_list_of_the_program():
     text = " ".join(USAGE.split())
     (listed,) = re.findall(r"Only these may change: (.*?)\. A finished", text)
-    named = [name.replace("-", "_") for name in re.findall(r"`--([a-z-]+)`", listed)]
-    assert ["num_threads" if name == "threads" else name for name in named] == [*CHANGEABLE[:-1]]
+    changeable = {
+        option.flag
+        for declared in (ScratchOptions, TransferOptions)
+        for option in declared_options(declared).values()
+        if option.changeable
+    }
+    assert set(re.findall(r"`(--[a-z-]+)`", listed)) == changeable
 
 
 def test_every_file_of_a_run_is_described():
@@ -49,7 +55,13 @@ def test_every_file_of_a_run_is_described():
 
 
 def test_the_exit_codes_are_those_of_the_program():
-    codes = (0, options.BAD_INPUT, options.WORKER_LOST, options.INTERRUPTED, options.TERMINATED)
+    codes = (
+        0,
+        exit_codes.BAD_INPUT,
+        exit_codes.WORKER_LOST,
+        exit_codes.INTERRUPTED,
+        exit_codes.TERMINATED,
+    )
     assert (
         tuple(map(int, re.findall(r"\n\| ([0-9]+) \|", USAGE.split("Data and weights")[0])))
         == codes

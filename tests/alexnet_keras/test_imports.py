@@ -123,14 +123,15 @@ def modules():
 GRAPH = {name: set(imports_of(path)) for name, path in modules()}
 ROOMS = [  # each may import those before it, and itself
     ("weights",),
-    ("alexnet_keras.errors", "alexnet_keras.atomic_files"),
+    ("alexnet_keras.errors", "alexnet_keras.atomic_files", "alexnet_keras.progress"),
     ("alexnet_keras.configs",),
     ("alexnet_keras.models", "alexnet_keras.data"),
     ("alexnet_keras.distribute",),
     ("alexnet_keras.pretrained", "alexnet_keras.evaluation", "alexnet_keras.features"),
     ("alexnet_keras.training", "alexnet_keras.applications"),
     ("modes",),
-    ("alexnet_keras.cli", "alexnet_keras.__main__"),
+    ("alexnet_keras.cli",),
+    ("alexnet_keras.__main__",),
 ]
 
 

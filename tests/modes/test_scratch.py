@@ -17,8 +17,8 @@ from alexnet_keras.data.layouts import open_dataset
 from alexnet_keras.errors import DataError
 from alexnet_keras.evaluation.evaluator import evaluate
 from alexnet_keras.pretrained.loading import load_model
-from alexnet_keras.training.run_folder import new_run
-from modes.scratch import scratch
+from alexnet_keras.training.run_folder import new_run_folder
+from modes.scratch import train_from_scratch
 from tests.alexnet_keras.tiny import encoded, picture
 from tests.alexnet_keras.trees import CATEGORIES, class_folders, coco_tree
 
@@ -28,8 +28,8 @@ RECIPE = Recipe("tiny", batch_size=4, epochs=2, schedule=DropAt((1,)), learning_
 
 
 def learn(dataset, folder, recipe=RECIPE, **options):
-    run = new_run(folder, "scratch")
-    outcome = scratch(
+    run = new_run_folder(folder, "scratch")
+    outcome = train_from_scratch(
         dataset,
         run,
         architecture=options.pop("architecture", ARCHITECTURE),
@@ -37,7 +37,7 @@ def learn(dataset, folder, recipe=RECIPE, **options):
         recipe=recipe,
         **options,
     )
-    return run.folder, outcome
+    return run.path, outcome
 
 
 @pytest.fixture

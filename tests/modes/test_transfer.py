@@ -17,9 +17,9 @@ from alexnet_keras.distribute.workers import open_workers
 from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.evaluation.evaluator import evaluate
 from alexnet_keras.pretrained.loading import Pretrained, load_model
-from alexnet_keras.training.run_folder import new_run
+from alexnet_keras.training.run_folder import new_run_folder
 from modes import transfer as mode
-from modes.transfer import layers_below, train_head, transfer, with_new_head
+from modes.transfer import layers_below, train_from_pretrained, train_head, with_new_head
 from tests.alexnet_keras.tiny import encoded, tiny_model
 from tests.alexnet_keras.trees import CATEGORIES, class_folders, coco_tree
 
@@ -44,8 +44,13 @@ def dataset(tmp_path):
 
 
 def learn(dataset, base, folder, recipe=FINETUNE, head=HEAD, **options):
-    outcome = transfer(
-        dataset, new_run(folder, "transfer"), base=base, head_recipe=head, recipe=recipe, **options
+    outcome = train_from_pretrained(
+        dataset,
+        new_run_folder(folder, "transfer"),
+        base=base,
+        head_recipe=head,
+        recipe=recipe,
+        **options,
     )
     return load_model(folder), outcome
 

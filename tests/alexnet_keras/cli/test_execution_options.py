@@ -152,8 +152,8 @@ def test_one_step_of_transfer_in_every_precision(tree, tmp_path):
         )
         assert (result.exit_code, result.stderr) == (0, "")
         assert load_model(tmp_path / precision).get_layer("fc8").compute_dtype == "float32"
-    refused = invoke("transfer", "--resume", tmp_path / "float32")
-    assert "this run is finished, after 1 steps" in refused.stderr
+    finished = invoke("transfer", "--resume", tmp_path / "float32")
+    assert "finished already, after 1 steps" in finished.stdout
     (tmp_path / "base" / "model.keras").write_bytes(
         (tmp_path / "mixed_bfloat16" / "model.keras").read_bytes()
     )

@@ -317,14 +317,14 @@ def test_transfer_is_the_same_twice_also_where_layers_start_anew(files, tmp_path
 @pytest.mark.slow
 def test_a_run_is_repeated_from_its_config_alone(run, tmp_path):
     from alexnet_keras.configs.loading import BoxRegion, Loading
-    from alexnet_keras.training.run_folder import data_of, new_run
-    from modes.scratch import scratch
+    from alexnet_keras.training.run_folder import data_of, new_run_folder
+    from modes.scratch import train_from_scratch
 
     config, data = read(run[0] / "config.json"), data_of(run[0])
     region = BoxRegion(data.pop("context"), data.pop("square"))
     loading = Loading(region, num_threads=config["options"]["num_threads"])
-    again = new_run(tmp_path / "again", "scratch")
-    scratch(
+    again = new_run_folder(tmp_path / "again", "scratch")
+    train_from_scratch(
         open_dataset(**data),
         again,
         architecture=Architecture.from_dict(config["architecture"]),
@@ -334,7 +334,7 @@ def test_a_run_is_repeated_from_its_config_alone(run, tmp_path):
         loading=loading,
     )
     for one, other in zip(
-        load_model(run[0]).get_weights(), load_model(again.folder).get_weights(), strict=True
+        load_model(run[0]).get_weights(), load_model(again.path).get_weights(), strict=True
     ):
         np.testing.assert_array_equal(one, other)
 

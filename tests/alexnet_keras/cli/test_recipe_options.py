@@ -30,6 +30,7 @@ from tests.alexnet_keras.tiny import tiny_model
 from tests.alexnet_keras.trees import assert_refused, class_folders, invoke, read
 
 HE = InitialValues(kernels="he")
+STORIES = {"scratch": "train_from_scratch", "transfer": "train_from_pretrained"}
 SAMPLES = 6
 
 
@@ -52,7 +53,7 @@ def configured(files, tmp_path, monkeypatch):
         return Outcome(True, 0, Evaluation(0, 0, 0, 0, 1, 1, np.eye(3), np.ones(3)))
 
     def configure(mode, *options):
-        monkeypatch.setattr(f"modes.{mode}.{mode}", trained)
+        monkeypatch.setattr(f"modes.{mode}.{STORIES[mode]}", trained)
         own = ("--width", "0.02") if mode == "scratch" else ("--weights", files / "tiny.keras")
         result = invoke(
             mode, "--data", files / "tree", *own, *options, "--output", tmp_path / "run"
@@ -284,7 +285,8 @@ def refused(monkeypatch, empty_folder):
     """What is not refused fails here, instead of training for days."""
     for mode in ("scratch", "transfer"):
         monkeypatch.setattr(
-            f"modes.{mode}.{mode}", lambda *arguments, **options: pytest.fail("it was not refused")
+            f"modes.{mode}.{STORIES[mode]}",
+            lambda *arguments, **options: pytest.fail("it was not refused"),
         )
 
 

@@ -8,9 +8,10 @@ import shutil
 import pytest
 
 from alexnet_keras.cli.main import main
-from alexnet_keras.cli.recipe_options import CHANGEABLE
+from alexnet_keras.configs.option_fields import options_of
+from alexnet_keras.configs.options import ScratchOptions
 from alexnet_keras.training.checkpoints import Checkpoints
-from alexnet_keras.training.run_folder import Run
+from alexnet_keras.training.run_folder import RunFolder
 from tests.alexnet_keras.tiny import encoded, picture
 from tests.alexnet_keras.trees import assert_refused, class_folders, invoke, read
 
@@ -128,7 +129,8 @@ FIXED = {
 
 def test_every_option_either_may_change_or_is_tried_here():
     parameters = {parameter.name for parameter in main.commands["scratch"].params}
-    assert parameters == (set(CHANGEABLE) - {"feature_cache"}) | set(FIXED)
+    changeable = {o.name for o in options_of(ScratchOptions).values() if o.changeable}
+    assert parameters == changeable | set(FIXED) | {"resume"}
 
 
 @pytest.mark.parametrize("name", FIXED)
@@ -143,28 +145,29 @@ def test_what_must_not_change_is_refused_with_a_list_of_what_may(files, name):
         option,
         *value,
         says=(
-            f"error: {option}: a continued run keeps the one it began with; only ",
+            f"error: {option}: a resumed run keeps the one it began with; only ",
             f"only {MAY_CHANGE} may change\n",
         ),
     )
     assert content_of(files / "run") == before
 
 
-def test_a_finished_run_is_refused_and_goes_on_with_more_epochs(files, run):
+def test_a_finished_run_is_no_error_and_is_resumed_with_more_epochs(files, run):
+    """Systems that requeue a job until it exits with 0 need that."""
     shutil.copy(files / "run" / "result.json", run)
     before = content_of(run)
     finished = (
-        f"{run}: this run is finished, after 2 steps; it goes on with more --epochs or "
-        "--steps than it had"
+        f"{run}: finished already, after 2 steps; more --epochs or --steps train it further\n"
     )
     for options in ((), ("--epochs", "1"), ("--steps", "2"), ("--lr", "0.5"), ("--keep", "1")):
-        assert_refused("scratch", "--resume", run, *options, says=finished)
+        result = resume(run, *options)
+        assert (result.stdout, result.stderr) == (finished, "")
     assert content_of(run) == before
     result = resume(
         run, "--epochs", "2", "--tensorboard", "--lr", "0.002", "--keep", "1", "--threads", "1"
     )
-    assert f"going on from {run / 'checkpoints'}" in result.stdout
-    assert ", the newest whole checkpoint: step 2\n" in result.stdout
+    assert f"resuming from {run / 'checkpoints'}" in result.stdout
+    assert ", the newest complete checkpoint: step 2\n" in result.stdout
     assert (read(run / "result.json")["steps"], read(run / "result.json")["finished"]) == (3, True)
     config = read(run / "config.json")
     assert (config["recipe"]["epochs"], config["recipe"]["learning_rate"]) == (2, 0.002)
@@ -221,7 +224,7 @@ def test_a_run_of_another_mode(run):
 
 def test_a_run_in_use(run):
     before = content_of(run)
-    with Run(run):
+    with RunFolder(run):
         assert_refused(
             "scratch", "--resume", run, says=f"{run}: another process is using this run"
         )
@@ -384,7 +387,7 @@ def test_a_damaged_generation_is_told_and_the_one_before_is_used(run, files, dam
     assert result.stderr.endswith("; this checkpoint is passed over\n")
     assert result.stderr.count("\n") == 1
     assert (
-        f"going on from {previous}, the newest whole checkpoint: step {previous.name[-1]}\n"
+        f"resuming from {previous}, the newest complete checkpoint: step {previous.name[-1]}\n"
         in result.stdout
     )
     assert "passed over" in (run / "run.log").read_text()
@@ -396,7 +399,7 @@ def test_a_damaged_generation_is_told_and_the_one_before_is_used(run, files, dam
 def test_without_a_generation_it_starts_again(run, files):
     shutil.rmtree(run / "checkpoints")
     assert (
-        f"{run}: no whole checkpoint was saved; starting again from config.json\n"
+        f"{run}: no complete checkpoint was saved; starting again from config.json\n"
         in resume(run).stdout
     )
     assert read(run / "result.json")["loss"] == read(files / "run" / "result.json")["loss"]

@@ -14,7 +14,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from alexnet_keras.cli.options import prepare
+from alexnet_keras.cli.command import prepare
 
 prepare()
 

@@ -35,8 +35,8 @@ from alexnet_keras.configs.schedule import DropAt
 from alexnet_keras.data.layouts import open_dataset
 from alexnet_keras.training.checkpoints import Checkpoints
 from alexnet_keras.training.loop import Execution
-from alexnet_keras.training.run_folder import new_run, resumed_run
-from modes.scratch import scratch
+from alexnet_keras.training.run_folder import new_run_folder, resume_run_folder
+from modes.scratch import train_from_scratch
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
@@ -155,14 +155,14 @@ def go_on(root: Path, folder: Path, recipe: Recipe = RECIPE, plan=None, **option
     if plan:
         plan.arm()
     if (folder / "config.json").exists():
-        run, _ = resumed_run(folder, "scratch")
+        run, _ = resume_run_folder(folder, "scratch")
     else:
-        run = new_run(folder, "scratch", overwrite=True)
+        run = new_run_folder(folder, "scratch", overwrite=True)
         run.write_config({"mode": "scratch", "options": {}, "recipe": recipe.to_dict()}, "")
     with run:
         checkpoints = run.checkpoints()
         checkpoint = checkpoints.newest()
-        scratch(
+        train_from_scratch(
             open_dataset(root),
             run,
             architecture=NETWORK,

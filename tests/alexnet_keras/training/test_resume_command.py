@@ -16,9 +16,9 @@ from alexnet_keras.models.alexnet import build
 from alexnet_keras.pretrained.loading import Pretrained
 from alexnet_keras.training.checkpoints import Checkpoints
 from alexnet_keras.training.loop import Execution
-from alexnet_keras.training.run_folder import Run, new_run
-from modes.scratch import scratch
-from modes.transfer import transfer
+from alexnet_keras.training.run_folder import RunFolder, new_run_folder
+from modes.scratch import train_from_scratch
+from modes.transfer import train_from_pretrained
 from tests.alexnet_keras.training.resumable import NETWORK, RECIPE, RULE, model_arrays, outcome_of
 from tests.alexnet_keras.trees import class_folders, process, read
 
@@ -82,9 +82,8 @@ def test_signals_and_resume_from_the_command_line(root, tmp_path):
     for name, value in expected.items():
         assert found[name] == value, name
     assert len(read(cut / "config.json")["continued"]) == 3
-    again, errors = command(*arguments)
-    assert again == 2
-    assert errors.startswith(f"error: {cut}: this run is finished, after 20 steps; ")
+    assert command(*arguments) == (0, "")
+    assert read(cut / "result.json")["steps"] == 20
 
 
 def interrupting(step):
@@ -106,7 +105,7 @@ def execution_of(run):
 
 
 def from_scratch(dataset, run, callbacks):
-    scratch(
+    train_from_scratch(
         dataset,
         run,
         architecture=NETWORK,
@@ -122,10 +121,10 @@ def transferred(dataset, run, callbacks):
     keras.utils.set_random_seed(0)
     base = build(NETWORK, keras.Input((19, 19, 3)), 4, preprocessing=RULE)
     head = Recipe("head", batch_size=8, epochs=3, schedule=DropAt(()))
-    transfer(
+    train_from_pretrained(
         dataset,
         run,
-        base=Pretrained(base, "base", run.folder / "base.keras", "0" * 64),
+        base=Pretrained(base, "base", run.path / "base.keras", "0" * 64),
         head_recipe=head,
         recipe=replace(RECIPE, epochs=2, dropout=0.5, head_multiplier=10.0),
         train_from="conv2",
@@ -145,7 +144,7 @@ def test_ctrl_c_in_the_middle_of_an_epoch_and_on_in_the_same_process(root, tmp_p
     for name, breaks in (("whole", []), ("cut", [interrupting(2), interrupting(9)])):
         for callback in [*breaks, None]:
             folder = tmp_path / name
-            with Run(folder) if folder.exists() else new_run(folder, "x") as run:
+            with RunFolder(folder) if folder.exists() else new_run_folder(folder, "x") as run:
                 learn(dataset, run, [callback] if callback else [])
             if callback:
                 assert read(folder / "result.json")["finished"] is False

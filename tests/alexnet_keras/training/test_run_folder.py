@@ -16,17 +16,19 @@ from alexnet_keras.errors import RunError
 from alexnet_keras.evaluation.evaluator import Evaluation
 from alexnet_keras.pretrained.loading import load_model
 from alexnet_keras.training.loop import Outcome
+from alexnet_keras.training.run_config import (
+    num_intra_op_threads,
+    read_result,
+    recorded_data_options,
+    runtime_environment,
+    write_json,
+)
 from alexnet_keras.training.run_folder import (
     FILES,
     FOLDERS,
-    Follower,
-    data_of,
-    environment,
-    finished_steps,
-    new_run,
-    resumed_run,
-    threads,
-    write_json,
+    NullRunFolder,
+    new_run_folder,
+    resume_run_folder,
 )
 from tests.alexnet_keras.tiny import tiny_model
 
@@ -38,16 +40,17 @@ EVALUATION = Evaluation(
 def test_folders_are_numbered_by_mode(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert [
-        str(new_run(None, mode).folder) for mode in ("scratch", "scratch", "transfer", "scratch")
+        str(new_run_folder(None, mode).path)
+        for mode in ("scratch", "scratch", "transfer", "scratch")
     ] == ["runs/scratch-1", "runs/scratch-2", "runs/transfer-1", "runs/scratch-3"]
     shutil.rmtree("runs/scratch-2")
-    assert str(new_run(None, "scratch").folder) == "runs/scratch-2"
+    assert str(new_run_folder(None, "scratch").path) == "runs/scratch-2"
 
 
 def test_a_folder_in_use_is_refused_and_cleared_on_request(tmp_path):
     folder = tmp_path / "deep" / "run"
-    with new_run(folder, "scratch") as run:
-        assert run.folder == folder
+    with new_run_folder(folder, "scratch") as run:
+        assert run.path == folder
     for name in (*FILES, ".part-123-model.keras"):
         (folder / name).write_text("old")
     for name in FOLDERS:
@@ -56,20 +59,20 @@ def test_a_folder_in_use_is_refused_and_cleared_on_request(tmp_path):
         f"^{folder}: already holds .part-123-model.keras; give another --output, or --overwrite$"
     )
     with pytest.raises(RunError, match=refusal):
-        new_run(folder, "scratch")
+        new_run_folder(folder, "scratch")
     assert len(list(folder.iterdir())) == len(FILES) + len(FOLDERS) + 1
-    new_run(folder, "scratch", overwrite=True)
+    new_run_folder(folder, "scratch", overwrite=True)
     assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
 def test_a_run_is_one_processs_own(tmp_path):
     folder = tmp_path / "run"
-    with new_run(folder, "scratch") as run:
+    with new_run_folder(folder, "scratch") as run:
         run.write_config({"mode": "scratch", "options": {}, "recipe": {}}, "")
         (folder / "checkpoints").mkdir()
         for enter in (
-            lambda: resumed_run(folder, "scratch"),
-            lambda: new_run(folder, "scratch", overwrite=True),
+            lambda: resume_run_folder(folder, "scratch"),
+            lambda: new_run_folder(folder, "scratch", overwrite=True),
         ):
             with pytest.raises(RunError, match=f"^{folder}: another process is using this run$"):
                 enter()
@@ -79,8 +82,8 @@ def test_a_run_is_one_processs_own(tmp_path):
             "samples.csv.gz",
             "checkpoints",
         }
-    again, config = resumed_run(folder, "scratch")
-    assert (again.folder, config["mode"]) == (folder, "scratch")
+    again, config = resume_run_folder(folder, "scratch")
+    assert (again.path, config["mode"]) == (folder, "scratch")
     again.close()
 
 
@@ -96,7 +99,7 @@ def test_what_no_run_writes_is_never_deleted(tmp_path, foreign):
         RunError,
         match=f"^{tmp_path}: holds {path.name}, which no run writes, and is not overwritten$",
     ):
-        new_run(tmp_path, "scratch", overwrite=True)
+        new_run_folder(tmp_path, "scratch", overwrite=True)
     assert path.exists()
     assert (tmp_path / "config.json").read_text() == "{}"
 
@@ -108,7 +111,7 @@ def test_no_folder_can_be_made(tmp_path, place):
         RunError,
         match=f"^{tmp_path / place}: expected a folder to write the run into, got: [^\n]+$",
     ):
-        new_run(tmp_path / place, "scratch", overwrite=True)
+        new_run_folder(tmp_path / place, "scratch", overwrite=True)
 
 
 def test_runs_is_a_file(tmp_path, monkeypatch):
@@ -117,13 +120,13 @@ def test_runs_is_a_file(tmp_path, monkeypatch):
     with pytest.raises(
         RunError, match="^runs: expected a folder to write the run into, got: File exists$"
     ):
-        new_run(None, "scratch")
+        new_run_folder(None, "scratch")
 
 
 def test_the_end_of_a_run(tmp_path):
-    run, model = new_run(tmp_path / "run", "scratch"), tiny_model(classes=2)
+    run, model = new_run_folder(tmp_path / "run", "scratch"), tiny_model(classes=2)
     run.finish(model, Outcome(False, 7, EVALUATION), None)
-    assert json.loads((run.folder / "result.json").read_text()) == {
+    assert json.loads((run.path / "result.json").read_text()) == {
         "top1": 0.5,
         "top5": 0.75,
         "mean_per_class": 0.25,
@@ -134,15 +137,15 @@ def test_the_end_of_a_run(tmp_path):
         "steps": 7,
         "finished": False,
     }
-    assert load_model(run.folder).class_names == ("class 0", "class 1")
-    assert {path.name for path in run.folder.iterdir()} == {
+    assert load_model(run.path).class_names == ("class 0", "class 1")
+    assert {path.name for path in run.path.iterdir()} == {
         ".lock",
         "model.keras",
         "result.json",
         "classes.csv",
         "confusion.csv",
     }
-    assert (run.folder / "confusion.csv").read_text().splitlines() == [
+    assert (run.path / "confusion.csv").read_text().splitlines() == [
         ",class 0,class 1",
         "class 0,1,0",
         "class 1,0,1",
@@ -150,17 +153,18 @@ def test_the_end_of_a_run(tmp_path):
 
 
 def test_how_far_a_run_came(tmp_path):
-    assert finished_steps(tmp_path) is None
-    for text, steps in (
-        ('{"steps": 7, "finished": true}', 7),
-        ('{"steps": 7, "finished": false}', None),
+    assert read_result(tmp_path) is None
+    for text, result in (
+        ('{"steps": 7, "finished": true}', {"steps": 7, "finished": True}),
+        ('{"steps": 7, "finished": false}', {"steps": 7, "finished": False}),
+        ('{"steps": "7", "finished": true}', None),
         ("", None),
         ("[]", None),
         ("{}", None),
         ("\xff", None),
     ):
         (tmp_path / "result.json").write_bytes(text.encode("latin-1"))
-        assert finished_steps(tmp_path) == steps, text
+        assert read_result(tmp_path) == result, text
 
 
 class Unsaved:
@@ -191,10 +195,10 @@ class Unsaved:
     ],
 )
 def test_a_model_that_is_not_saved_to_its_end(tmp_path, error, raised, says):
-    run = new_run(tmp_path / "run", "scratch")
+    run = new_run_folder(tmp_path / "run", "scratch")
     with pytest.raises(raised, match=says):
         run.finish(Unsaved(error), Outcome(True, 1, EVALUATION), None)
-    assert [path.name for path in run.folder.iterdir()] == [".lock"]
+    assert [path.name for path in run.path.iterdir()] == [".lock"]
 
 
 def config(folder, **data):
@@ -205,11 +209,13 @@ def config(folder, **data):
 
 def test_the_data_of_a_run(tmp_path):
     coco = {"classes": ["a", "b"], "min_size": 8, "region": {"context": 0.2, "square": False}}
-    assert data_of(config(tmp_path, name="x", root="/x", layout="folder", region=None)) == {
+    assert recorded_data_options(
+        config(tmp_path, name="x", root="/x", layout="folder", region=None)
+    ) == {
         "data": "/x",
         "layout": "folder",
     }
-    assert data_of(config(tmp_path, name="x", root="/x", layout="coco", **coco)) == {
+    assert recorded_data_options(config(tmp_path, name="x", root="/x", layout="coco", **coco)) == {
         "data": "/x",
         "layout": "coco",
         "classes": ["a", "b"],
@@ -221,53 +227,56 @@ def test_the_data_of_a_run(tmp_path):
 
 def test_the_built_in_demonstration_and_a_folder_of_its_name(tmp_path):
     assert (
-        data_of(config(tmp_path, name="demo", root="/cache/demo-v1-seed0", layout="folder"))[
-            "data"
-        ]
+        recorded_data_options(
+            config(tmp_path, name="demo", root="/cache/demo-v1-seed0", layout="folder")
+        )["data"]
         == "demo"
     )
     assert (
-        data_of(config(tmp_path, name="demo", root="/mine/demo", layout="folder"))["data"]
+        recorded_data_options(config(tmp_path, name="demo", root="/mine/demo", layout="folder"))[
+            "data"
+        ]
         == "/mine/demo"
     )
 
 
 def test_the_config_records_what_it_ran_on(tmp_path):
-    run = new_run(tmp_path / "run", "scratch")
+    run = new_run_folder(tmp_path / "run", "scratch")
     run.write_config({"mode": "scratch", "seed": 3}, "split,id\n")
-    assert gzip.decompress((run.folder / "samples.csv.gz").read_bytes()) == b"split,id\n"
-    written = json.loads((run.folder / "config.json").read_text())
+    assert gzip.decompress((run.path / "samples.csv.gz").read_bytes()) == b"split,id\n"
+    written = json.loads((run.path / "config.json").read_text())
     assert (written["mode"], written["seed"]) == ("scratch", 3)
-    assert written["environment"] == environment()
+    assert written["environment"] == runtime_environment()
     assert {"alexnet_keras", "python", "tensorflow", "keras", "numpy", "threads", "onednn"} == set(
-        environment()
+        runtime_environment()
     )
 
 
 def test_a_continuation_is_recorded_and_what_it_cannot_repeat_is_told(tmp_path, caplog):
-    run = new_run(tmp_path / "run", "scratch")
+    run = new_run_folder(tmp_path / "run", "scratch")
     run.write_config({"mode": "scratch", "recipe": {"epochs": 1}}, "")
-    run.note_continuation({"epochs": 2}, {"epochs": 2})
+    run.record_resumption({"epochs": 2}, {"epochs": 2})
     assert caplog.messages == []
-    config = json.loads((run.folder / "config.json").read_text())
+    config = json.loads((run.path / "config.json").read_text())
     config["environment"] |= {"numpy": "0.1", "threads": 99}
-    write_json(run.folder / "config.json", config)
+    write_json(run.path / "config.json", config)
     with caplog.at_level(logging.WARNING):
-        run.note_continuation({}, {"epochs": 2})
+        run.record_resumption({}, {"epochs": 2})
     assert caplog.messages == [
-        f"{name}: began with {began}, goes on with {environment()[name]}: weights may differ in "
-        "their last bits"
+        f"{name}: began with {began}, resumed with {runtime_environment()[name]}: weights may "
+        "differ in their last bits"
         for name, began in (("numpy", "0.1"), ("threads", 99))
     ]
-    config = json.loads((run.folder / "config.json").read_text())
+    config = json.loads((run.path / "config.json").read_text())
     assert (config["recipe"], config["mode"]) == ({"epochs": 2}, "scratch")
     assert [each["options"] for each in config["continued"]] == [{"epochs": 2}, {}]
 
 
 def test_a_worker_that_is_not_the_chief_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Follower().finish(None, None, None)
-    Follower().metrics().on_train_begin({"step": 0})
+    outcome = Outcome(True, 1, EVALUATION)
+    assert NullRunFolder().finish(None, outcome, None) is outcome
+    NullRunFolder().metrics().on_train_begin({"step": 0})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -275,10 +284,10 @@ def test_threads_are_those_that_tensorflow_uses(monkeypatch):
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
     if hasattr(os, "sched_getaffinity"):
         monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 5})
-        assert threads() == 3
+        assert num_intra_op_threads() == 3
     for value, expected in (("7", 7), ("0", None), ("many", None)):
         monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", value)
-        assert threads() == (expected or 3)
+        assert num_intra_op_threads() == (expected or 3)
 
 
 def test_files_are_whole_or_not_there(tmp_path):

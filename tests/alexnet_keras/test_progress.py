@@ -1,17 +1,15 @@
-"""What is shown while work goes on, and what goes into a run's log."""
+"""What is shown while work goes on."""
 
 import io
-import logging
 import re
 
 import pytest
 from rich.console import Console
 
-from alexnet_keras.cli import console as shown
-from alexnet_keras.cli import progress_bar
-from alexnet_keras.cli.printing import printable
-from alexnet_keras.cli.progress_bar import TrainingProgress
+from alexnet_keras import progress as shown
 from alexnet_keras.errors import RunError
+from alexnet_keras.progress import Progress, printable
+from alexnet_keras.training.progress_callback import TrainingProgress
 
 LOGS = {"loss": 1.25, "top1": 0.5, "top5": 1.0, "images_per_second": 99.6, "learning_rate": 0.01}
 
@@ -20,9 +18,8 @@ LOGS = {"loss": 1.25, "top1": 0.5, "top5": 1.0, "images_per_second": 99.6, "lear
 def screen(request, monkeypatch):
     """A console that keeps what it prints; plain lines are due at once."""
     console = Console(file=io.StringIO(), force_terminal=request.param, width=200, **shown.PLAIN)
-    for module in (shown, progress_bar):
-        monkeypatch.setattr(module, "console", console)
-        monkeypatch.setattr(module, "PLAIN_LINE_SECONDS", 0)
+    monkeypatch.setattr(shown, "console", console)
+    monkeypatch.setattr(shown, "PLAIN_LINE_SECONDS", 0)
     return console
 
 
@@ -31,7 +28,7 @@ def text_of(screen):
 
 
 def test_a_line_stays_for_every_epoch(screen):
-    progress = TrainingProgress()
+    progress = TrainingProgress(Progress())
     progress.on_train_begin({"epochs": 2, "steps": 4, "step": 0})
     for epoch in range(2):
         progress.on_epoch_begin(epoch)
@@ -60,12 +57,12 @@ def test_a_line_stays_for_every_epoch(screen):
 
 def test_the_bar_ends_where_the_run_fails(screen):
     """Else a terminal would be left without its cursor."""
-    progress = TrainingProgress()
+    progress = TrainingProgress(Progress())
     progress.on_train_begin({"epochs": 2, "steps": 4, "step": 0})
     progress.on_train_end()
 
     def fails():
-        with shown.counting("extract", 10) as advance:
+        with Progress().counting("extract", 10) as advance:
             advance(3)
             raise RunError("full")
 
@@ -75,7 +72,7 @@ def test_the_bar_ends_where_the_run_fails(screen):
 
 
 def test_counting(screen):
-    with shown.counting("extract", 10) as advance:
+    with Progress().counting("extract", 10) as advance:
         advance(3)
         advance(7)
     text = text_of(screen)
@@ -104,51 +101,6 @@ def test_names_are_printed_as_they_are(screen, text):
 def test_printable(text, expected):
     assert printable(text) == expected
     printable(text).encode()
-
-
-def test_a_log_holds_what_the_library_says_and_what_ended_it(tmp_path, caplog):
-    path, logger = tmp_path / "run.log", logging.getLogger("alexnet_keras.test")
-    caplog.set_level(logging.INFO)
-
-    def ends(error):
-        with shown.log_to(path):
-            logger.info("an epoch")
-            logging.getLogger("weights.test").warning("a warning\nof %d lines", 2)
-            logging.getLogger("elsewhere").warning("not ours")
-            raise error
-
-    with pytest.raises(RunError, match="^it %s failed$"):
-        ends(RunError("it %s failed"))
-    logger.info("afterwards")
-    lines = path.read_text().splitlines()
-    assert [line.split(" ", 2)[2] for line in lines if line[:2] == "20"] == [
-        "INFO an epoch",
-        "WARNING a warning",
-        "ERROR it %s failed",
-    ]
-    assert path.name not in str(logging.getLogger("alexnet_keras").handlers)
-
-
-def test_a_log_that_cannot_be_written_stops_nothing(tmp_path, capsys):
-    resource = pytest.importorskip("resource")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
-    try:
-        with shown.log_to(tmp_path / "run.log"):
-            logging.getLogger("alexnet_keras.test").info("much longer than ten bytes")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert capsys.readouterr().err == ""
-    assert (tmp_path / "run.log").stat().st_size <= 10
-
-
-def test_no_log_can_be_made(tmp_path):
-    (tmp_path / "run.log").mkdir()
-    with (
-        pytest.raises(RunError, match=r"run\.log: cannot be written: Is a directory$"),
-        shown.log_to(tmp_path / "run.log"),
-    ):
-        pass
 
 
 def test_downloads_are_shown_on_stderr(monkeypatch):

@@ -6,7 +6,8 @@ from time import perf_counter
 
 import keras
 
-from alexnet_keras.cli.console import PLAIN_LINE_SECONDS, console, progress_bar
+from alexnet_keras import progress as shown
+from alexnet_keras.progress import Progress, new_bar
 
 
 class TrainingProgress(keras.callbacks.Callback):
@@ -14,47 +15,53 @@ class TrainingProgress(keras.callbacks.Callback):
     epoch.
     """
 
-    def __init__(self):
+    def __init__(self, progress: Progress):
         super().__init__()
-        self.progress = self.task = None
+        self.progress = progress
+        self.bar = None
+        self.task = None
 
     def on_train_begin(self, logs=None):
         self.epochs, self.steps, self.first = (
             int(logs[name]) for name in ("epochs", "steps", "step")
         )
-        self.began = self.told = perf_counter()
-        if console.is_terminal:
-            self.progress = progress_bar("{task.fields[figures]}")
-            self.progress.start()
-            self.task = self.progress.add_task(
+        self.began = self.last_line = perf_counter()
+        if self.progress.draws_bars:
+            self.bar = new_bar("{task.fields[figures]}")
+            self.bar.start()
+            self.task = self.bar.add_task(
                 "training", total=self.steps, completed=self.first, figures=""
             )
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-
     def on_train_batch_end(self, step, logs=None):
+        if not self.progress.every_step:
+            return
+        due = perf_counter() - self.last_line > shown.PLAIN_LINE_SECONDS
+        if self.bar is None and not due:
+            return
         figures = (
             f"loss {logs['loss']:.3f}  top-1 {logs['top1']:.1%}  "
             f"{logs['images_per_second']:.0f} images/s"
         )
-        if self.progress:
-            self.progress.update(self.task, completed=step + 1, figures=figures)
-        elif perf_counter() - self.told > PLAIN_LINE_SECONDS:
-            self.told = perf_counter()
-            left = (self.told - self.began) / (step + 1 - self.first) * (self.steps - step - 1)
-            console.print(f"  step {step + 1}/{self.steps}  {figures}  {left:.0f} s left")
+        if self.bar:
+            self.bar.update(self.task, completed=step + 1, figures=figures)
+        else:
+            self.last_line = perf_counter()
+            left = (self.last_line - self.began) / (step + 1 - self.first)
+            self.progress.say(
+                f"  step {step + 1}/{self.steps}  {figures}  "
+                f"{left * (self.steps - step - 1):.0f} s left"
+            )
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = perf_counter() - self.began
-        print_to = self.progress.console if self.progress else console
         val = f"  val top-1 {logs['val_top1']:.1%}" if "val_top1" in logs else ""
-        print_to.print(
+        self.progress.say(
             f"epoch {epoch + 1}/{self.epochs}  loss {logs['loss']:.3f}  top-1 "
             f"{logs['top1']:.1%}{val}  "
             f"{logs['images_per_second']:.0f} images/s  {seconds:.0f} s"
         )
 
     def on_train_end(self, logs=None):
-        if self.progress:
-            self.progress.stop()
+        if self.bar:
+            self.bar.stop()

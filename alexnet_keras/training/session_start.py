@@ -1,0 +1,175 @@
+"""How a session starts: the workers join and agree on the options and the data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from alexnet_keras import __version__
+from alexnet_keras.configs.loading import Shard
+from alexnet_keras.configs.option_fields import options_of, read_options
+from alexnet_keras.configs.options import (
+    UNRECORDED,
+    ScratchOptions,
+    TransferOptions,
+    recorded,
+)
+from alexnet_keras.data import manifest
+from alexnet_keras.data.from_options import open_data
+from alexnet_keras.data.layouts import Dataset
+from alexnet_keras.distribute.workers import open_workers
+from alexnet_keras.errors import ConfigurationError, DataError, RunError
+from alexnet_keras.models.backends import winograd
+from alexnet_keras.progress import Progress
+from alexnet_keras.training.run_folder import is_unconfigured, resume_run_folder
+from alexnet_keras.training.run_log import keep_warnings
+from alexnet_keras.training.session import Session
+
+
+@contextmanager
+def open_session(
+    mode: str, declared: type, values: Mapping[str, Any], verbose: str | int
+) -> Iterator[Session]:
+    """Join the workers, take up the run that ``resume`` names, and open its data or those of the
+    options.
+
+    ``declared``: the options dataclass of ``mode``; ``values``: the options that the call names.
+    The dtype policy and the choice of convolution of the process are put back at the end.
+    """
+    progress = Progress(verbose)
+    options = read_options(declared, values)
+    explicit = {
+        name: getattr(options, name) for name, value in values.items() if value is not None
+    }
+    policy = keras.config.dtype_policy()
+    with keep_warnings() as log:
+        workers = open_workers(options.strategy, options.worker_timeout)
+        session = Session(mode, options, explicit, workers, progress, log)
+        try:
+            _agree_on_options(session)
+            _set_numerics(session.options)
+            _open_same_data(session)
+            yield session
+        finally:
+            keras.config.set_dtype_policy(policy)
+            winograd.allow(True)
+            if session.resumed is not None:
+                session.resumed.close()
+
+
+def _agree_on_options(session: Session) -> None:
+    """Take up the run that the chief resumes, and the chief's options; those that another worker
+    names itself stay, since its paths may differ.
+    """
+    if session.workers.is_chief:
+        _find_resumed_run(session)
+    chief = session.workers.exchange(
+        {
+            "config": session.config,
+            "options": recorded(dataclasses.asdict(session.options)),
+            "explicit": recorded(session.explicit),
+        }
+    )[0]
+    session.config = chief["config"]
+    if session.config is not None:
+        _check_changeable(session.options, session.explicit)
+    options = {**dataclasses.asdict(session.options), **chief["options"]}
+    if session.config is not None:
+        options |= _options_of_run(session)
+    session.explicit = {**chief["explicit"], **recorded(session.explicit)}
+    session.options = read_options(type(session.options), {**options, **session.explicit})
+
+
+def _find_resumed_run(session: Session) -> None:
+    """The folder and config of the run to resume. One that was killed before its config was
+    written is begun again in its folder.
+    """
+    options = session.options
+    if options.resume is None:
+        return
+    folder = Path(options.resume)
+    if not is_unconfigured(folder):
+        session.resumed, session.config = resume_run_folder(folder, session.mode)
+        return
+    if options.output is not None:
+        raise ConfigurationError(
+            f"output: expected none beside --resume, which begins {folder} again, got "
+            f"{options.output}"
+        )
+    session.options = dataclasses.replace(options, output=options.resume, resume=None)
+
+
+def _check_changeable(options: ScratchOptions | TransferOptions, explicit: dict) -> None:
+    declared = options_of(type(options))
+    fixed = [name for name in explicit if not declared[name].changeable and name != "resume"]
+    if fixed:
+        changeable = [option.flag for option in declared.values() if option.changeable]
+        raise ConfigurationError(
+            f"{declared[fixed[0]].flag}: a resumed run keeps the one it began with; only "
+            f"{', '.join(changeable)} may change"
+        )
+
+
+def _options_of_run(session: Session) -> dict:
+    """The options of the run's config, which must be such as a call takes."""
+    options, of_run = {}, session.config["options"]
+    for name, option in options_of(type(session.options)).items():
+        if name in UNRECORDED:
+            continue
+        try:
+            options[name] = option.convert(of_run.get(name, option.default))
+        except ConfigurationError:
+            raise RunError(
+                f"{session.config_path}: options.{name}: got {of_run[name]!r}, which no run writes"
+            ) from None
+    return options
+
+
+def _set_numerics(options: ScratchOptions | TransferOptions) -> None:
+    keras.config.set_dtype_policy(options.precision)
+    winograd.allow(not options.direct_convolution)
+    if options.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def _open_same_data(session: Session) -> None:
+    """Open the data set, and make sure that all workers see the same one, with the same options
+    and versions.
+    """
+    session.dataset, loading = open_data(session.options)
+    _check_splits(session.dataset)
+    shard = Shard(session.workers.index, session.workers.count)
+    session.loading = dataclasses.replace(loading, shard=shard)
+    parts = [session.dataset.samples(split) for split in ("train", "val")]
+    session.samples = manifest.sample_table(session.dataset.root, parts)
+    options = recorded(dataclasses.asdict(session.options))
+    session.workers.require_equal(
+        {
+            "alexnet_keras": __version__,
+            **{name: version(name) for name in ("tensorflow", "keras", "numpy")},
+            **{
+                option.flag: options[name]
+                for name, option in options_of(type(session.options)).items()
+                if name in options and name != "data"
+            },
+            "the data set": manifest.digest(session.samples),
+        }
+    )
+
+
+def _check_splits(dataset: Dataset) -> None:
+    """A mode that learns needs both splits; found out before anything is loaded or written."""
+    for split in ("train", "val"):
+        if not any(name.startswith(split) for name in dataset.split_names):
+            raise DataError(
+                f"{dataset.root}: expected a train split to learn from and a val split to "
+                f"measure on, got only {', '.join(dataset.split_names)}"
+            )
+        dataset.samples(split)

@@ -1,0 +1,77 @@
+"""Evaluation: how good a trained network is on a split, measured on every sample once.
+
+What it is: top-1 and top-5 accuracy, the mean of the classes' accuracies, and the loss, from the
+centre crop or from the paper's ten crops (``crops=10``).
+
+When to use it: on a run, to measure it again, on its own data or others with the same classes; on
+published weights, to see that your copy of ImageNet and this network agree with the paper.
+
+What to expect: ten crops take ten times as long and add one to two percent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from alexnet_keras.configs.architecture import FINAL_LAYER
+from alexnet_keras.configs.option_fields import options_of, read_options, takes
+from alexnet_keras.configs.options import EvaluateOptions
+from alexnet_keras.data.batches import EvaluationBatches
+from alexnet_keras.data.from_options import open_data
+from alexnet_keras.errors import DataError
+from alexnet_keras.evaluation.class_tables import write_tables
+from alexnet_keras.evaluation.evaluator import Evaluation, evaluate
+from alexnet_keras.pretrained.from_options import open_network
+from alexnet_keras.pretrained.loading import check_loaded
+from alexnet_keras.progress import Progress
+from alexnet_keras.training.run_config import recorded_data_options
+
+
+@takes(EvaluateOptions, name="evaluate")
+def run_evaluation(source, *, verbose: str | int = "auto", **options) -> Evaluation:
+    """Measure a run or a weight file on a split.
+
+    The same as the command ``evaluate``. ``source``: a run folder, a ``Run``, a weight file or a
+    name of the catalogue; ``data`` may be left out for a run. ``verbose``: ``"auto"`` or 1 shows
+    progress, 0 nothing. Returns figures as fractions 0-1 and the confusion matrix. Raises
+    ``ConfigurationError``, ``DataError``, ``WeightsError`` and ``RunError``.
+
+    Example::
+
+        alexnet_keras.evaluate("runs/scratch-1", crops=10).top1
+    """
+    source = str(getattr(source, "folder", source))
+    options, progress = read_options(EvaluateOptions, options), Progress(verbose)
+    if options.data is None:
+        options = _with_data_of_run(options, Path(source))
+    dataset, loading = open_data(options)
+    samples = dataset.samples(options.split)
+    pretrained = open_network(source, options, progress)
+    check_loaded(pretrained, [FINAL_LAYER])
+    model = pretrained.model
+    if model.class_names != samples.class_names:
+        raise DataError(
+            f"{options.data}: expected the {len(model.class_names)} classes of {source}, got "
+            f"{len(samples.class_names)} others"
+        )
+    batches = EvaluationBatches(
+        samples, model.preprocessing, options.batch_size, crops=options.crops, **vars(loading)
+    )
+    with progress.counting("evaluate", len(samples)) as advance:
+        evaluation = evaluate(model, batches, advance)
+    progress.show_evaluation(evaluation, f"{source} on {dataset.name} {samples.split}")
+    if options.out is not None:
+        write_tables(options.out, evaluation, samples.class_names)
+    return evaluation
+
+
+def _with_data_of_run(options: EvaluateOptions, folder: Path) -> EvaluateOptions:
+    """The options with those of the run's own data, where the call names no others."""
+    declared = options_of(EvaluateOptions)
+    unset = {
+        name: declared[name].convert(value)
+        for name, value in recorded_data_options(folder).items()
+        if getattr(options, name) in (None, ()) and value is not None
+    }
+    return replace(options, **unset)
