@@ -1,9 +1,12 @@
 """What imports what: a light package, a fast --help, and arrows that point one way."""
 
 import ast
+import os
+import re
 import resource
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -77,7 +80,7 @@ def test_weight_readers_and_data_readers_need_no_tensorflow():
     readers = [name for name in GRAPH if name.startswith("weights.")]
     decoding = tuple(
         f"alexnet_keras.data.{name}"
-        for name in ("batches", "colour_pca", "image_ops", "augment_ops")
+        for name in ("batches", "feature_batches", "colour_pca", "image_ops", "augment_ops")
     )
     readers += [
         name for name in GRAPH if name.startswith("alexnet_keras.data.") and name not in decoding
@@ -89,8 +92,77 @@ def test_public_names_are_all_there():
     import alexnet_keras
 
     assert [name for name in alexnet_keras.__all__ if not hasattr(alexnet_keras, name)] == []
+    assert not any(
+        isinstance(getattr(alexnet_keras, name), ModuleType) for name in alexnet_keras.__all__
+    )
+    assert set(alexnet_keras.__all__) < set(dir(alexnet_keras))
     with pytest.raises(AttributeError, match="has no attribute 'VGG'"):
         _ = alexnet_keras.VGG
+
+
+def test_public_names_are_not_those_of_their_modules():
+    """``package.name`` would be a function until its module is imported, and then the module."""
+    import alexnet_keras
+
+    modules = {path.stem for path in (ROOT / "alexnet_keras").iterdir()}
+    assert not modules & set(alexnet_keras.__all__)
+    for name in ("scratch", "transfer", "extract", "evaluate", "predict"):
+        assert not hasattr(getattr(alexnet_keras.modes, name), name)
+
+
+def test_the_packages_beside_this_one_are_its_doors():
+    import alexnet_keras
+    import modes
+    import weights
+
+    assert (alexnet_keras.modes, alexnet_keras.weights) == (modes, weights)
+
+
+@pytest.mark.parametrize("name", ["modes", "weights"])
+@pytest.mark.parametrize("kind", ["module", "package"])
+@pytest.mark.parametrize("run", [["-c", "import alexnet_keras"], ["-m", "alexnet_keras", "-h"]])
+def test_another_package_of_such_a_name_is_told(tmp_path, name, kind, run):
+    """Python finds what lies in the current folder first."""
+    if kind == "package":
+        (tmp_path / name).mkdir()
+    path = tmp_path / f"{name}.py" if kind == "module" else tmp_path / name / "__init__.py"
+    path.write_text("")
+    done = subprocess.run(
+        [sys.executable, *run],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    found = path if kind == "module" else path.parent
+    assert done.stderr.splitlines()[-1] == (
+        f"ImportError: alexnet_keras: expected its package {name} at {ROOT / name}, got {found}, "
+        "which shadows it"
+    )
+
+
+def test_a_folder_of_such_a_name_that_is_no_package_does_no_harm(tmp_path):
+    (tmp_path / "weights").mkdir()
+    subprocess.run(
+        [sys.executable, "-c", "import alexnet_keras; alexnet_keras.weights.store"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+
+
+def test_tensorflow_computes_with_onednn_as_from_the_command_line():
+    code = "import os, alexnet_keras\nalexnet_keras.Architecture\n"
+    code += "assert os.environ['TF_ENABLE_ONEDNN_OPTS'] == '{}'"
+    for given, expected in (({}, "1"), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "0")):
+        environ = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
+        subprocess.run(
+            [sys.executable, "-c", code.format(expected)],
+            cwd=ROOT,
+            env=environ | given,
+            check=True,
+        )
 
 
 # The arrows of docs/architecture.md.
@@ -123,7 +195,8 @@ def modules():
 GRAPH = {name: set(imports_of(path)) for name, path in modules()}
 ROOMS = [  # each may import those before it, and itself
     ("weights",),
-    ("alexnet_keras.errors", "alexnet_keras.atomic_files", "alexnet_keras.progress"),
+    ("alexnet_keras.errors",),
+    ("alexnet_keras.atomic_files", "alexnet_keras.progress"),
     ("alexnet_keras.configs",),
     ("alexnet_keras.models", "alexnet_keras.data"),
     ("alexnet_keras.distribute",),
@@ -187,6 +260,21 @@ def test_readers_never_import_the_batches():
         "listing_cache",
     ):
         assert not any("batches" in target for target in GRAPH[f"alexnet_keras.data.{name}"]), name
+
+
+def test_only_the_command_line_imports_the_modes():
+    """And the package itself, when one of its names is used."""
+    users = {name for name in GRAPH if any(each.split(".")[0] == "modes" for each in GRAPH[name])}
+    assert all(name.startswith("alexnet_keras.cli.") for name in users if "modes" not in name)
+
+
+def test_click_only_parses():
+    for name, path in modules():
+        text = path.read_text(encoding="utf-8")
+        if name.startswith("alexnet_keras.cli"):
+            assert len(text.splitlines()) <= 150, name
+        else:
+            assert not re.search(r"^\s*(import|from) click", text, re.MULTILINE), name
 
 
 def test_nothing_imports_the_command_line():
