@@ -2,7 +2,6 @@
 
 import ast
 import os
-import re
 import resource
 import subprocess
 import sys
@@ -20,6 +19,14 @@ COMMANDS = [
     *([name] for name in main.commands),
     *(["weights", name] for name in main.commands["weights"].commands),
 ]
+DECODING = (
+    "augment_ops",
+    "batches",
+    "colour_pca",
+    "feature_batches",
+    "image_headers",
+    "image_ops",
+)
 PACKAGES = ("alexnet_keras", "weights", "modes")
 
 
@@ -77,20 +84,11 @@ def test_light_modules():
 
 
 def test_weight_readers_and_data_readers_need_no_tensorflow():
-    readers = [name for name in GRAPH if name.startswith("weights.")]
-    decoding = tuple(
-        f"alexnet_keras.data.{name}"
-        for name in (
-            "augment_ops",
-            "batches",
-            "colour_pca",
-            "feature_batches",
-            "image_headers",
-            "image_ops",
-        )
-    )
-    readers += [
-        name for name in GRAPH if name.startswith("alexnet_keras.data.") and name not in decoding
+    files = [*ROOT.glob("weights/*.py"), *ROOT.glob("alexnet_keras/data/*.py")]
+    readers = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in files
+        if path.stem not in DECODING
     ]
     assert imported_by(f"import {', '.join(readers)}", ("tensorflow", "keras")) == []
 
@@ -173,134 +171,27 @@ def test_tensorflow_computes_with_onednn_as_from_the_command_line():
 # The arrows of docs/architecture.md.
 
 
-def imports_of(path):
-    """Full names of the project's own modules that a file imports, inside functions too."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = []
-        if isinstance(node, ast.ImportFrom) and node.level == 0:
-            modules = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [name if is_module(name) else node.module for name in modules]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        yield from (name for name in names if name.split(".")[0] in PACKAGES)
-
-
-def is_module(name):
-    path = ROOT.joinpath(*name.split("."))
-    return path.with_suffix(".py").is_file() or path.is_dir()
-
-
-def modules():
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
-
-
-GRAPH = {name: set(imports_of(path)) for name, path in modules()}
-ROOMS = [  # each may import those before it, and itself
-    ("weights",),
-    ("alexnet_keras.errors",),
-    ("alexnet_keras.atomic_files", "alexnet_keras.progress"),
-    ("alexnet_keras.configs",),
-    ("alexnet_keras.models", "alexnet_keras.data"),
-    ("alexnet_keras.distribute",),
-    ("alexnet_keras.pretrained", "alexnet_keras.evaluation", "alexnet_keras.features"),
-    ("alexnet_keras.training", "alexnet_keras.applications"),
-    ("modes",),
-    ("alexnet_keras.cli",),
-    ("alexnet_keras.__main__",),
-]
-
-
-def room_of(name):
-    """The room that a module lies in, and its level; None of the package itself, a door to all."""
-    rooms = [(room, level) for level, names in enumerate(ROOMS) for room in names]
-    found = [at for at in rooms if name == at[0] or name.startswith(at[0] + ".")]
-    return max(found, key=lambda at: len(at[0]), default=(name, None))
-
-
-def test_every_module_lies_in_a_room():
-    assert [name for name in GRAPH if room_of(name)[1] is None] == ["alexnet_keras"]
-
-
 def test_imports_run_one_way():
-    wrong = []
-    for name, targets in GRAPH.items():
-        room, level = room_of(name)
-        for target in targets:
-            other, below = room_of(target)
-            if level is not None and below is not None and other != room and below >= level:
-                wrong.append((name, target))
-    assert wrong == []
+    """The contracts of pyproject.toml."""
+    command = "from importlinter.cli import lint_imports_command as lint; lint()"
+    done = subprocess.run(
+        [sys.executable, "-c", command, "--no-cache", "--no-logo"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def test_few_files_stand_outside_the_rooms():
     assert len([*(ROOT / "alexnet_keras").glob("*.py")]) <= 8
 
 
-def test_no_module_imports_itself_by_way_of_others():
-    left = {name: targets & GRAPH.keys() for name, targets in GRAPH.items()}
-    while free := {name for name, targets in left.items() if not targets & left.keys()}:
-        left = {name: targets for name, targets in left.items() if name not in free}
-    assert left == {}
-
-
-def test_modes_never_import_one_another():
-    for name in GRAPH:
-        if name.startswith("modes."):
-            assert not any(target.startswith("modes") for target in GRAPH[name]), name
-
-
-def test_readers_never_import_the_batches():
-    for name in (
-        "coco",
-        "imagenet",
-        "folder",
-        "demo",
-        "listing",
-        "samples",
-        "layouts",
-        "manifest",
-        "listing_cache",
-    ):
-        assert not any("batches" in target for target in GRAPH[f"alexnet_keras.data.{name}"]), name
-
-
-def test_only_the_command_line_imports_the_modes():
-    """And the package itself, when one of its names is used."""
-    users = {name for name in GRAPH if any(each.split(".")[0] == "modes" for each in GRAPH[name])}
-    assert all(name.startswith("alexnet_keras.cli.") for name in users if "modes" not in name)
-
-
-def test_click_only_parses():
-    for name, path in modules():
-        text = path.read_text(encoding="utf-8")
-        if name.startswith("alexnet_keras.cli"):
-            if name.endswith("weights_commands"):  # to be split
-                continue
-            assert len(text.splitlines()) <= 150, name
-        else:
-            assert not re.search(r"^\s*(import|from) click", text, re.MULTILINE), name
-
-
-def test_nothing_imports_the_command_line():
-    doors = {name for name in GRAPH if name.startswith("alexnet_keras.cli.main")} | {
-        "alexnet_keras.__main__"
-    }
-    assert {name for name in GRAPH if GRAPH[name] & doors} <= doors
-
-
-def test_weights_know_nothing_of_the_package():
-    for name, targets in GRAPH.items():
-        if name.split(".")[0] == "weights":
-            assert not any(target.startswith("alexnet_keras") for target in targets), name
-
-
 def test_only_the_batches_speak_tf_data():
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     users = [
         path.relative_to(ROOT).as_posix()
-        for _, path in modules()
+        for path in files
         if "tf.data" in path.read_text(encoding="utf-8")
     ]
     assert users == ["alexnet_keras/data/batches.py"]

@@ -1,5 +1,8 @@
 """A ``.keras`` file from a stranger: no code of it runs, no module of its choice is imported, and
-no other file is read or written. Releases of Keras before 3.13.2 fail here.
+no other file is read or written.
+
+Older releases of Keras fail here: up to 3.8 code runs, up to 3.13.1 weights are read from external
+storage, and up to 3.14.0 through links and virtual data sets.
 """
 
 import base64
@@ -82,8 +85,8 @@ class Reduced:
         return exec, (SAYS_SO.format(str(self.marker)),)
 
 
-def optree_of(marker):
-    """A bytes-like payload in ``config``, as a layer that wraps a pickle would keep it."""
+def pickled(marker):
+    """As the configuration of a layer that wraps a PyTorch module keeps it."""
     return base64.b64encode(pickle.dumps(Reduced(marker))).decode()
 
 
@@ -132,7 +135,7 @@ CODE = {
         {
             "module": "keras.layers",
             "class_name": "TorchModuleWrapper",
-            "config": {"name": "pool1", "module": optree_of(marker)},
+            "config": {"name": "pool1", "module": pickled(marker)},
         },
         None,
     ),
@@ -145,9 +148,7 @@ def test_no_code_of_the_file_runs(tmp_path, monkeypatch, members, kind):
     (tmp_path / f"{MODULE}.py").write_text(SAYS_SO.format(str(marker)))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, MODULE, raising=False)
-    written(
-        tmp_path / "other.keras", with_layer(members, lambda_layer(marshalled(marker)))
-    )
+    written(tmp_path / "other.keras", with_layer(members, lambda_layer(marshalled(marker))))
     path = written(tmp_path / "model.keras", with_layer(members, *CODE[kind](marker)))
     assert_refused(load_model, path)
     assert not marker.exists()
@@ -184,7 +185,7 @@ def test_no_text_file_is_read_for_a_vocabulary(tmp_path, members):
 
 
 def edited_weights(members, edit):
-    """The archive with one HDF5 variable, conv1's kernel, replaced by ``edit(group, name, old)``."""
+    """The archive with one HDF5 variable, a kernel, replaced by ``edit(group, name, old)``."""
     buffer = io.BytesIO(members["model.weights.h5"])
     with h5py.File(buffer, "r+") as file:
         groups = [layer["vars"] for layer in file["layers"].values()]
@@ -240,7 +241,5 @@ def test_pickled_weights_are_not_read(tmp_path, members):
 
 def test_the_archive_that_the_hostile_ones_vary(tmp_path, members):
     load_model(written(tmp_path / "model.keras", members))
-    kept = edited_weights(
-        members, lambda group, name, old: group.create_dataset(name, data=old)
-    )
+    kept = edited_weights(members, lambda group, name, old: group.create_dataset(name, data=old))
     load_model(written(tmp_path / "again.keras", kept))
