@@ -104,6 +104,7 @@ class Batches:
         options.autotune.enabled = False  # nothing is left to it
         options.threading.private_threadpool_size = self.num_threads
 
+        @tf.autograph.experimental.do_not_convert  # it has no control flow of Python
         def sample(index):
             return self._traced_sample(self.shard.stream_position(index, self._size), readable)
 

@@ -167,7 +167,9 @@ class Workers:
                 tf.distribute.ReduceOp.SUM, tf.where(first, values, tf.zeros_like(values))
             )
 
-        return tf.function(lambda values: self.strategy.run(replica, args=(values,)))
+        return tf.function(
+            lambda values: self.strategy.run(replica, args=(values,)), autograph=False
+        )
 
     @contextmanager
     def guarded(self) -> Iterator[None]:

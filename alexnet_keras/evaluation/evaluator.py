@@ -127,7 +127,9 @@ def evaluation_step(model: keras.Model, workers: Workers | None = None) -> Calla
         return tf.function(_counting(model), autograph=False)
     with workers.strategy.scope():
         counting = _counting(model)
-    on_replicas = tf.function(lambda batch: workers.strategy.run(counting, args=(batch,)))
+    on_replicas = tf.function(
+        lambda batch: workers.strategy.run(counting, args=(batch,)), autograph=False
+    )
 
     def step(batch: Batch) -> Counts:
         size = len(batch.labels) // workers.replicas

@@ -69,6 +69,7 @@ def _classifier(model: AlexNetModel) -> Callable:
     network = keras.Model(model.input, model.get_layer(FINAL_LAYER).output)
     return tf.function(
         lambda images: tf.nn.softmax(tf.cast(network(images, training=False), tf.float32)),
+        autograph=False,
         input_signature=[tf.TensorSpec(model.input.shape, tf.float32)],
     )
 

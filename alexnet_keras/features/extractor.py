@@ -50,7 +50,7 @@ def extract(
 
     Rows of unreadable samples (weight 0, real rows) are NaN; padding is dropped.
     """
-    step = tf.function(lambda images: extractor(images, training=False))
+    step = tf.function(lambda images: extractor(images, training=False), autograph=False)
     written = 0
     for batch in batches:
         rows = batch.rows.numpy()

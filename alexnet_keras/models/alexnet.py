@@ -49,20 +49,17 @@ class AlexNetModel(keras.Model):
     They are saved in its ``.keras`` file, and ``keras.models.clone_model`` keeps them.
     """
 
-    def __init__(
+    def __init__(  # *args: up to 3.14, Keras knows a functional model by this signature
         self,
-        inputs,
-        outputs,
-        name=None,
-        *,
+        *args,
         architecture: Architecture | None = None,
         preprocessing: Preprocessing | None = None,
         class_names: Iterable[str] = (),
         **kwargs,
     ):
-        super().__init__(inputs, outputs, name=name, **kwargs)
+        super().__init__(*args, **kwargs)
         facts = _Facts(architecture, preprocessing, tuple(class_names))
-        self._facts = facts if any(facts) else getattr(outputs, "alexnet_facts", facts)
+        self._facts = facts if any(facts) else getattr(self.output, "alexnet_facts", facts)
 
     @property
     def architecture(self) -> Architecture | None:
