@@ -5,8 +5,11 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -25,6 +28,10 @@ class _WarningLines(logging.Handler):
 _WARNING_LINES = _WarningLines(logging.WARNING)
 
 
+class _Terminated(BaseException):
+    """SIGTERM came, and what was written half has to be removed on the way out."""
+
+
 def command(group: click.Group, tensorflow: bool = True, **settings) -> Callable:
     """``group.command`` whose expected failures are one line on stderr and exit code 2, never a
     traceback.
@@ -39,9 +46,10 @@ def command(group: click.Group, tensorflow: bool = True, **settings) -> Callable
             for package in ("alexnet_keras", "weights", "modes"):
                 logging.getLogger(package).addHandler(_WARNING_LINES)
             try:
-                if tensorflow:
-                    prepare()
-                function(**options)
+                with _termination_as_error():
+                    if tensorflow:
+                        prepare()
+                    function(**options)
             except AlexNetError as error:
                 _exit(f"error: {error}", exit_code_of(error))
             except _out_of_memory() as error:
@@ -50,6 +58,8 @@ def command(group: click.Group, tensorflow: bool = True, **settings) -> Callable
                 _exit(f"error: not enough memory for this network or batch: {reason}", BAD_INPUT)
             except KeyboardInterrupt:
                 _exit("interrupted", INTERRUPTED)
+            except _Terminated:
+                _exit("terminated", TERMINATED)
 
         return group.command(context_settings={"show_default": True}, **settings)(run)
 
@@ -71,6 +81,23 @@ def _printable(text: str) -> str:
     from alexnet_keras.progress import printable
 
     return printable(text)
+
+
+@contextmanager
+def _termination_as_error() -> Iterator[None]:
+    """SIGTERM leaves the block by an exception; training, while it runs, answers it itself."""
+
+    def terminate(number, frame):
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _out_of_memory() -> tuple[type[Exception], ...]:

@@ -2,6 +2,8 @@
 
 import inspect
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -290,6 +292,22 @@ def test_features_are_arrays_by_layer_and_a_table(files, tmp_path, suffix):
     assert features.rows["class"][:3] == ["cat", "cat", "dog"]
     assert features.rows["label"][:3] == [0, 0, 1]
     assert features.probes["fc7"].images == 6
+
+
+def test_a_terminated_extraction_leaves_nothing(files, tmp_path, monkeypatch):
+    from alexnet_keras.features import extractor
+
+    def terminate(writer, block):
+        assert list(tmp_path.glob(".part-*"))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(extractor._NpyRows, "append", terminate)
+    before = signal.getsignal(signal.SIGTERM)
+    arguments = ("--data", files / "tree", "--weights", files / "run", "--out", tmp_path / "f.npy")
+    result = invoke("extract", *arguments)
+    assert (result.exit_code, result.stderr) == (143, "terminated\n")
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 # What cannot be predicted.
