@@ -2,8 +2,8 @@
 convolution, and dropout whose masks belong to the samples, so that a run can be resumed and shared
 among workers.
 
-What they compute is in ``layers_tensorflow``, and for Keras's other backends in
-``layers_generic``.
+What they compute is in ``backends/tensorflow.py``, and for Keras's other backends in
+``backends/generic.py``.
 """
 
 from __future__ import annotations
@@ -33,13 +33,19 @@ class LocalResponseNormalization(keras.layers.Layer):
 
     def __init__(self, depth_radius=2, bias=1.0, alpha=2e-5, beta=0.75, **kwargs):
         super().__init__(**kwargs)
-        self.depth_radius, self.bias, self.alpha, self.beta = depth_radius, bias, alpha, beta
+        self.depth_radius = depth_radius
+        self.bias = bias
+        self.alpha = alpha
+        self.beta = beta
+
+    def build(self, input_shape):
+        self.built_size = tuple(input_shape[1:])
 
     def call(self, inputs):
         x = ops.cast(inputs, "float32")
-        return ops.cast(
-            normalize(x, self.depth_radius, self.bias, self.alpha, self.beta), self.compute_dtype
-        )
+        fixed_size = None not in self.built_size and tuple(x.shape[1:]) == self.built_size
+        x = normalize(x, self.depth_radius, self.bias, self.alpha, self.beta, fixed_size)
+        return ops.cast(x, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -13,8 +13,11 @@ def splits_groups(dtype: str) -> bool:
     return keras.backend.backend() == "jax"
 
 
-def normalize(x, depth_radius: int, bias: float, alpha: float, beta: float):
-    """Local response normalization of (batch, height, width, channels) float32.
+def normalize(
+    x, depth_radius: int, bias: float, alpha: float, beta: float, fixed_size: bool = True
+):
+    """Local response normalization of (batch, height, width, channels) float32, of a fixed size
+    or not.
 
     The window is summed by a matrix product, whose gradient on a CPU is four times faster than
     that of shifted sums.

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_keras.models.backends import generic, winograd
+from alexnet_keras.tensorflow_internals import in_save_context
 
 
 @functools.cache
@@ -35,35 +36,53 @@ def splits_groups(dtype: str) -> bool:
     return False
 
 
-def normalize(x, depth_radius: int, bias: float, alpha: float, beta: float):
+def normalize(x, depth_radius: int, bias: float, alpha: float, beta: float, fixed_size: bool):
     """Local response normalization of (batch, height, width, channels) float32.
 
     On a CPU XLA makes one loop of it, and one of its gradient: both are two to four times faster
-    than TensorFlow's.
+    than TensorFlow's. XLA compiles again for each size, and a SavedModel that it compiles is one
+    that a stock TensorFlow Serving refuses: images of any size, and exports, are computed by
+    TensorFlow's own operations.
     """
     if tf.config.list_logical_devices("GPU"):
-        return generic.normalize(x, depth_radius, bias, alpha, beta)
+        return generic.normalize(x, depth_radius, bias, alpha, beta, fixed_size)
+    compiled = fixed_size and xla_compiles() and not in_save_context()
+    normalize_, gradient = COMPILED if compiled else (_normalized, _gradient)
 
     @tf.custom_gradient
     def normalized(x):
         return (
-            _normalized(x, depth_radius, bias, alpha, beta),
-            lambda upstream: _gradient(x, upstream, depth_radius, bias, alpha, beta),
+            normalize_(x, depth_radius, bias, alpha, beta),
+            lambda upstream: gradient(x, upstream, depth_radius, bias, alpha, beta),
         )
 
     return normalized(x)
 
 
-@tf.function(jit_compile=True, autograph=False)
+@functools.cache
+def xla_compiles() -> bool:
+    """Whether XLA is there and compiles; tried once in a process."""
+    with tf.init_scope():
+        try:
+            tf.function(lambda x: x + 1, jit_compile=True, autograph=False)(tf.constant(0.0))
+        except tf.errors.OpError:
+            return False
+    return True
+
+
 def _normalized(x, depth_radius, bias, alpha, beta):
     return x * _power(bias + alpha * _window_sum(x * x, depth_radius), beta)
 
 
-@tf.function(jit_compile=True, autograph=False)
 def _gradient(x, upstream, depth_radius, bias, alpha, beta):
     denominator = bias + alpha * _window_sum(x * x, depth_radius)
     scaled = upstream * _power(denominator, beta)
     return scaled - 2 * alpha * beta * x * _window_sum(scaled * x / denominator, depth_radius)
+
+
+COMPILED = [
+    tf.function(each, jit_compile=True, autograph=False) for each in (_normalized, _gradient)
+]
 
 
 def _window_sum(x, depth_radius):
@@ -88,7 +107,7 @@ def convolve(x, kernel, bias, strides: tuple[int, int], padding: str, training: 
     The kernel's shape tells the number of groups. In training it may be computed by
     :mod:`alexnet_keras.models.backends.winograd`.
     """
-    if training and winograd.suits(x, kernel, strides, padding):
+    if training and winograd.suits(x, kernel, strides, padding) and xla_compiles():
         product = winograd.convolve(x, kernel)
     else:
         product = tf.nn.conv2d(x, kernel, strides, padding.upper())
