@@ -29,7 +29,7 @@ _PUBLIC = {  # name -> module, and the name there where it is another
     "AlexNet": "alexnet_keras.applications",
     "preprocess_input": "alexnet_keras.applications",
     "decode_predictions": "alexnet_keras.applications",
-    "load_model": "alexnet_keras.pretrained.loading",
+    "load_model": "alexnet_keras.models.saving",
     "load_pretrained": "alexnet_keras.pretrained.loading",
     "feature_extractor": "alexnet_keras.features.extractor",
     "Architecture": "alexnet_keras.configs.architecture",

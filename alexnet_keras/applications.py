@@ -11,15 +11,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_keras.configs.architecture import FINAL_LAYER, Architecture
+from alexnet_keras.configs.architecture import FINAL_LAYER, Architecture, named_architecture
 from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING, PREPROCESSING, Preprocessing
 from alexnet_keras.data import image_ops
 from alexnet_keras.data.imagenet import imagenet_classes
 from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.models.alexnet import AlexNetModel, build
-from alexnet_keras.pretrained import catalog
 from alexnet_keras.pretrained.assign import assign
-from alexnet_keras.pretrained.loading import named_architecture, open_source
+from alexnet_keras.pretrained.catalog import find_entry
+from alexnet_keras.pretrained.loading import resolve_weights
 
 
 def AlexNet(  # noqa: N802
@@ -63,11 +63,9 @@ def AlexNet(  # noqa: N802
     if skip and weights is None:
         raise ConfigurationError(f"skip: {', '.join(skip)} would have no effect without weights")
     _check_top(include_top, pooling, classes)
-    source = None if weights is None else open_source(weights)
+    source = None if weights is None else resolve_weights(weights, variant)
     architecture = (
-        named_architecture(variant or "alexnet")
-        if source is None
-        else source.architecture(variant)
+        named_architecture(variant or "alexnet") if source is None else source.architecture
     )
     inputs = _inputs(input_tensor, input_shape, architecture, include_top)
     model = build(
@@ -116,7 +114,7 @@ def preprocess_input(
     centre-cropped first. Returns (batch, crop, crop, 3) float32. ``weights`` is a name of the
     catalogue; ``preprocessing`` (such as ``model.preprocessing``) goes before it.
     """
-    rule = preprocessing or catalog.source(weights).preprocessing
+    rule = preprocessing or find_entry(weights).preprocessing
     if rule is None:
         raise ConfigurationError(
             f"weights: {weights} belong to no network, and say nothing of its preprocessing"

@@ -23,8 +23,8 @@ from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.distribute.workers import open_workers
 from alexnet_keras.features.extractor import feature_extractor
-from alexnet_keras.models.alexnet import AlexNetModel
-from alexnet_keras.pretrained.loading import Pretrained, new_network
+from alexnet_keras.models.alexnet import AlexNetModel, new_network
+from alexnet_keras.pretrained.loading import Pretrained
 from alexnet_keras.training.loop import train
 from alexnet_keras.training.train_step import Updates
 from benchmarks.input_pipeline import read
@@ -67,7 +67,7 @@ def lines(options: Options) -> Iterator[Line]:
 def _extraction(
     model: AlexNetModel, samples: Samples, batch_size: int, threads: int, folder: Path
 ) -> dict:
-    source = Pretrained(model, "random", folder / "random.keras", "0" * 64)
+    source = Pretrained(model, "random", folder / "random.keras")
     out = folder / "fc7.npy"
     dataset = Dataset("photographs", "folder", folder, ("train",), {}, lambda split: samples)
     extractor = feature_extractor(model, "fc7")

@@ -140,7 +140,8 @@ def extract(size: int, threads: int) -> dict:
     from alexnet_keras.configs.loading import Loading
     from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING
     from alexnet_keras.data.layouts import Dataset
-    from alexnet_keras.pretrained.loading import Pretrained, new_network
+    from alexnet_keras.models.alexnet import new_network
+    from alexnet_keras.pretrained.loading import Pretrained
     from benchmarks.photographs import find_photographs, make_samples
     from benchmarks.steady import Clock
     from modes.extract import extract_features
@@ -160,7 +161,7 @@ def extract(size: int, threads: int) -> dict:
         extract_features(
             Dataset("growth", "folder", folder, ("train",), {}, lambda split: samples),
             folder / "fc7.npy",
-            source=Pretrained(model, "random", folder / "random", "0" * 64),
+            source=Pretrained(model, "random", folder / "random"),
             batch_size=BATCH_SIZE,
             loading=Loading(num_threads=threads),
             on_batch=clock,
@@ -191,7 +192,7 @@ def steps() -> dict:
     from alexnet_keras.configs.architecture import ALEXNET
     from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING
     from alexnet_keras.configs.recipe import Recipe
-    from alexnet_keras.pretrained.loading import new_network
+    from alexnet_keras.models.alexnet import new_network
     from alexnet_keras.training.train_step import Updates
     from benchmarks.peers import random_images
     from benchmarks.peers.ours import make_batch

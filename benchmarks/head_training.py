@@ -19,7 +19,7 @@ from alexnet_keras.configs.schedule import DropAt
 from alexnet_keras.data.batches import EvaluationBatches
 from alexnet_keras.data.feature_batches import FeatureBatches
 from alexnet_keras.features.cache import features_below
-from alexnet_keras.pretrained.loading import new_network
+from alexnet_keras.models.alexnet import new_network
 from alexnet_keras.training.loop import train
 from benchmarks.measure import Line, Options, Rate
 from benchmarks.photographs import find_photographs, make_samples

@@ -27,7 +27,7 @@ from alexnet_keras.configs.recipe import DEMO_RECIPE, VARIANT_RECIPES, Recipe
 from alexnet_keras.data.batches import EvaluationBatches, TrainingBatches
 from alexnet_keras.data.demo import DEMONSTRATIONS
 from alexnet_keras.data.layouts import Dataset
-from alexnet_keras.pretrained.loading import new_network
+from alexnet_keras.models.alexnet import new_network
 from alexnet_keras.training.loop import Execution, Outcome, train
 from alexnet_keras.training.recipe_from_options import with_starting_point
 from alexnet_keras.training.run import Run

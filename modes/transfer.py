@@ -39,9 +39,9 @@ from alexnet_keras.distribute.workers import Workers
 from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.evaluation.evaluator import evaluate
 from alexnet_keras.features.cache import features_below
-from alexnet_keras.models.alexnet import AlexNetModel
+from alexnet_keras.models.alexnet import AlexNetModel, new_network
 from alexnet_keras.pretrained.from_options import open_weights
-from alexnet_keras.pretrained.loading import Pretrained, new_network
+from alexnet_keras.pretrained.loading import Pretrained
 from alexnet_keras.training.loop import Execution, Outcome, train
 from alexnet_keras.training.run import Run
 from alexnet_keras.training.run_folder import NullRunFolder, RunFolder

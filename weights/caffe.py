@@ -8,17 +8,17 @@ Field numbers are those of caffe.proto
 from __future__ import annotations
 
 import math
+import re
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from alexnet_keras.configs.architecture import ALEXNET
 from weights.arrays import read_npy_header, view_array
 from weights.canonical import WeightSet, from_channels_first
 from weights.errors import WeightsError
-from weights.recognise import foreign_content
+from weights.formats import foreign_content
 from weights.wire import VARINT, Message, map_file
 
 
@@ -34,6 +34,7 @@ _ENCODINGS = {
     2: _Encoding("layers", name=4, blobs=6),
     100: _Encoding("layer", name=1, blobs=7),
 }  # V1 (2014) and V2
+_PUBLIC_NAME = re.compile("conv[1-5]|norm[12]|pool[125]|fc[678]|prob")
 _V0_LAYER = 1
 _DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8
 _LEGACY_SHAPE = {1: "num", 2: "channels", 3: "height", 4: "width"}
@@ -65,7 +66,7 @@ def read_caffemodel(path: Path) -> WeightSet:
             raise layer.error(field.position, "every name once", f"a second {name} with weights")
         if weights:
             layers[name] = weights
-        if name in ALEXNET.public_names:
+        if _PUBLIC_NAME.fullmatch(name):
             order[name] = None
     if not layers:
         raise network.error(network.end, "a Caffe network with weights", "no layer that has any")

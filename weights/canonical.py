@@ -72,22 +72,8 @@ def to_channels_first(layers: Layers, path: Path) -> Layers:
     return caffe
 
 
-def contiguous(array: np.ndarray) -> np.ndarray:
-    """``array`` in C order, itself where it is so; a transposed matrix is copied by cache lines,
-    three times faster.
-    """
-    if array.ndim != 2 or array.flags.c_contiguous:
-        return np.ascontiguousarray(array)
-    copy = np.empty(array.shape, array.dtype)
-    for start in range(0, array.shape[1], _CACHE_LINE_VALUES):
-        copy[:, start : start + _CACHE_LINE_VALUES] = array[:, start : start + _CACHE_LINE_VALUES]
-    return copy
-
-
 def _height_first(kernel: np.ndarray, layers: Layers, path: Path) -> np.ndarray:
-    """fc6 (out, C*H*W) -> (H*W*C, out), in C order, copied by cache lines as :func:`contiguous`
-    does.
-    """
+    """fc6 (out, C*H*W) -> (H*W*C, out), in C order, copied by cache lines."""
     out, inputs = kernel.shape
     channels = _fc6_channels(inputs, layers, 0, path)
     by_filter = kernel.reshape(out, channels, -1)

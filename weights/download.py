@@ -1,5 +1,5 @@
-"""Fetching one published file: mirrors in order, continued after a cut, and every way to fail told
-apart.
+"""Download one published file: its mirrors in order, resumed after a cut, with a reason of its own
+for every way to fail.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from alexnet_keras.pretrained.catalog import WeightSource
 from weights.errors import WeightsError
-from weights.recognise import foreign_content
+from weights.formats import foreign_content
+from weights.published_file import PublishedFile
 
 Progress = Callable[[str, int, int | None], None]
-"""Called with the file's name, the bytes that are there and the bytes expected, None where nobody
-says.
-"""
+"""Called with the file's name, the bytes downloaded so far and the total, None where unknown."""
+MIRROR_VARIABLE = "ALEXNET_KERAS_MIRROR"
 
 TIMEOUT_S = 30.0  # without a single byte
-ATTEMPTS = 5  # at one mirror, each of which must bring the file forward
+ATTEMPTS = 5  # at one mirror, as long as each adds to the file
 _CHUNK_BYTES = 1 << 18
 _HEADERS = {"User-Agent": "Mozilla/5.0 (compatible; alexnet-keras)"}
 
@@ -35,32 +34,32 @@ logger = logging.getLogger(__name__)
 
 
 class _MirrorError(Exception):
-    """Why one mirror did not give the file; its text has no URL."""
+    """Why one mirror failed; its text has no URL."""
 
 
 class _CutError(_MirrorError):
-    """The body ended early: what came is kept, and can be continued."""
+    """The body ended early: what was received is kept, and can be resumed."""
 
 
-def fetch(
-    source: WeightSource,
+def download_file(
+    file: PublishedFile,
     target: Path,
     check: Callable[[Path], str | None],
     progress: Progress | None = None,
 ) -> None:
-    """Bring ``source`` to ``target``, which gets its name only when the file is whole and
-    ``check`` finds no fault.
+    """Download ``file`` to ``target``, which appears only when it is complete and ``check`` finds
+    nothing wrong.
 
-    ``check``: a path -> what is wrong with that file, None where nothing is. What came of an
-    unfinished file stays at ``target`` with ``.part`` added and is continued by the next call. The
-    caller holds a lock on ``target``. Raises ``WeightsError`` naming each mirror and its reason;
+    ``check``: a path -> what is wrong with that file, None where nothing is. An unfinished
+    download stays at ``target`` with ``.part`` added, and the next call resumes it. The caller
+    holds a lock on ``target``. Raises ``WeightsError`` naming each mirror and its reason;
     ``OSError`` where the disk, not a mirror, is at fault.
     """
     part = target.with_name(target.name + ".part")
     reasons = []
-    for url in source.mirrors:
+    for url in _mirrors_of(file):
         try:
-            _fetch_from(url, source, part, check, progress or (lambda *_: None))
+            _download_from(url, file, part, check, progress or (lambda *_: None))
         except _MirrorError as error:
             logger.warning("%s: %s", url, error)
             reasons.append(f"{url}: {error}")
@@ -69,55 +68,62 @@ def fetch(
             _discard(_origin_file(part))
             return
     raise WeightsError(
-        f"{source.name}: no mirror gave {source.file}: {'; '.join(reasons)}; expected "
-        f"{source.describe_digest()}; to go on, put the file at {target}"
+        f"{file.name} could not be downloaded: {'; '.join(reasons)}; expected "
+        f"{file.describe_digest()}. You can also put the file at {target} yourself"
     )
 
 
-def _fetch_from(
-    url: str, source: WeightSource, part: Path, check: Callable, progress: Progress
+def _mirrors_of(file: PublishedFile) -> tuple[str, ...]:
+    """The user's own mirror, where one is set, before the published ones."""
+    own = os.environ.get(MIRROR_VARIABLE)
+    if not own:
+        return file.mirrors
+    if not re.fullmatch(r"https?://[!-~]+", own):
+        raise WeightsError(
+            f"{MIRROR_VARIABLE}: expected a URL that begins with http:// or https://, got {own!r}"
+        )
+    return (f"{own.rstrip('/')}/{file.name}", *file.mirrors)
+
+
+def _download_from(
+    url: str, file: PublishedFile, part: Path, check: Callable, progress: Progress
 ) -> None:
-    continued = _download(url, source, part, progress)
+    resumed = _fill(part, url, file, progress)
     fault = check(part)
-    if (
-        fault and continued
-    ):  # what was there before may belong to another file: once more, from the start
+    if fault and resumed:  # the earlier bytes may be another file's: once more, from the start
         _discard(part)
-        _download(url, source, part, progress)
+        _fill(part, url, file, progress)
         fault = check(part)
     if fault:
         _discard(part)
         raise _MirrorError(fault)
 
 
-def _download(url: str, source: WeightSource, part: Path, progress: Progress) -> bool:
-    """Fill ``part``; True where some of it was there before, or came from more than one answer."""
+def _fill(part: Path, url: str, file: PublishedFile, progress: Progress) -> bool:
+    """Complete ``part`` from ``url``; True where it took more than one answer to one request."""
     for attempt in range(1, ATTEMPTS):
         before = _size(part)
         try:
-            return _transfer(url, source, part, progress) or attempt > 1
+            return _transfer(url, file, part, progress) or attempt > 1
         except _CutError as error:
             if _size(part) <= before:
                 raise
-            logger.info("%s: %s; continuing", url, error)
-    _transfer(url, source, part, progress)
+            logger.info("%s: %s; resuming", url, error)
+    _transfer(url, file, part, progress)
     return True
 
 
-def _transfer(url: str, source: WeightSource, part: Path, progress: Progress) -> bool:
-    """One request and its answer; True where it continued what ``part`` held."""
-    offset, headers = _range_to_ask_for(url, source, part)
+def _transfer(url: str, file: PublishedFile, part: Path, progress: Progress) -> bool:
+    """One request and its answer; True where it resumed what ``part`` held."""
+    offset, headers = _range_to_request(url, file, part)
     with _open(url, headers) as response:
         begins = _first_byte(response)
-        if offset and begins not in (
-            0,
-            offset,
-        ):  # there is no more, or this is not what was asked for
+        if offset and begins not in (0, offset):  # there is no more, or another range was sent
             if response.headers.get("Content-Range", "").endswith(f"*/{offset}"):
-                _check_length(offset, source.size)
+                _check_length(offset, file.size)
                 return True
             _discard(part)
-            return _transfer(url, source, part, progress)
+            return _transfer(url, file, part, progress)
         if begins is None:
             raise _MirrorError(f"HTTP {response.status} instead of a file")
         offset = begins
@@ -126,32 +132,31 @@ def _transfer(url: str, source: WeightSource, part: Path, progress: Progress) ->
         if not offset:
             _check_content(response, url, first)
         total = None if response.length is None else offset + len(first) + response.length
-        _check_length(total, source.size)
+        _check_length(total, file.size)
         if not offset:
             _remember_origin(part, url, response.headers)
-        total = source.size if total is None else total
+        total = file.size if total is None else total
         _write(
             part,
             offset,
             itertools.chain([first], chunks),
             total,
-            lambda done: progress(source.file, done, total),
+            lambda done: progress(file.name, done, total),
         )
     return offset > 0
 
 
-def _range_to_ask_for(url: str, source: WeightSource, part: Path) -> tuple[int, dict[str, str]]:
-    """Where to continue, and the headers that ask for it; a file that changed meanwhile must not
-    be glued on.
+def _range_to_request(url: str, file: PublishedFile, part: Path) -> tuple[int, dict[str, str]]:
+    """The offset to resume at, and the headers that request the rest.
 
-    The server compares If-Range. Without it, or at another mirror, only a digest can vouch for the
-    joint.
+    A file that changed meanwhile must not be appended. The server compares If-Range; without it,
+    or at another mirror, only a digest can show that the two parts belong together.
     """
     offset = _size(part)
     origin = _origin(part)
     if offset and origin.get("url") == url and isinstance(origin.get("validator"), str):
         return offset, {"Range": f"bytes={offset}-", "If-Range": origin["validator"]}
-    if offset and source.digest:
+    if offset and file.digest:
         return offset, {"Range": f"bytes={offset}-"}
     return 0, {}
 
@@ -170,8 +175,8 @@ def _open(url: str, headers: dict[str, str]):
 
 
 def _first_byte(response: http.client.HTTPResponse) -> int | None:
-    """Where the body begins in the file: 0 where the server ignored the range, None where it holds
-    nothing of it.
+    """The offset in the file at which the body begins: 0 where the server ignored the range, None
+    where the body is not part of the file.
     """
     if response.status == 200:
         return 0
@@ -233,7 +238,7 @@ def _write(
 def _reason(error: Exception) -> str:
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, TimeoutError):
-        return f"timed out (nothing came for {TIMEOUT_S:g} s)"
+        return f"timed out (no data for {TIMEOUT_S:g} s)"
     if isinstance(cause, ssl.SSLError):
         reason = getattr(cause, "verify_message", None) or cause.reason or cause
         return f"TLS failure ({_one_line(reason)})"
@@ -245,7 +250,7 @@ def _reason(error: Exception) -> str:
 
 
 def _one_line(text: object) -> str:
-    """What a server wrote, fit for a message: one printable line of at most 200 characters."""
+    """What a server sent, as one printable line of at most 200 characters."""
     words = "".join(letter if letter.isprintable() else " " for letter in str(text)).split()
     return " ".join(words)[:200]
 
@@ -263,7 +268,7 @@ def _origin_file(part: Path) -> Path:
 
 
 def _remember_origin(part: Path, url: str, headers: http.client.HTTPMessage) -> None:
-    """What a later request needs to ask for the rest of this very file (RFC 9110, 13.1.5: no weak
+    """What a later request needs to ask for the rest of this same file (RFC 9110, 13.1.5: no weak
     tags).
     """
     tag = headers.get("ETag", "")

@@ -50,7 +50,7 @@ class ArrayStatistics:
     std: float
 
 
-def statistics(layers: Layers) -> list[ArrayStatistics]:
+def array_statistics(layers: Layers) -> list[ArrayStatistics]:
     """A row for each array of ``layers``, kernel before bias; sums in float64, no copy of an array
     is made.
     """

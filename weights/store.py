@@ -1,4 +1,4 @@
-"""Where weight files are found, kept and checked: the package's folder, then the cache, then the
+"""Where published files are kept and checked: the package's folder, then the cache, then the
 network.
 """
 
@@ -16,52 +16,50 @@ from pathlib import Path
 
 import filelock
 
-import weights
-from alexnet_keras.pretrained.catalog import WeightSource, catalog
-from weights import download
 from weights.atomic_files import atomic_write
-from weights.download import Progress
+from weights.download import Progress, download_file
 from weights.errors import WeightsError
+from weights.formats import detect_format
 from weights.locations import keras_cache
-from weights.recognise import recognise
+from weights.published_file import PublishedFile
 
 OFFLINE_VARIABLE = "ALEXNET_KERAS_OFFLINE"
+PACKAGE_FOLDER = Path(__file__).parent
 
 logger = logging.getLogger(__name__)
 
 
-def locate(
-    name_or_path: str | os.PathLike, offline: bool = False, progress: Progress | None = None
-) -> Path:
-    """The file of a catalogue name, fetched where it is not there yet, or the path itself where it
-    exists.
+def fetch(file: PublishedFile, offline: bool = False, progress: Progress | None = None) -> Path:
+    """The path of ``file`` on this machine, downloaded where it is not here yet.
 
-    A name is looked up in the folder of the package ``weights``, in :func:`cache_folder`, and then
-    at its mirrors; it goes before a path of the same spelling (``./caffe`` is a path). A file
-    whose digest does not fit is never used: one in the cache is moved aside. ``offline``, or the
-    environment variable ``ALEXNET_KERAS_OFFLINE=1``, keeps away from the network. ``progress`` is
-    called with (file name, bytes there, bytes expected or None).
+    It is looked for in the folder of the package ``weights`` and in :func:`cache_folder`, then
+    downloaded into the latter. A file with another digest is never used: one in the cache is moved
+    aside.
 
-    Raises ``WeightsError``: no such name or path, not there and offline, no mirror gave it, no
-    place to keep it.
+    Args:
+        file: what to find.
+        offline: never use the network; so does the environment variable
+            ``ALEXNET_KERAS_OFFLINE=1``.
+        progress: called with (file name, bytes downloaded, total or None).
+
+    Raises:
+        WeightsError: not here and offline; no mirror could provide it; the cache cannot be
+            written.
     """
-    entry = catalog().get(name_or_path) if isinstance(name_or_path, str) else None
-    if entry is None:
-        return _existing(name_or_path)
-    cached = cache_folder() / entry.file
+    cached = cache_folder() / file.name
     faults = []
-    for path in (_packaged(entry), cached):
+    for path in (_packaged(file), cached):
         if os.path.isfile(path):
-            fault = _fault_of(path, entry)
+            fault = _fault_of(path, file)
             if fault is None:
-                if path == cached and entry.digest is None:
+                if path == cached and file.digest is None:
                     _record_first_use(path)
                 return path
             logger.warning("%s: %s; not used", path, fault)
             faults.append(f"{path}: {fault}; ")
-    if offline or _offline_by_environment() or not entry.mirrors:
-        raise WeightsError("".join(faults) + _how_to_get(entry))
-    return _fetched(entry, progress)
+    if offline or _offline_by_environment() or not file.mirrors:
+        raise WeightsError("".join(faults) + _how_to_get(file))
+    return _downloaded(file, progress)
 
 
 def cache_folder() -> Path:
@@ -82,73 +80,59 @@ def digest_of(path: str | os.PathLike, algorithm: str = "sha256") -> str:
         ) from None
 
 
-def verify_digest(path: str | os.PathLike, source: WeightSource) -> str:
-    """The file's digest, by the source's algorithm or sha256, computed now and compared with what
-    is known of it.
+def verify_digest(path: str | os.PathLike, file: PublishedFile) -> str:
+    """The digest of the file at ``path``, computed now and compared with the one expected of
+    ``file``.
 
-    That is the published digest or else the one recorded in ``<file>.sha256`` when the file was
-    first used. Raises ``WeightsError`` with both digests where they differ.
+    Expected is the published digest, or else the one that ``<file>.sha256`` recorded at the first
+    use. Raises ``WeightsError`` with both digests where they differ.
     """
     path = Path(path)
-    algorithm, expected = _expected_digest(path, source) or ("sha256", "")
+    algorithm, expected = _expected_digest(path, file) or ("sha256", "")
     found = digest_of(path, algorithm)
     if not found.startswith(expected):
         raise WeightsError(f"{path}: expected {algorithm} {expected}, got {found}")
     return found
 
 
-def _existing(path: str | os.PathLike) -> Path:
-    if not os.path.exists(path):
-        raise WeightsError(
-            f"{str(path)!r} is neither an existing file nor one of {', '.join(catalog())}"
-        )
-    return Path(path)
-
-
-def _packaged(source: WeightSource) -> Path:
-    return Path(next(iter(weights.__path__))) / source.file
+def _packaged(file: PublishedFile) -> Path:
+    return PACKAGE_FOLDER / file.name
 
 
 def _offline_by_environment() -> bool:
     return os.environ.get(OFFLINE_VARIABLE, "").lower() not in ("", "0", "false", "no")
 
 
-def _how_to_get(source: WeightSource) -> str:
-    target = cache_folder() / source.file
-    places = f"{_packaged(source).parent} nor in {target.parent}"
-    missing = f"{source.name}: {source.file} is neither in {places}"
-    if not source.mirrors:
-        return f"{missing}, and no mirror has it: put it at {target}"
-    size = f"{source.size:,} bytes" if source.size else "size not published"
+def _how_to_get(file: PublishedFile) -> str:
+    target = cache_folder() / file.name
+    missing = f"{file.name} is neither in {_packaged(file).parent} nor in {target.parent}"
+    if not file.mirrors:
+        return f"{missing}, and it cannot be downloaded: put it at {target}"
+    size = f"{file.size:,} bytes" if file.size else "size not published"
     return (
-        f"{missing}, and this is offline: fetch {' or '.join(source.mirrors)} "
-        f"({source.describe_digest()}, {size}) "
-        f"and put it at {target}"
+        f"{missing}, and downloads are off: get it from {' or '.join(file.mirrors)} "
+        f"({file.describe_digest()}, {size}) and put it at {target}"
     )
 
 
-def _fetched(source: WeightSource, progress: Progress | None) -> Path:
-    target = cache_folder() / source.file
-    with _writing(target), _alone(target):
+def _downloaded(file: PublishedFile, progress: Progress | None) -> Path:
+    target = cache_folder() / file.name
+    with _writable(target), _locked(target):
         if os.path.isfile(target):
-            if (
-                _fault_of(target, source) is None
-            ):  # another process fetched it while this one waited
+            if _fault_of(target, file) is None:  # another process was faster
                 return target
             aside = target.with_name(target.name + ".rejected")
             os.replace(target, aside)
             logger.warning("%s: moved to %s", target, aside)
-        download.fetch(
-            source, target, lambda part: _fault_of(part, source, kept_as=target), progress
-        )
-        if source.digest is None:
+        download_file(file, target, lambda part: _fault_of(part, file, kept_as=target), progress)
+        if file.digest is None:
             _record_first_use(target)
     return target
 
 
 @contextlib.contextmanager
-def _writing(target: Path) -> Iterator[None]:
-    """One line for a cache that is full or cannot be written."""
+def _writable(target: Path) -> Iterator[None]:
+    """One line of advice for a cache that is full or cannot be written."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield
@@ -156,33 +140,30 @@ def _writing(target: Path) -> Iterator[None]:
         code = getattr(error, "errno", None)
         advice = "free some space" if code in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
         raise WeightsError(
-            f"{target}: cannot be kept there: {getattr(error, 'strerror', None) or error}; "
-            f"{advice} or "
-            f"set KERAS_HOME to another folder"
+            f"{target}: cannot be written: {getattr(error, 'strerror', None) or error}; "
+            f"{advice} or set KERAS_HOME to another folder"
         ) from None
 
 
-def _alone(target: Path) -> filelock.BaseFileLock:
+def _locked(target: Path) -> filelock.BaseFileLock:
     logger.info("%s: waiting for other processes that may be fetching it", target)
     return filelock.FileLock(target.with_name(target.name + ".lock"))
 
 
-def _fault_of(path: Path, source: WeightSource, kept_as: Path | None = None) -> str | None:
-    """Why ``path`` is not the file of ``source``, None where it is. ``kept_as``: the name that it
+def _fault_of(path: Path, file: PublishedFile, kept_as: Path | None = None) -> str | None:
+    """Why ``path`` is not the file of ``file``, None where it is. ``kept_as``: the name that it
     is to get.
     """
     try:
-        expected = _expected_digest(kept_as or path, source)
+        expected = _expected_digest(kept_as or path, file)
         return (
-            _fault_of_digest(path, source, *expected)
-            if expected
-            else _fault_of_content(path, source)
+            _fault_of_digest(path, file, *expected) if expected else _fault_of_content(path, file)
         )
     except OSError as error:
         return f"cannot be read: {error.strerror}"
 
 
-def _fault_of_digest(path: Path, source: WeightSource, algorithm: str, digest: str) -> str | None:
+def _fault_of_digest(path: Path, file: PublishedFile, algorithm: str, digest: str) -> str | None:
     """A digest once found to fit is remembered with size and time of change: half a second saved
     for the big files.
     """
@@ -191,7 +172,7 @@ def _fault_of_digest(path: Path, source: WeightSource, algorithm: str, digest: s
         "size": path.stat().st_size,
         "mtime_ns": path.stat().st_mtime_ns,
     }
-    memory = cache_folder() / f"{source.file}.verified"
+    memory = cache_folder() / f"{file.name}.verified"
     if _remembered(memory) == checked:
         return None
     found = digest_of(path, algorithm)
@@ -201,24 +182,24 @@ def _fault_of_digest(path: Path, source: WeightSource, algorithm: str, digest: s
     return None
 
 
-def _fault_of_content(path: Path, source: WeightSource) -> str | None:
+def _fault_of_content(path: Path, file: PublishedFile) -> str | None:
     """What size and content tell where nobody published a digest."""
     size = path.stat().st_size
-    if source.size is not None and size != source.size:
-        return f"wrong size: {size:,} bytes, expected {source.size:,}"
+    if file.size is not None and size != file.size:
+        return f"wrong size: {size:,} bytes, expected {file.size:,}"
     try:
-        recognise(path)
+        detect_format(path)
     except WeightsError as error:
         return str(error).removeprefix(f"{path}: ")
     return None
 
 
-def _expected_digest(path: Path, source: WeightSource) -> tuple[str, str] | None:
+def _expected_digest(path: Path, file: PublishedFile) -> tuple[str, str] | None:
     """(algorithm, hexadecimal digits): the published one, or the one recorded when this file was
     first used.
     """
-    if source.digest:
-        return source.digest_algorithm, source.digest
+    if file.digest:
+        return file.digest_algorithm, file.digest
     record = _record_of(path)
     if not record.is_file():
         return None

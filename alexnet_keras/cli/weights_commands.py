@@ -1,6 +1,4 @@
-"""``weights list|fetch|show|convert|verify``: the commands about weight files. They parse, call
-one function, print.
-"""
+"""``weights list|fetch|show|convert|verify``: parse, call one function, print."""
 
 from __future__ import annotations
 
@@ -14,6 +12,8 @@ import click
 from alexnet_keras.cli.command import command
 from alexnet_keras.cli.options import overwrite_option
 
+NOT_RECORDED = "not recorded in the file"
+
 
 @click.group("weights")
 def weights_group():
@@ -26,10 +26,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="For machines
 @command(weights_group, tensorflow=False, name="list")
 @json_option
 def list_weights(as_json):
-    """Every known source: variant, size, published top-1 / top-5, and whether it is here."""
-    from alexnet_keras.pretrained.catalog import catalog
+    """All published weights: variant, size, top-1 / top-5, and their path if downloaded."""
+    from alexnet_keras.pretrained.catalog import PUBLISHED
 
-    rows = [asdict(entry) | {"path": _path_if_here(entry.name)} for entry in catalog().values()]
+    rows = [_row(entry) for entry in PUBLISHED.values()]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
@@ -47,18 +47,16 @@ def list_weights(as_json):
 @command(weights_group, tensorflow=False)
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 def fetch(names):
-    """Download known sources, where they are not here yet, and check their digests."""
-    from alexnet_keras.pretrained import catalog
-    from alexnet_keras.progress import DownloadProgress
-    from weights import store
+    """Download published weights that are not here yet, and check their digests."""
+    from alexnet_keras.pretrained.catalog import find_entry
+    from weights.store import fetch
 
-    entries = [catalog.source(name) for name in names]
-    for entry in entries:
-        here = _path_if_here(entry.name)
-        path = here or store.locate(entry.name, progress=DownloadProgress())
+    for entry in [find_entry(name) for name in names]:
+        here = _local_path(entry)
+        path = here or fetch(entry.file, progress=_progress())
         click.echo(
-            f"{entry.name}: {path} ({'was here already' if here else 'fetched'}, "
-            f"{entry.describe_digest()})"
+            f"{entry.name}: {path} ({'already here' if here else 'downloaded'}, "
+            f"{entry.file.describe_digest()})"
         )
 
 
@@ -67,20 +65,20 @@ def fetch(names):
 @json_option
 def show(source, as_json):
     """Print the layers of a weight file: shapes, ranges, order of axes and channels, digest."""
-    from alexnet_keras.pretrained.loading import open_source
-    from weights import store
-    from weights.statistics import ORDER_IN_FILE, ORDER_SHOWN, statistics
+    from alexnet_keras.pretrained.loading import resolve_weights
+    from weights.statistics import ORDER_IN_FILE, ORDER_SHOWN, array_statistics
+    from weights.store import digest_of
 
-    found = open_source(source, _progress())
+    found = resolve_weights(source, progress=_progress())
     weights = found.weights
-    rows = [asdict(row) for row in statistics(weights.layers)]
+    rows = [asdict(row) for row in array_statistics(weights.layers)]
     about = {
         "source": source,
         "path": str(weights.path),
         "format": weights.file_format,
         "variant": found.variant,
         "layer_order": list(weights.layer_order),
-        "sha256": store.digest_of(weights.path),
+        "sha256": digest_of(weights.path),
         "order_in_file": ORDER_IN_FILE[weights.file_format],
         "order_shown": ORDER_SHOWN,
         "preprocessing": found.preprocessing and asdict(found.preprocessing),
@@ -102,18 +100,18 @@ def convert(source, out, overwrite):
     """
     from alexnet_keras.pretrained.verification import convert
 
-    variant, told = convert(source, out, overwrite, _progress())
+    variant, recorded = convert(source, out, overwrite, _progress())
     click.echo(f"{source} -> {out}")
-    if variant not in (None, told):
+    if variant not in (None, recorded):
         click.echo(
-            f"These are weights of {variant}, which the file does not tell: open it with "
+            f"These are weights of {variant}, which this format does not record: open them with "
             f"--variant {variant}."
         )
 
 
 @command(weights_group)
 @click.argument("source", metavar="NAME|PATH|RUN")
-@click.option("--against", metavar="NAME|PATH|RUN", help="Another source that must hold the same.")
+@click.option("--against", metavar="NAME|PATH|RUN", help="Other weights that must be the same.")
 def verify(source, against):
     """Load weights, read the network back and compare it with the file, bit for bit; check the
     published digest.
@@ -136,13 +134,22 @@ def _progress():
     return DownloadProgress()
 
 
-def _path_if_here(name: str) -> str | None:
-    """Where a source of the catalogue lies, None where it does not or is not what it should be."""
+def _row(entry) -> dict:
+    """The fields of a catalogue entry and of its file, and its path."""
+    fields = asdict(entry)
+    file = fields.pop("file")
+    return {"name": fields.pop("name"), "file": file.pop("name"), **file, **fields} | {
+        "path": _local_path(entry)
+    }
+
+
+def _local_path(entry) -> str | None:
+    """The path of a published file on this machine, None where it is not here or is damaged."""
     from alexnet_keras.errors import WeightsError
-    from weights import store
+    from weights.store import fetch
 
     try:
-        return str(store.locate(name, offline=True))
+        return str(fetch(entry.file, offline=True))
     except WeightsError:
         return None
 
@@ -151,23 +158,23 @@ def _print_source(about: dict) -> None:
     """The facts of ``show``, a line each, then a row for each array."""
     count = sum(math.prod(row["shape"]) for row in about["arrays"])
     rule = about["preprocessing"]
-    eats = (
+    expected = (
         (
             f"{rule['channel_order']}, 0-255 minus the mean (red {rule['mean'][0]:.2f}, green "
             f"{rule['mean'][1]:.2f}, blue "
             f"{rule['mean'][2]:.2f}), {rule['crop']}x{rule['crop']}"
         )
         if rule
-        else "not told by the file"
+        else NOT_RECORDED
     )
     lines = {
         "path": about["path"],
         "format": about["format"],
         "sha256": about["sha256"],
-        "variant": about["variant"] or "not told by the file",
+        "variant": about["variant"] or NOT_RECORDED,
         "numbers": f"{count:,}",
-        "network eats": eats,
-        "layer order": " ".join(about["layer_order"]) or "not told by the file",
+        "input": expected,
+        "layer order": " ".join(about["layer_order"]) or NOT_RECORDED,
         "axes in file": about["order_in_file"],
         "axes shown": about["order_shown"],
     }

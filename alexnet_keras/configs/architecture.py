@@ -309,6 +309,19 @@ OWT = Architecture(
 VARIANTS = {architecture.name: architecture for architecture in (ALEXNET, CAFFENET, PAPER, OWT)}
 
 
+def named_architecture(variant: str | Architecture) -> Architecture:
+    """The architecture of a variant's name. Raises ``ConfigurationError`` listing the valid
+    ones.
+    """
+    if isinstance(variant, Architecture):
+        return variant
+    if variant not in VARIANTS:
+        raise ConfigurationError(
+            f"variant: expected one of {', '.join(VARIANTS)}, got {variant!r}"
+        )
+    return VARIANTS[variant]
+
+
 def demo_architecture(
     variant: str = "alexnet", filters: float = 0.25, units: float = 0.125
 ) -> Architecture:

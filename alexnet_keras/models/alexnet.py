@@ -144,6 +144,35 @@ def build(
     )
 
 
+def new_network(
+    architecture: Architecture, preprocessing: Preprocessing, class_names: tuple[str, ...]
+) -> AlexNetModel:
+    """A network at its initial values, for images of ``preprocessing``'s size and an output for
+    each class name.
+    """
+    return build(
+        architecture,
+        keras.Input((preprocessing.crop, preprocessing.crop, 3)),
+        len(class_names),
+        preprocessing=preprocessing,
+        class_names=class_names,
+    )
+
+
+def float32_copy(model: AlexNetModel) -> AlexNetModel:
+    """The same network computing in float32; ``model`` itself if it does."""
+    if model.get_layer(FINAL_LAYER).compute_dtype == "float32":
+        return model
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        copy = new_network(model.architecture, model.preprocessing, model.class_names)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def _classifier(x, architecture: Architecture, classes: int, activation: str | None):
     _check_input(Dense(FINAL_LAYER, classes), x.shape, x.shape)
     initial = _initializers(architecture.initial_values, FINAL_LAYER, fan_in=x.shape[-1])

@@ -1,6 +1,4 @@
-"""Whether a network holds what a weight file says, bit for bit, and files that are written so that
-it does.
-"""
+"""Check that a network holds a weight file's numbers bit for bit, and convert files likewise."""
 
 from __future__ import annotations
 
@@ -12,30 +10,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet_keras.errors import WeightsError
-from alexnet_keras.pretrained import catalog
 from alexnet_keras.pretrained.assign import layers_of
-from alexnet_keras.pretrained.loading import (
-    WHOLE_MODELS,
-    load_pretrained,
-    open_source,
-    told_variant,
-)
-from weights import store
+from alexnet_keras.pretrained.catalog import PUBLISHED
+from alexnet_keras.pretrained.identification import variant_of_layers
+from alexnet_keras.pretrained.loading import load_pretrained, resolve_weights
 from weights.canonical import Layers
-from weights.files import read_weights, write_weights, written_suffix
 from weights.hdf5 import read_weights_h5
-from weights.recognise import recognise
+from weights.reading import read_weights
 from weights.statistics import differences
+from weights.store import fetch, verify_digest
+from weights.writing import write_weights, written_suffix
 
 MAX_FAULTS_SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found to be equal: ``numbers`` in ``layers``, of the file at ``path``.
+    """A file whose numbers a network holds, bit for bit.
 
-    ``digest``: algorithm and digits, as ``published`` where that is True. ``missing``: layers that
-    the file lacks.
+    Args:
+        path: the file.
+        layers: those compared.
+        numbers: how many numbers they have.
+        digest: algorithm and digits of the file.
+        published: whether ``digest`` is a published one.
+        missing: layers of the network that the file lacks.
     """
 
     path: Path
@@ -50,37 +49,30 @@ def verify(
     name_or_path: str, against: str | None = None, progress: Callable | None = None
 ) -> Verified:
     """Load weights into a network as every command does, read the network back, and compare it
-    with the file read anew.
+    with the file.
 
-    ``against``: another source, whose layers must be the same too. Of a catalogue name the digest
-    is computed again. Raises ``WeightsError`` that tells the first differences.
+    ``against``: other weights that must be the same. The digest of a catalogue name is computed
+    again. Raises ``WeightsError`` that shows the first differences.
     """
-    path, entry = (
-        store.locate(name_or_path, progress=progress),
-        catalog.catalog().get(name_or_path),
-    )
-    algorithm = entry.digest_algorithm if entry and entry.digest else "sha256"
-    digest = store.verify_digest(path, entry) if entry else None
-    loaded = load_pretrained(
-        name_or_path, partial=recognise(path) not in WHOLE_MODELS, progress=progress
-    )
+    digest = _verified_digest(name_or_path, progress)
+    found = resolve_weights(name_or_path, progress=progress)
+    loaded = load_pretrained(name_or_path, partial=found.model is None, progress=progress)
+    in_file = found.weights.layers if found.model is None else _layers_of_archive(found.path)
     in_network = {
         name: arrays
         for name, arrays in layers_of(loaded.model).items()
         if name not in loaded.missing
     }
-    _check_equal(
-        loaded.path, "the network differs from the file", _read_anew(loaded.path), in_network
-    )
+    _check_equal(loaded.path, "the network differs from the file", in_file, in_network)
     if against is not None:
-        other = open_source(against, progress).weights
+        other = resolve_weights(against, progress=progress).weights
         _check_equal(loaded.path, f"differs from {other.path}", other.layers, in_network)
     return Verified(
         loaded.path,
         tuple(in_network),
         sum(kernel.size + bias.size for kernel, bias in in_network.values()),
-        f"{algorithm} {digest or loaded.digest}",
-        bool(entry and entry.digest),
+        digest or f"sha256 {loaded.digest}",
+        digest is not None,
         loaded.missing,
     )
 
@@ -88,34 +80,40 @@ def verify(
 def convert(
     name_or_path: str, out: Path, overwrite: bool = False, progress: Callable | None = None
 ) -> tuple[str | None, str | None]:
-    """Write the weights of any source in the format that the suffix of ``out`` names.
+    """Write weights in the format that the suffix of ``out`` chooses, and compare what was written
+    bit for bit.
 
-    It is one of ``.caffemodel``, ``.npz``, ``.safetensors``, ``.weights.h5``. The written file is
-    read again and compared bit for bit. Returns the variant that the source tells and the one that
-    the written file tells, each None where it tells none. Raises ``WeightsError``.
+    The suffix is ``.caffemodel``, ``.npz``, ``.safetensors`` or ``.weights.h5``. Returns the
+    variant that the source records and the one that the written file records, each None where
+    there is none. Raises ``WeightsError``.
     """
     written_suffix(out)
     if out.exists() and not overwrite:
         raise WeightsError(f"{out}: exists already; give another name, or --overwrite")
-    source = open_source(name_or_path, progress)
-    order = source.weights.layer_order or (
-        source.architecture().public_names if source.variant else ()
-    )
-    write_weights(out, source.weights.layers, order)
+    source = resolve_weights(name_or_path, progress=progress)
+    weights = source.weights
+    order = weights.layer_order or (source.architecture.public_names if source.variant else ())
+    write_weights(out, weights.layers, order)
     written = read_weights(out)
     _check_equal(
-        out,
-        f"what was written differs from {source.weights.path}",
-        source.weights.layers,
-        written.layers,
+        out, f"what was written differs from {weights.path}", weights.layers, written.layers
     )
-    return source.variant, told_variant(written)
+    return source.variant, variant_of_layers(written)
 
 
-def _read_anew(path: Path) -> Layers:
-    """The layers of a file, of a ``.keras`` too, without Keras."""
-    if recognise(path) not in WHOLE_MODELS:
-        return read_weights(path).layers
+def _verified_digest(name_or_path: str, progress: Callable | None) -> str | None:
+    """Algorithm and digits of a published digest, computed and compared; None where there is
+    none.
+    """
+    entry = PUBLISHED.get(name_or_path)
+    if entry is None:
+        return None
+    digest = verify_digest(fetch(entry.file, progress=progress), entry.file)
+    return f"{entry.file.digest_algorithm} {digest}" if entry.file.digest else None
+
+
+def _layers_of_archive(path: Path) -> Layers:
+    """The layers of a ``.keras`` file, read without Keras."""
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
         copy = Path(folder, "model.weights.h5")
         with archive.open(copy.name) as member, open(copy, "wb") as file:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alexnet_keras.errors import RunError
 from alexnet_keras.models.alexnet import AlexNetModel
-from alexnet_keras.pretrained.loading import load_model
+from alexnet_keras.models.saving import load_model
 from alexnet_keras.training.run_config import read_config, read_result
 
 

@@ -22,7 +22,7 @@ from alexnet_keras.errors import RunError
 from alexnet_keras.evaluation.class_tables import FILES as TABLES
 from alexnet_keras.evaluation.class_tables import write_tables
 from alexnet_keras.evaluation.evaluator import evaluate
-from alexnet_keras.pretrained.loading import float32_copy
+from alexnet_keras.models.alexnet import float32_copy
 from alexnet_keras.training.checkpoints import Checkpoints
 from alexnet_keras.training.loop import Outcome
 from alexnet_keras.training.metrics_log import MetricsLog

@@ -2,8 +2,8 @@
 predictions.
 """
 
-import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,10 +14,12 @@ from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING, TORCHVISION
 from alexnet_keras.data.imagenet import imagenet_classes
 from alexnet_keras.errors import ConfigurationError, WeightsError
 from alexnet_keras.pretrained.assign import layers_of
+from alexnet_keras.pretrained.catalog import PUBLISHED, CatalogEntry
 from tests.alexnet_keras.tiny import picture, tiny_layers, tiny_model
 from tests.weights import caffe_files
 from weights.canonical import to_channels_first
-from weights.files import write_weights
+from weights.published_file import PublishedFile
+from weights.writing import write_weights
 
 TINY = ALEXNET.widened(0.05)
 LAYERS = tiny_layers()
@@ -97,7 +99,7 @@ def test_the_file_tells_the_variant_and_the_argument_is_held_against_it(tmp_path
     assert model.name == model.architecture.name == "caffenet"
     with pytest.raises(
         WeightsError,
-        match=f"^{path}: these are weights of caffenet, and the network asked for is alexnet$",
+        match=f"^{path}: these are weights of caffenet, not of alexnet$",
     ):
         AlexNet(include_top=False, weights=path, variant="alexnet")
     with pytest.raises(
@@ -108,16 +110,10 @@ def test_the_file_tells_the_variant_and_the_argument_is_held_against_it(tmp_path
 
 
 def test_preprocessing_comes_with_the_weights(tmp_path, monkeypatch, path):
-    override = {
-        "mine": {
-            "file": "w.npz",
-            "variant": "alexnet",
-            "preprocessing": {"mean": [1, 2, 3], "resize_to": 300},
-        }
-    }
-    (tmp_path / "catalog.json").write_text(json.dumps(override))
-    monkeypatch.setenv("ALEXNET_KERAS_CATALOG", str(tmp_path / "catalog.json"))
-    monkeypatch.setattr("weights.__path__", [str(tmp_path)])
+    preprocessing = replace(CAFFE_PREPROCESSING, mean=(1, 2, 3), resize_to=300)
+    entry = CatalogEntry("mine", PublishedFile("w.npz"), "", "alexnet", preprocessing)
+    monkeypatch.setitem(PUBLISHED, "mine", entry)
+    monkeypatch.setattr("weights.store.PACKAGE_FOLDER", tmp_path)
     model = tiny(weights="mine")
     assert held(model) == list(LAYERS)
     assert model.preprocessing.mean == (1, 2, 3)
@@ -139,7 +135,8 @@ def test_facts_of_a_new_network():
 
 def test_weights_that_are_nowhere():
     with pytest.raises(
-        WeightsError, match="^'nowhere.npz' is neither an existing file nor one of caffe, caffenet"
+        WeightsError,
+        match="^weights: expected an existing file or one of caffe, .*, got '.*nowhere.npz'$",
     ):
         tiny(weights="nowhere.npz")
 
@@ -234,7 +231,7 @@ def test_a_models_own_preprocessing_goes_before_the_name():
             (227, 227, 3),
             "vgg",
             WeightsError,
-            "'vgg' is not a known source of weights; expected one of caffe, caffenet",
+            "weights: expected one of caffe, caffenet",
         ),
     ],
 )

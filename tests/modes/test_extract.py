@@ -3,6 +3,7 @@ left.
 """
 
 import csv
+import hashlib
 import json
 from dataclasses import asdict, replace
 
@@ -35,7 +36,9 @@ PUBLIC = (
 def source(tmp_path_factory):
     keras.utils.set_random_seed(0)
     model = tiny_model(replace(ALEXNET.widened(0.05), initial_values=InitialValues(kernels="he")))
-    return Pretrained(model, "tiny", tmp_path_factory.mktemp("source") / "tiny.keras", "f" * 64)
+    path = tmp_path_factory.mktemp("source") / "tiny.keras"
+    path.write_bytes(b"tiny")
+    return Pretrained(model, "tiny", path)
 
 
 @pytest.fixture
@@ -113,7 +116,7 @@ def test_what_made_the_features(source, dataset, tmp_path):
     assert made["weights"] == {
         "source": "tiny",
         "file": "tiny.keras",
-        "sha256": "f" * 64,
+        "sha256": hashlib.sha256(b"tiny").hexdigest(),
         "missing": [],
     }
     assert made["preprocessing"] == json.loads(json.dumps(asdict(source.model.preprocessing)))

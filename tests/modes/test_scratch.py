@@ -16,7 +16,7 @@ from alexnet_keras.data.batches import EvaluationBatches
 from alexnet_keras.data.layouts import open_dataset
 from alexnet_keras.errors import DataError
 from alexnet_keras.evaluation.evaluator import evaluate
-from alexnet_keras.pretrained.loading import load_model
+from alexnet_keras.models.saving import load_model
 from alexnet_keras.training.run_folder import new_run_folder
 from modes.scratch import train_from_scratch
 from tests.alexnet_keras.tiny import encoded, picture

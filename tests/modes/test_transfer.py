@@ -16,7 +16,8 @@ from alexnet_keras.data.layouts import open_dataset
 from alexnet_keras.distribute.workers import open_workers
 from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.evaluation.evaluator import evaluate
-from alexnet_keras.pretrained.loading import Pretrained, load_model
+from alexnet_keras.models.saving import load_model
+from alexnet_keras.pretrained.loading import Pretrained
 from alexnet_keras.training.run_folder import new_run_folder
 from modes import transfer as mode
 from modes.transfer import layers_below, train_from_pretrained, train_head, with_new_head
@@ -35,7 +36,7 @@ WEIGHTED = ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]
 def base(tmp_path):
     keras.utils.set_random_seed(0)
     model = tiny_model(replace(ALEXNET.widened(0.05), initial_values=HE))
-    return Pretrained(model, "base", tmp_path / "base.keras", "0" * 64)
+    return Pretrained(model, "base", tmp_path / "base.keras")
 
 
 @pytest.fixture
@@ -123,9 +124,7 @@ def test_the_head_reads_centre_crops_off_the_frozen_features(dataset, tmp_path):
     """
     keras.utils.set_random_seed(0)
     base = tiny_model(replace(OWT.widened(0.1), initial_values=HE))
-    model = with_new_head(
-        Pretrained(base, "base", tmp_path, ""), FINETUNE, tuple(CATEGORIES.values())
-    )
+    model = with_new_head(Pretrained(base, "base", tmp_path), FINETUNE, tuple(CATEGORIES.values()))
     before = [array.copy() for array in model.get_weights()]
     samples = dataset.samples("train")
     batches = EvaluationBatches(samples, model.preprocessing, 8)
@@ -155,7 +154,7 @@ def test_the_head_learns_alike_at_any_scale_of_features(dataset, tmp_path):
             [factor * array for array in base.get_layer("fc7").get_weights()]
         )
         model = with_new_head(
-            Pretrained(base, "base", tmp_path, ""), FINETUNE, tuple(CATEGORIES.values())
+            Pretrained(base, "base", tmp_path), FINETUNE, tuple(CATEGORIES.values())
         )
         train_head(model, dataset.samples("train"), HEAD, 0, Loading(), open_workers("one"))
         losses.append(

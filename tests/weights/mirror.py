@@ -6,20 +6,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import random
 import re
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-import weights
+from alexnet_keras.pretrained.catalog import PUBLISHED
+from weights import store
+from weights.store import fetch
 
 FILE = "bvlc_alexnet.caffemodel"
 BODY = b"\x0a\x07AlexNet\x12" + random.Random(0).randbytes(
@@ -96,43 +97,41 @@ class Mirror:
             return answers.pop(0) if len(answers) > 1 else answers[0]
 
 
-def catalogue_of(folder: Path, **entries: dict) -> Path:
-    """An override file for ``ALEXNET_KERAS_CATALOG``; ``content`` in an entry stands for its
-    sha1.
-    """
-    for entry in entries.values():
-        if "content" in entry:
-            entry |= {
-                "digest_algorithm": "sha1",
-                "digest": hashlib.sha1(entry.pop("content")).hexdigest(),
-            }
-    path = folder / "catalogue.json"
-    path.write_text(json.dumps(entries), encoding="utf-8")
-    return path
+def fetch_by_name(name: str, **options) -> Path:
+    """The path of a name of the catalogue, as :class:`Publisher` has changed it."""
+    return fetch(PUBLISHED[name].file, **options)
 
 
 class Publisher:
     """Lays files on a mirror and makes the catalogue point there."""
 
-    def __init__(self, mirror: Mirror, folder: Path, monkeypatch: pytest.MonkeyPatch):
-        self.mirror, self._folder, self._monkeypatch = mirror, folder, monkeypatch
+    def __init__(self, mirror: Mirror, monkeypatch: pytest.MonkeyPatch):
+        self.mirror = mirror
+        self._monkeypatch = monkeypatch
 
     def __call__(self, *answers: Answer, content: bytes = BODY, **fields) -> str:
-        """Publish ``caffe``, with the digest of ``content``; its URL."""
+        """Publish ``caffe``, with the sha1 of ``content``; its URL."""
         url = self.mirror.serve("/file", *(answers or [Answer(content)]))
-        self._catalogue(caffe={"mirrors": [url], "content": content, **fields})
+        self.change("caffe", **{"mirrors": (url,), **sha1(content), **fields})
         return url
 
     def without_digest(self, *answers: Answer, size: int | None = None) -> str:
         """Publish ``tensorflow``; its URL."""
         url = self.mirror.serve("/npy", *answers)
-        self._catalogue(tensorflow={"mirrors": [url], "size": size})
+        self.change("tensorflow", mirrors=(url,), size=size)
         return url
 
-    def _catalogue(self, **entries: dict) -> None:
-        self._monkeypatch.setenv(
-            "ALEXNET_KERAS_CATALOG", str(catalogue_of(self._folder, **entries))
-        )
+    def change(self, name: str, **fields) -> None:
+        """Give the file of a catalogue name other fields."""
+        entry = PUBLISHED[name]
+        changed = replace(entry, file=replace(entry.file, **fields))
+        self._monkeypatch.setitem(PUBLISHED, name, changed)
+
+
+def sha1(content: bytes) -> dict:
+    """The fields of a published file that go with these bytes."""
+    digest = hashlib.sha1(content).hexdigest()
+    return {"digest_algorithm": "sha1", "digest": digest, "size": None}
 
 
 @contextlib.contextmanager
@@ -140,7 +139,7 @@ def isolated_mirror(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator
     """Without proxies, the environment's wishes and the weights that lie in the checkout."""
     for variable in (
         "ALEXNET_KERAS_OFFLINE",
-        "ALEXNET_KERAS_CATALOG",
+        "ALEXNET_KERAS_MIRROR",
         "http_proxy",
         "https_proxy",
         "all_proxy",
@@ -150,9 +149,9 @@ def isolated_mirror(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator
     ):
         monkeypatch.delenv(variable, raising=False)
     (tmp_path / "package").mkdir()
-    monkeypatch.setattr(weights, "__path__", [str(tmp_path / "package")])
+    monkeypatch.setattr(store, "PACKAGE_FOLDER", tmp_path / "package")
     with Mirror() as mirror:
-        yield Publisher(mirror, tmp_path, monkeypatch)
+        yield Publisher(mirror, monkeypatch)
 
 
 def _handler_of(mirror: Mirror) -> type[BaseHTTPRequestHandler]:

@@ -11,9 +11,9 @@ import threading
 import pytest
 
 from alexnet_keras.errors import WeightsError
-from tests.weights.mirror import BODY, FILE, LOGIN_PAGE, Answer, isolated_mirror
+from tests.weights.mirror import BODY, FILE, LOGIN_PAGE, Answer, fetch_by_name, isolated_mirror
 from weights import download
-from weights.store import cache_folder, locate
+from weights.store import cache_folder
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def mirror(publish):
 
 def failure(name="caffe", **kwargs):
     with pytest.raises(WeightsError) as error:
-        locate(name, **kwargs)
+        fetch_by_name(name, **kwargs)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -59,10 +59,10 @@ def failure(name="caffe", **kwargs):
             f"wrong digest: sha1 {hashlib.sha1(BODY[::-1]).hexdigest()}, expected",
         ),
         (Answer(b""), "wrong digest"),
-        (Answer(BODY, silence_s=1), "timed out (nothing came for 0.3 s)"),
+        (Answer(BODY, silence_s=1), "timed out (no data for 0.3 s)"),
         (
             Answer(BODY, cut_after=0, stall_s=1),
-            "timed out (nothing came for 0.3 s) in the middle of the file",
+            "timed out (no data for 0.3 s) in the middle of the file",
         ),
     ],
 )
@@ -73,7 +73,7 @@ def test_reasons(publish, monkeypatch, answer, reason):
     message = failure()
     assert f"{url}: {reason}" in message or (url in message and reason in message)
     assert f"expected sha1 {hashlib.sha1(BODY).hexdigest()}" in message
-    assert f"put the file at {cache_folder() / FILE}" in message
+    assert f"put the file at {cache_folder() / FILE} yourself" in message
     assert not (cache_folder() / FILE).exists()
 
 
@@ -113,7 +113,7 @@ def test_a_known_size_is_held_to(publish, body, announces, reason):
 def test_connection_refused(publish):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        publish(mirrors=[f"http://127.0.0.1:{unused.getsockname()[1]}/file"])
+        publish(mirrors=(f"http://127.0.0.1:{unused.getsockname()[1]}/file",))
         assert "connection refused" in failure()
 
 
@@ -122,12 +122,12 @@ def test_host_name_not_found(publish, monkeypatch):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    publish(mirrors=["http://nowhere.invalid/file"])
+    publish(mirrors=("http://nowhere.invalid/file",))
     assert "http://nowhere.invalid/file: host name not found" in failure()
 
 
 def test_tls_failure(publish, mirror):
-    publish(mirrors=[mirror.url("/file").replace("http:", "https:")])
+    publish(mirrors=(mirror.url("/file").replace("http:", "https:"),))
     assert "TLS failure" in failure()
 
 
@@ -139,16 +139,21 @@ def test_what_is_no_http(publish):
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=answer_once, daemon=True).start()
-        publish(mirrors=[f"http://127.0.0.1:{server.getsockname()[1]}/file"])
+        publish(mirrors=(f"http://127.0.0.1:{server.getsockname()[1]}/file",))
         assert "connection failed (220 ftp ready)" in failure()
 
 
 def test_all_mirrors_are_named_with_their_reasons(publish, mirror):
     missing = mirror.serve("/missing", Answer(status=404))
     login = mirror.serve("/login", Answer(LOGIN_PAGE, content_type="text/html"))
-    publish(mirrors=[missing, login])
+    publish(
+        mirrors=(
+            missing,
+            login,
+        )
+    )
     message = failure()
     assert (
-        f"caffe: no mirror gave {FILE}: {missing}: HTTP 404 Not Found; {login}: sent an HTML page"
+        f"{FILE} could not be downloaded: {missing}: HTTP 404 Not Found; {login}: sent an HTML "
         in message
     )

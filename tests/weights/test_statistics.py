@@ -5,7 +5,7 @@ import pytest
 
 from tests.weights.caffe_files import random_layers, write_v1
 from weights.caffe import read_caffemodel
-from weights.statistics import ORDER_IN_FILE, differences, statistics
+from weights.statistics import ORDER_IN_FILE, array_statistics, differences
 
 KERNEL, BIAS = np.arange(12, dtype=np.float32).reshape(3, 4), np.float32([1, 2, 3, 4])
 LAYERS = {"fc8": (KERNEL, BIAS)}
@@ -18,7 +18,7 @@ def changed(index, value, role=0):
 
 
 def test_statistics_by_hand():
-    kernel, bias = statistics(LAYERS)
+    kernel, bias = array_statistics(LAYERS)
     assert (kernel.layer, kernel.role, kernel.shape, kernel.dtype) == (
         "fc8",
         "kernel",
@@ -40,7 +40,9 @@ def test_statistics_of_views_of_a_file(tmp_path):
     layers = random_layers(width=0.2)
     found = {
         (row.layer, row.role): row
-        for row in statistics(read_caffemodel(write_v1(tmp_path / "w.caffemodel", layers)).layers)
+        for row in array_statistics(
+            read_caffemodel(write_v1(tmp_path / "w.caffemodel", layers)).layers
+        )
     }
     for name, arrays in layers.items():
         for role, array in zip(("kernel", "bias"), arrays, strict=True):
@@ -54,7 +56,7 @@ def test_statistics_of_views_of_a_file(tmp_path):
 
 def test_a_large_mean_does_not_drown_the_spread():
     kernel = np.float32([[10000, 10001], [10002, 10003]])
-    assert statistics({"fc8": (kernel, BIAS)})[0].std == pytest.approx(1.25**0.5)
+    assert array_statistics({"fc8": (kernel, BIAS)})[0].std == pytest.approx(1.25**0.5)
 
 
 def test_equal_layers_do_not_differ_whatever_their_strides():
@@ -99,6 +101,6 @@ def test_a_difference_beyond_the_first_chunk():
 
 
 def test_every_format_that_is_read_has_its_order():
-    from weights.files import _READERS
+    from weights.reading import _READERS
 
     assert set(ORDER_IN_FILE) == {*_READERS, "keras"}

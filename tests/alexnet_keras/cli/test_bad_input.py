@@ -47,27 +47,27 @@ def files(tmp_path_factory):
         (
             "transfer",
             ("--partial",),
-            "partial: {} is a whole network, where it would have no effect",
+            "partial: has no effect on a saved model ({})",
         ),
         (
             "extract",
             ("--partial",),
-            "partial: {} is a whole network, where it would have no effect",
+            "partial: has no effect on a saved model ({})",
         ),
         (
             "extract",
             ("--variant", "alexnet"),
-            "variant: {} is a whole network, where it would have no effect",
+            "variant: has no effect on a saved model ({})",
         ),
         (
             "extract",
             ("--variant", "paper"),
-            "variant: {} is a whole network, where it would have no effect",
+            "variant: has no effect on a saved model ({})",
         ),
         (
             "extract",
             ("--variant", "owt"),
-            "{}: these are weights of alexnet, and the network asked for is owt",
+            "{}: these are weights of alexnet, not of owt",
         ),
     ],
 )
@@ -163,7 +163,7 @@ def test_weights_that_are_not_there(files, command):
         files / "coco",
         "--weights",
         "nowhere",
-        says="'nowhere' is neither an existing file nor one of caffe, ",
+        says="weights: expected an existing file or one of caffe, ",
     )
 
 

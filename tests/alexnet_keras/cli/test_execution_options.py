@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from alexnet_keras.pretrained.loading import load_model
+from alexnet_keras.models.saving import load_model
 from alexnet_keras.training import checkpoints
 from tests.alexnet_keras.trees import class_folders, invoke, read
 

@@ -16,7 +16,7 @@ from alexnet_keras.configs.architecture import ALEXNET, Architecture, InitialVal
 from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING, Preprocessing
 from alexnet_keras.configs.recipe import CAFFE_RECIPE, Recipe
 from alexnet_keras.data.layouts import open_dataset
-from alexnet_keras.pretrained.loading import load_model
+from alexnet_keras.models.saving import load_model
 from tests.alexnet_keras.tiny import tiny_model
 from tests.alexnet_keras.trees import ROOT, SMALL, class_folders, coco_tree, invoke, process, read
 

@@ -14,10 +14,10 @@ from tests.alexnet_keras.trees import assert_refused, class_folders, invoke
 from tests.conftest import ROOT
 from tests.weights import caffe_files, npy_files
 from tests.weights.mirror import LOGIN_PAGE, Answer, isolated_mirror
-from weights import caffe  # noqa: F401
 from weights.canonical import to_channels_first
-from weights.files import read_weights, write_weights
+from weights.reading import read_weights
 from weights.store import cache_folder
+from weights.writing import write_weights
 
 LAYERS = tiny_layers(size=227)
 THOUSAND = tiny_layers(size=227, classes=1000)
@@ -112,12 +112,12 @@ def test_fetch_shows_progress_and_asks_once(publish, tmp_path):
     first, second = (invoke("weights", "fetch", "caffe") for _ in range(2))
     digest = hashlib.sha1(content).hexdigest()
     target = cache_folder() / "bvlc_alexnet.caffemodel"
-    assert first.stdout == f"caffe: {target} (fetched, sha1 {digest})\n"
+    assert first.stdout == f"caffe: {target} (downloaded, sha1 {digest})\n"
     assert (
         f"bvlc_alexnet.caffemodel: {len(content) / 1e6:.1f} of {len(content) / 1e6:.1f} MB"
         in first.stderr
     )
-    assert second.stdout == f"caffe: {target} (was here already, sha1 {digest})\n"
+    assert second.stdout == f"caffe: {target} (already here, sha1 {digest})\n"
     assert len(publish.mirror.asked) == 1
 
 
@@ -126,7 +126,7 @@ def test_fetch_takes_names_only(tmp_path):
         "weights",
         "fetch",
         caffemodel(tmp_path / "w.caffemodel"),
-        says="is not a known source of weights",
+        says="weights: expected one of caffe, ",
     )
 
 
@@ -143,7 +143,7 @@ def test_offline_without_a_cache_says_what_to_fetch_and_where_to_put_it(publish,
             says=(
                 url,
                 hashlib.sha1(b"whatever").hexdigest(),
-                "and this is offline",
+                "and downloads are off",
                 cache_folder() / "bvlc_alexnet.caffemodel",
             ),
         )
@@ -159,7 +159,7 @@ def test_a_login_page_instead_of_the_file(publish):
         warning
         == f"warning: {url}: sent an HTML page (a login, error or notice page, not the file)"
     )
-    assert error.startswith("error: caffe: no mirror gave bvlc_alexnet.caffemodel")
+    assert error.startswith("error: bvlc_alexnet.caffemodel could not be downloaded: ")
 
 
 def test_show_tells_shapes_statistics_order_and_digest(tmp_path):
@@ -206,8 +206,8 @@ def test_convert_a_run_and_verify_the_file_against_it(run_folder, tmp_path):
     out = tmp_path / "ours.safetensors"
     assert invoke("weights", "convert", run_folder, out).stdout.splitlines() == [
         f"{run_folder} -> {out}",
-        "These are weights of alexnet, which the file does not tell: open it with --variant "
-        "alexnet.",
+        "These are weights of alexnet, which this format does not record: open them with "
+        "--variant alexnet.",
     ]
     assert_refused(
         "weights", "convert", run_folder, out, says=(out, "exists already", "--overwrite")
@@ -318,7 +318,7 @@ def test_a_variant_that_contradicts_the_file_is_refused(tmp_path):
         weights,
         "--variant",
         "alexnet",
-        says="these are weights of caffenet, and the network asked for is alexnet",
+        says="these are weights of caffenet, not of alexnet",
     )
     assert_refused(
         "predict",
@@ -338,7 +338,7 @@ def test_a_caffenet_under_the_name_of_another_is_refused(publish, tmp_path):
     assert_refused(
         "predict",
         "cat.jpg",
-        says="expected the weights of alexnet that caffe are, got the layers of caffenet",
+        says="expected the layers of alexnet, got those of caffenet",
     )
 
 

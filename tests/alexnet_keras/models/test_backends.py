@@ -23,7 +23,7 @@ from alexnet_keras.training.optimizer import MomentumSGD
 from benchmarks import engines, gpu
 from tests.alexnet_keras.tiny import SMALLEST, tiny_model
 from tests.conftest import ROOT
-from weights.files import write_weights
+from weights.writing import write_weights
 
 BATCH, CLASSES, TOLERANCE = 3, 5, 1e-4
 OTHERS = [
@@ -61,7 +61,7 @@ from alexnet_keras.models.alexnet import build
 from alexnet_keras.configs.architecture import VARIANTS
 from benchmarks.engines import mean_loss
 from alexnet_keras.pretrained.assign import assign, layers_of
-from weights.files import read_weights
+from weights.reading import read_weights
 
 def gradients(model, x, labels):
     if keras.backend.backend() == "jax":

@@ -11,7 +11,7 @@ import pytest
 from alexnet_keras.configs.architecture import ALEXNET, Pooling, demo_architecture
 from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING, PREPROCESSING
 from alexnet_keras.models.alexnet import AlexNetModel
-from alexnet_keras.pretrained.loading import load_model
+from alexnet_keras.models.saving import load_model
 from tests.alexnet_keras.tiny import tiny_model
 from tests.conftest import ROOT
 

@@ -14,15 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_keras import (
-    load_model,
-)  # noqa: F401  before the package is hidden, as the readers below
+from alexnet_keras import load_model
 from alexnet_keras.pretrained.assign import layers_of
-from modes import extract, transfer  # noqa: F401
 from tests.alexnet_keras.trees import assert_refused, class_folders, invoke
 from tests.weights import caffe_files, npy_files
-from tests.weights.mirror import Answer, Mirror, catalogue_of, isolated_mirror
-from weights import caffe, numpy_pickle  # noqa: F401
+from tests.weights.mirror import Answer, Mirror, isolated_mirror, sha1
 from weights.canonical import from_channels_first
 from weights.store import cache_folder
 
@@ -31,13 +27,18 @@ FILES = {"caffe": "bvlc_alexnet.caffemodel", "tensorflow": "bvlc_alexnet.npy"}
 
 
 @pytest.fixture
-def mirror(monkeypatch, tmp_path):
+def publisher(monkeypatch, tmp_path):
     with isolated_mirror(monkeypatch, tmp_path) as publisher:
-        yield publisher.mirror
+        yield publisher
 
 
 @pytest.fixture
-def publish(mirror, monkeypatch, tmp_path):
+def mirror(publisher):
+    return publisher.mirror
+
+
+@pytest.fixture
+def publish(publisher, tmp_path):
     """Lay the files of the two names, of one random network, on the mirror; returns the layers in
     Caffe's order.
     """
@@ -50,13 +51,13 @@ def publish(mirror, monkeypatch, tmp_path):
             "caffe": (tmp_path / "v1").read_bytes(),
             "tensorflow": (tmp_path / "npy").read_bytes(),
         }
-        entries = {
-            name: {"mirrors": [mirror.serve(f"/{FILES[name]}", Answer(content))]}
-            for name, content in contents.items()
+        facts = {
+            "caffe": sha1(contents["caffe"]),
+            "tensorflow": {"size": len(contents["tensorflow"])},
         }
-        entries["caffe"]["content"] = contents["caffe"]
-        entries["tensorflow"]["size"] = len(contents["tensorflow"])
-        monkeypatch.setenv("ALEXNET_KERAS_CATALOG", str(catalogue_of(tmp_path, **entries)))
+        for name, content in contents.items():
+            url = publisher.mirror.serve(f"/{FILES[name]}", Answer(content))
+            publisher.change(name, mirrors=(url,), **facts[name])
         return layers
 
     return lay
@@ -200,7 +201,7 @@ def test_offline_without_a_cache_is_one_line_and_leaves_nothing(
         "--data",
         data,
         says=(
-            "and this is offline",
+            "and downloads are off",
             mirror.url(f"/{FILES['caffe']}"),
             digest,
             cache_folder() / FILES["caffe"],
@@ -211,14 +212,12 @@ def test_offline_without_a_cache_is_one_line_and_leaves_nothing(
 
 
 def test_a_mirror_that_is_down_is_told_and_the_next_one_asked(
-    publish, mirror, data, tmp_path, monkeypatch
+    publish, publisher, mirror, data, tmp_path
 ):
     publish(**NARROW)
     with Mirror() as gone:
         dead = gone.url("/file")
-    content = (tmp_path / "v1").read_bytes()
-    entry = {"mirrors": [dead, mirror.url(f"/{FILES['caffe']}")], "content": content}
-    monkeypatch.setenv("ALEXNET_KERAS_CATALOG", str(catalogue_of(tmp_path, caffe=entry)))
+    publisher.change("caffe", mirrors=(dead, mirror.url(f"/{FILES['caffe']}")))
     result = invoke("weights", "fetch", "caffe")
     assert result.exit_code == 0
     assert f"warning: {dead}: connection refused" in result.stderr.splitlines()

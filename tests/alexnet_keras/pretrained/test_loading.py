@@ -1,39 +1,33 @@
-"""From a name or a path to a network with weights: what is told, what is believed, what is
-refused.
-"""
+"""From a name or a path to a network with weights."""
 
-import json
 import re
 import shutil
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from alexnet_keras.configs.architecture import ALEXNET, OWT, VARIANTS
+from alexnet_keras.configs.architecture import ALEXNET, OWT, VARIANTS, named_architecture
 from alexnet_keras.configs.preprocessing import (
     CAFFE_PREPROCESSING,
     PREPROCESSING,
     TORCHVISION_PREPROCESSING,
 )
 from alexnet_keras.errors import ConfigurationError, WeightsError
+from alexnet_keras.models.alexnet import new_network
+from alexnet_keras.models.saving import load_model
 from alexnet_keras.pretrained.assign import layers_of
-from alexnet_keras.pretrained.loading import (
-    check_loaded,
-    load_model,
-    load_pretrained,
-    named_architecture,
-    new_network,
-    open_source,
-)
+from alexnet_keras.pretrained.catalog import PUBLISHED
+from alexnet_keras.pretrained.loading import check_loaded, load_pretrained, resolve_weights
 from tests.alexnet_keras.tiny import tiny_layers, tiny_model
 from tests.weights import caffe_files, torch_files
 from tests.weights.refusal import assert_refused
 from weights.canonical import to_channels_first
-from weights.files import write_weights
 from weights.store import cache_folder, digest_of
+from weights.writing import write_weights
 
 LAYERS = tiny_layers(size=227)
 
@@ -89,15 +83,15 @@ def test_a_narrow_network_from_any_file(tmp_path, suffix):
 @pytest.mark.parametrize("variant", ["alexnet", "caffenet"])
 def test_the_order_in_a_caffemodel_tells_its_variant(tmp_path, variant):
     path = caffemodel(tmp_path / "w.caffemodel", variant)
-    assert open_source(path).variant == variant
-    assert open_source(path).preprocessing == PREPROCESSING[variant]
+    assert resolve_weights(path).variant == variant
+    assert resolve_weights(path).preprocessing == PREPROCESSING[variant]
     model = load_pretrained(str(path)).model
     names = [layer.name for layer in model.layers]
     assert (names.index("pool1") < names.index("norm1")) == (variant == "caffenet")
     assert model.architecture.name == variant
     other = {"alexnet": "caffenet", "caffenet": "alexnet"}[variant]
     assert assert_refused(lambda path: load_pretrained(str(path), other), path) == (
-        f"these are weights of {variant}, and the network asked for is {other}"
+        f"these are weights of {variant}, not of {other}"
     )
 
 
@@ -115,9 +109,9 @@ def test_torchvisions_widths_tell_its_network_and_preprocessing(tmp_path):
     assert_holds(found.model, layers)
 
 
-def test_a_file_that_tells_nothing_is_alexnets_unless_told(tmp_path):
+def test_a_file_that_records_nothing_is_alexnets_unless_asked(tmp_path):
     write_weights(tmp_path / "w.npz", LAYERS)
-    source = open_source(tmp_path / "w.npz")
+    source = resolve_weights(tmp_path / "w.npz")
     assert (source.variant, source.preprocessing) == (None, None)
     assert load_pretrained(str(tmp_path / "w.npz")).model.architecture.name == "alexnet"
     assert (
@@ -164,8 +158,8 @@ def changed(**layers):
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        (changed(conv2=(5, 5, 2, 3)), "expected layers of the widths of some alexnet, got: "),
-        (changed(conv3=(3, 3, 12, 3)), "expected layers of the widths of some alexnet, got: "),
+        (changed(conv2=(5, 5, 2, 3)), "expected the layers of some alexnet, got: "),
+        (changed(conv3=(3, 3, 12, 3)), "expected the layers of some alexnet, got: "),
         (
             changed(fc7=(9, 205)),
             "does not fit alexnet; of another shape: fc7 (expected 205x205 and 205, got 9x205 "
@@ -186,18 +180,17 @@ def test_layers_that_make_no_network(tmp_path, layers, message):
     )
 
 
-def catalogued(tmp_path, monkeypatch, name, **fields):
-    """The catalogue's entry ``name``, its file small and without a digest."""
-    override = tmp_path / "catalog.json"
-    override.write_text(
-        json.dumps({name: {"size": None, "digest": None, "digest_algorithm": None, **fields}})
-    )
-    monkeypatch.setenv("ALEXNET_KERAS_CATALOG", str(override))
+def catalogued(monkeypatch, name, **fields):
+    """The catalogue's entry ``name`` with other fields, its file small and without a digest."""
+    entry = replace(PUBLISHED[name], **fields)
+    file = replace(entry.file, digest=None, digest_algorithm=None, size=None)
+    monkeypatch.setitem(PUBLISHED, name, replace(entry, file=file))
     cache_folder().mkdir(parents=True)
 
 
 def test_a_name_of_the_catalogue_brings_variant_and_preprocessing(tmp_path, monkeypatch):
-    catalogued(tmp_path, monkeypatch, "tensorflow", preprocessing={"resize_to": 300})
+    preprocessing = replace(CAFFE_PREPROCESSING, resize_to=300)
+    catalogued(monkeypatch, "tensorflow", preprocessing=preprocessing)
     write_weights(tmp_path / "w.npz", LAYERS)
     shutil.copy(tmp_path / "w.npz", cache_folder() / "bvlc_alexnet.npy")
     found = load_pretrained("tensorflow")
@@ -206,13 +199,13 @@ def test_a_name_of_the_catalogue_brings_variant_and_preprocessing(tmp_path, monk
     assert found.model.architecture.name == "alexnet"
     with pytest.raises(
         WeightsError,
-        match="^tensorflow: these are weights of alexnet, and the network asked for is owt$",
+        match="^tensorflow: these are weights of alexnet, not of owt$",
     ):
         load_pretrained("tensorflow", "owt")
 
 
 def test_the_catalogue_says_caffenet_where_the_file_says_nothing(tmp_path, monkeypatch):
-    catalogued(tmp_path, monkeypatch, "caffenet")
+    catalogued(monkeypatch, "caffenet")
     write_weights(tmp_path / "w.npz", LAYERS)
     shutil.copy(tmp_path / "w.npz", cache_folder() / "bvlc_reference_caffenet.caffemodel")
     assert load_pretrained("caffenet").model.architecture.name == "caffenet"
@@ -234,18 +227,27 @@ def test_whole_models_bring_everything_and_runs_too(tmp_path):
         assert found.model.architecture == model.architecture
         assert_holds(found.model, layers_of(model))
         assert_holds(load_model(place), layers_of(model))
-        with pytest.raises(
-            WeightsError, match="these are weights of owt, and the network asked for is alexnet"
-        ):
+        with pytest.raises(WeightsError, match="these are weights of owt, not of alexnet"):
             load_pretrained(str(place), "alexnet")
 
 
-def test_nothing_there():
+@pytest.mark.parametrize("name", ["nowhere.npy", "x" * 5000, "nul\0byte", ""])
+def test_neither_a_path_nor_a_name(name):
     with pytest.raises(
         WeightsError,
-        match="^'nowhere' is neither an existing file nor one of caffe, caffenet, tensorflow",
-    ):
-        load_pretrained("nowhere")
+        match="^weights: expected an existing file or one of caffe, caffenet, .*, got '",
+    ) as caught:
+        load_pretrained(name)
+    assert str(caught.value).isprintable()
+
+
+def test_a_catalogue_name_goes_before_a_path_of_the_same_spelling(tmp_path, monkeypatch):
+    catalogued(monkeypatch, "caffe")
+    caffemodel(cache_folder() / "bvlc_alexnet.caffemodel")
+    caffemodel(tmp_path / "caffe")
+    monkeypatch.chdir(tmp_path)
+    assert resolve_weights("caffe").path == cache_folder() / "bvlc_alexnet.caffemodel"
+    assert resolve_weights("./caffe").path == Path("caffe")
 
 
 @pytest.mark.parametrize("name", [*VARIANTS])

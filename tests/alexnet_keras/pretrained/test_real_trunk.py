@@ -17,7 +17,8 @@ from alexnet_keras.data.batches import EvaluationBatches
 from alexnet_keras.data.layouts import open_dataset
 from alexnet_keras.features.extractor import extract, feature_extractor
 from alexnet_keras.features.linear_probe import balanced_accuracy, fit_probe
-from alexnet_keras.pretrained.loading import load_pretrained, new_network
+from alexnet_keras.models.alexnet import new_network
+from alexnet_keras.pretrained.loading import load_pretrained
 from tests.alexnet_keras.trees import invoke
 from tests.weights import caffe_files
 

@@ -15,10 +15,10 @@ from alexnet_keras.pretrained.verification import convert, verify
 from tests.alexnet_keras.tiny import tiny_layers, tiny_model
 from tests.weights import caffe_files
 from tests.weights.mirror import Answer, isolated_mirror
-from weights import files, hdf5, statistics  # noqa: F401  before the package's folder is hidden
 from weights.canonical import to_channels_first
-from weights.files import read_weights, write_weights
+from weights.reading import read_weights
 from weights.store import cache_folder
+from weights.writing import write_weights
 
 LAYERS = tiny_layers(size=227)
 NUMBERS = sum(kernel.size + bias.size for kernel, bias in LAYERS.values())
@@ -82,12 +82,12 @@ def test_a_network_that_differs_in_one_bit_is_noticed(tmp_path, monkeypatch):
     real = loading.assign
 
     def assign_wrongly(model, weights, **options):
-        initial = real(model, weights, **options)
+        missing = real(model, weights, **options)
         kernel = model.get_layer("conv3").kernel
         values = kernel.numpy()
         values.reshape(-1).view(np.uint32)[7] ^= 1
         kernel.assign(values)
-        return initial
+        return missing
 
     monkeypatch.setattr(loading, "assign", assign_wrongly)
     path = caffemodel(tmp_path / "w.caffemodel")
@@ -243,7 +243,7 @@ def test_a_suffix_that_is_not_written_is_refused_before_anything_is_read(tmp_pat
 
 def test_a_folder_that_is_not_there(tmp_path):
     source = caffemodel(tmp_path / "w.caffemodel")
-    with pytest.raises(WeightsError, match="expected to write"):
+    with pytest.raises(WeightsError, match="cannot be written"):
         convert(str(source), tmp_path / "no" / "out.npz")
 
 

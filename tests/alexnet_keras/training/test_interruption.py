@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from alexnet_keras.pretrained.loading import load_model
+from alexnet_keras.models.saving import load_model
 from tests.alexnet_keras.trees import (
     CATEGORIES,
     SMALL,

@@ -124,7 +124,7 @@ def transferred(dataset, run, callbacks):
     train_from_pretrained(
         dataset,
         run,
-        base=Pretrained(base, "base", run.path / "base.keras", "0" * 64),
+        base=Pretrained(base, "base", run.path / "base.keras"),
         head_recipe=head,
         recipe=replace(RECIPE, epochs=2, dropout=0.5, head_multiplier=10.0),
         train_from="conv2",

@@ -14,7 +14,7 @@ import pytest
 from alexnet_keras.atomic_files import atomic_write
 from alexnet_keras.errors import RunError
 from alexnet_keras.evaluation.evaluator import Evaluation
-from alexnet_keras.pretrained.loading import load_model
+from alexnet_keras.models.saving import load_model
 from alexnet_keras.training.loop import Outcome
 from alexnet_keras.training.run_config import (
     num_intra_op_threads,

@@ -1,5 +1,5 @@
-"""What a file of weights is, told by its content and never by its suffix, from a few small
-reads.
+"""The format of a weight file, detected from its content and never from its suffix, by a few
+small reads.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import stat
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from weights.errors import WeightsError
@@ -82,40 +83,51 @@ _MESSAGES = {
         9: {1, 2},
     },
 }
-_TELLING_FIELDS = {  # layers; ir_version and graph; data or double_data
+_REQUIRED_FIELDS = {  # layers; ir_version and graph; data or double_data
     "caffemodel": lambda seen: seen & {2, 100},
     "onnx": lambda seen: {1, 7} <= seen,
     "binaryproto": lambda seen: seen & {5, 8},
 }
 
 
-def recognise(path: str | os.PathLike) -> str:
-    """The format of a file or folder of weights, one of ``caffemodel``, ``binaryproto``, ``npy``,
-    ``pth`` (zip or legacy), ``safetensors``, ``npz``, ``onnx``, ``weights.h5``, ``keras``,
-    ``run``.
+@dataclass(frozen=True)
+class WeightFile:
+    """A weight file or run folder with its format, one of ``caffemodel``, ``binaryproto``,
+    ``npy``, ``pth`` (zip or legacy), ``safetensors``, ``npz``, ``onnx``, ``weights.h5``,
+    ``keras``, ``run``.
+    """
 
-    Says what a file looks like, not that it is sound: a truncated one is recognised too, and its
-    reader tells the place. Raises ``WeightsError`` naming what was found instead.
+    path: Path
+    format: str
+
+
+def detect_format(path: str | os.PathLike) -> WeightFile:
+    """``path`` with the format that its content has.
+
+    A truncated file still has its format; where it ends is for its reader to say. Raises
+    ``WeightsError`` naming what was found instead of weights.
     """
     path = Path(path)
     try:
         mode = path.stat().st_mode
-        found = _recognise_folder(path) if stat.S_ISDIR(mode) else _recognise_file(path, mode)
+        found = _format_of_folder(path) if stat.S_ISDIR(mode) else _format_of_file(path, mode)
     except (OSError, ValueError) as error:
         raise WeightsError(
             f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
         ) from None
     if found not in _FORMATS:
-        raise WeightsError(f"{path}: expected a file of weights, got {found}")
-    return found
+        raise WeightsError(f"{path}: expected a weight file, got {found}")
+    return WeightFile(path, found)
 
 
-_FORMATS = {*_MESSAGES, "npy", "pth", "safetensors", "npz", "weights.h5", "keras", "run"}
+SAVED_MODELS = ("keras", "run")
+"""Formats of a whole network; the others hold bare layers."""
+_FORMATS = {*_MESSAGES, "npy", "pth", "safetensors", "npz", "weights.h5", *SAVED_MODELS}
 
 
 def foreign_content(head: bytes) -> str | None:
-    """What the first bytes of something that holds no weights are ("an HTML page"), None where
-    they may be weights.
+    """What these first bytes belong to that holds no weights ("an HTML page"); None where they may
+    belong to weights.
     """
     for prefix, description in _FOREIGN_PREFIXES:
         if head.startswith(prefix):
@@ -132,13 +144,13 @@ def foreign_content(head: bytes) -> str | None:
     )
 
 
-def _recognise_folder(path: Path) -> str:
+def _format_of_folder(path: Path) -> str:
     if (path / "model.keras").is_file() or (path / "config.json").is_file():
         return "run"
     return "a folder with neither model.keras nor config.json, so not a run"
 
 
-def _recognise_file(path: Path, mode: int) -> str:
+def _format_of_file(path: Path, mode: int) -> str:
     if not stat.S_ISREG(mode):
         return "neither a file nor a folder"
     with open(path, "rb", buffering=0) as file:
@@ -209,7 +221,7 @@ def _by_length(head: bytes, size: int) -> str | None:
 def _by_message(file: io.FileIO, size: int) -> str | None:
     fields = list(_top_level_fields(file, size))
     for name, wire_types in _MESSAGES.items():
-        if all(wire in wire_types.get(number, ()) for number, wire in fields) and _TELLING_FIELDS[
+        if all(wire in wire_types.get(number, ()) for number, wire in fields) and _REQUIRED_FIELDS[
             name
         ]({number for number, _ in fields}):
             return name

@@ -1,4 +1,4 @@
-"""Every format is told by its content: files written by the formats' own libraries, or by hand."""
+"""Formats are detected from content: of files that the formats' own libraries wrote, or we."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from alexnet_keras.errors import WeightsError
-from weights.recognise import foreign_content, recognise
+from weights.formats import detect_format, foreign_content
 
 FORMATS = {
     "caffemodel",
@@ -181,11 +181,11 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
-def test_every_format_is_told_by_its_content(tmp_path, sample):
+def test_every_format_is_detected_from_its_content(tmp_path, sample):
     expected, content = SAMPLES[sample]
     path = tmp_path / "weights.misleading.jpg"
     path.write_bytes(content)
-    assert recognise(path) == expected
+    assert detect_format(path).format == expected
 
 
 @pytest.mark.parametrize("sample", FOREIGN)
@@ -194,51 +194,51 @@ def test_what_is_found_instead_is_named(tmp_path, sample):
     path = tmp_path / "bvlc_alexnet.caffemodel"
     path.write_bytes(content)
     with pytest.raises(
-        WeightsError, match=rf"caffemodel: expected a file of weights, got {description}"
+        WeightsError, match=rf"caffemodel: expected a weight file, got {description}"
     ):
-        recognise(path)
+        detect_format(path)
 
 
 def test_tar(tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.addfile(tarfile.TarInfo("model.pth"))
     with pytest.raises(WeightsError, match="a tar archive"):
-        recognise(tmp_path / "a.tar")
+        detect_format(tmp_path / "a.tar")
 
 
 def test_the_real_trunk_is_a_caffemodel(shared_data):
-    assert recognise(shared_data / "bvlc_alexnet_trunk.caffemodel") == "caffemodel"
-    assert recognise(shared_data / "ilsvrc_2012_mean.npy") == "npy"
+    assert detect_format(shared_data / "bvlc_alexnet_trunk.caffemodel").format == "caffemodel"
+    assert detect_format(shared_data / "ilsvrc_2012_mean.npy").format == "npy"
 
 
 @pytest.mark.parametrize("sample", ["v1", "v2", "mean, packed", "onnx"])
-def test_a_truncated_message_is_still_recognised(tmp_path, sample):
+def test_a_truncated_message_still_has_its_format(tmp_path, sample):
     expected, content = SAMPLES[sample]
     path = tmp_path / "cut"
     path.write_bytes(content[:-3])
-    assert recognise(path) == expected
+    assert detect_format(path).format == expected
 
 
 @pytest.mark.parametrize("marker", ["model.keras", "config.json"])
 def test_a_run_folder(tmp_path, marker):
     (tmp_path / marker).write_bytes(b"{}")
-    assert recognise(tmp_path) == "run"
+    assert detect_format(tmp_path).format == "run"
     with pytest.raises(WeightsError, match=r"neither model\.keras nor config\.json"):
-        recognise(tmp_path.parent)
+        detect_format(tmp_path.parent)
 
 
 def test_what_is_neither_file_nor_folder(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(
-        WeightsError, match="pipe: expected a file of weights, got neither a file nor a folder"
+        WeightsError, match="pipe: expected a weight file, got neither a file nor a folder"
     ):
-        recognise(tmp_path / "pipe")
+        detect_format(tmp_path / "pipe")
 
 
 @pytest.mark.parametrize("name", ["missing.npy", "x" * 5000, "nul\0byte"])
 def test_a_path_that_cannot_be_opened(tmp_path, name):
     with pytest.raises(WeightsError, match="cannot be read"):
-        recognise(tmp_path / name)
+        detect_format(tmp_path / name)
 
 
 def test_a_zip_with_a_huge_directory_is_not_taken_into_memory(tmp_path):
@@ -248,7 +248,7 @@ def test_a_zip_with_a_huge_directory_is_not_taken_into_memory(tmp_path):
     with pytest.raises(
         WeightsError, match=r"a damaged zip archive \(a directory of 3,145,728 bytes\)"
     ):
-        recognise(path)
+        detect_format(path)
 
 
 def test_only_small_pieces_are_read_of_a_large_file(tmp_path, monkeypatch):
@@ -265,15 +265,15 @@ def test_only_small_pieces_are_read_of_a_large_file(tmp_path, monkeypatch):
             return super().read(size)
 
     monkeypatch.setattr("builtins.open", lambda path, *_, **__: Counting(path))
-    assert recognise(path) == "caffemodel"
+    assert detect_format(path).format == "caffemodel"
     assert reads
     assert all(0 <= size <= 4096 for size in reads)
 
 
-def _recognised_or_refused(path, content):
+def _detected_or_refused(path, content):
     path.write_bytes(content)
     try:
-        found = recognise(path)
+        found = detect_format(path).format
     except WeightsError as error:
         found = str(error)
     assert found in FORMATS or (found.startswith(f"{path}: ") and "\n" not in found)
@@ -281,7 +281,7 @@ def _recognised_or_refused(path, content):
 
 @given(content=st.binary(max_size=300))
 def test_random_bytes(tmp_path_factory, content):
-    _recognised_or_refused(tmp_path_factory.getbasetemp() / "random", content)
+    _detected_or_refused(tmp_path_factory.getbasetemp() / "random", content)
 
 
 @given(sample=st.sampled_from(sorted(SAMPLES)), data=st.data())
@@ -290,7 +290,7 @@ def test_damaged_files(tmp_path_factory, sample, data):
     for _ in range(data.draw(st.integers(0, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     content = content[: data.draw(st.integers(0, len(content)))]
-    _recognised_or_refused(tmp_path_factory.getbasetemp() / "damaged", bytes(content))
+    _detected_or_refused(tmp_path_factory.getbasetemp() / "damaged", bytes(content))
 
 
 @pytest.mark.parametrize("sample", SAMPLES)

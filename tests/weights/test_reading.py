@@ -10,7 +10,8 @@ from tests.alexnet_keras.tiny import tiny_layers, tiny_model
 from tests.weights import caffe_files, npy_files, onnx_files, torch_files
 from tests.weights.refusal import assert_refused
 from weights.canonical import to_channels_first
-from weights.files import WRITTEN_SUFFIXES, read_weights, write_weights
+from weights.reading import read_weights
+from weights.writing import WRITTEN_SUFFIXES, write_weights
 
 LAYERS = tiny_layers()
 LAYERS["fc8"] = (

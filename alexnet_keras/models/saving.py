@@ -1,0 +1,52 @@
+"""Open what ``AlexNetModel.save`` wrote."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import keras
+
+import alexnet_keras.models.layers  # noqa: F401  registers the layers that saved models name
+from alexnet_keras.errors import WeightsError
+from alexnet_keras.models.alexnet import AlexNetModel
+
+MODEL_FILE = "model.keras"
+"""The model of a run folder."""
+
+
+def load_model(path: str | os.PathLike) -> AlexNetModel:
+    """Open a ``.keras`` file of this project, or the ``model.keras`` of a run folder.
+
+    Its ``architecture``, ``preprocessing`` and ``class_names`` are those it was saved with. Raises
+    ``WeightsError`` for a file that is missing, damaged or not a model of this project; runs no
+    code that the file contains.
+    """
+    path = model_path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: expected a model saved by this project, got nothing")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise WeightsError(f"{path}: damaged: the checksum of {damaged} does not match")
+        model = keras.saving.load_model(path, compile=False)
+    except WeightsError:
+        raise
+    except Exception as error:  # Keras raises anything for a damaged or foreign archive
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(
+            f"{path}: expected a .keras file of this project, got: {reason}"
+        ) from None
+    if not isinstance(model, AlexNetModel):
+        raise WeightsError(
+            f"{path}: expected a network of this project, got {type(model).__name__}"
+        )
+    return model
+
+
+def model_path(path: str | os.PathLike) -> Path:
+    """The ``.keras`` file itself, where ``path`` is a run folder."""
+    path = Path(path)
+    return path / MODEL_FILE if path.is_dir() else path

@@ -1,0 +1,143 @@
+"""Which network weights belong to: what the catalogue, the file and the caller say of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from alexnet_keras.configs.architecture import (
+    FINAL_LAYER,
+    Architecture,
+    Convolution,
+    Dense,
+    named_architecture,
+)
+from alexnet_keras.configs.preprocessing import PREPROCESSING, Preprocessing
+from alexnet_keras.data.imagenet import imagenet_classes
+from alexnet_keras.errors import WeightsError
+from alexnet_keras.models.alexnet import AlexNetModel
+from alexnet_keras.pretrained.assign import layers_of
+from alexnet_keras.pretrained.catalog import CatalogEntry
+from weights.canonical import WeightSet
+
+
+@dataclass(frozen=True)
+class ResolvedWeights:
+    """What a name or path of weights stands for, before a network is built for it.
+
+    Args:
+        name: as the caller gave it.
+        path: the file itself, ``model.keras`` of a run folder.
+        variant: of the network, as the catalogue or the file records it; None where neither does.
+        preprocessing: likewise.
+        architecture: the network that the caller asked for, or else the one recorded; ``alexnet``
+            where there is neither.
+        file_weights: of a weight file, as read; None where ``model`` is given.
+        model: the network of a ``.keras`` file or a run folder; None for a weight file.
+    """
+
+    name: str
+    path: Path
+    variant: str | None
+    preprocessing: Preprocessing | None
+    architecture: Architecture
+    file_weights: WeightSet | None = None
+    model: AlexNetModel | None = None
+
+    @cached_property
+    def weights(self) -> WeightSet:
+        """The layers in canonical form; of a model, float32 copies."""
+        if self.model is None:
+            return self.file_weights
+        order = self.model.architecture.public_names if self.model.architecture else ()
+        return WeightSet(layers_of(self.model), self.path, "keras", order)
+
+    @property
+    def file_architecture(self) -> Architecture:
+        """``architecture`` with the filters and units of the file, whose network may be narrower.
+
+        Sizes above twice the published ones are ignored and fail later: no file makes us build a
+        network of any size.
+        """
+
+        def sized(spec):
+            field = {Convolution: "filters", Dense: "units"}.get(type(spec))
+            if field is None or spec.name not in self.weights.layers:
+                return spec
+            size = self.weights.layers[spec.name][1].size
+            return replace(spec, **{field: size}) if size <= 2 * getattr(spec, field) else spec
+
+        return replace(self.architecture, layers=tuple(map(sized, self.architecture.layers)))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """A name for each output of the file's fc8: ImageNet's for 1000 or without fc8, else
+        numbers.
+        """
+        fc8 = self.weights.layers.get(FINAL_LAYER)
+        if fc8 is None or fc8[1].size == 1000:
+            return tuple(name for _, name in imagenet_classes())
+        return tuple(map(str, range(fc8[1].size)))
+
+
+def identify_weights(
+    weights: WeightSet,
+    name: str,
+    entry: CatalogEntry | None = None,
+    variant: str | Architecture | None = None,
+) -> ResolvedWeights:
+    """The layers of a weight file with what is known of their network.
+
+    ``entry``: of the catalogue, None for a path. ``variant``: what the caller asks for. Raises
+    ``WeightsError`` where file, catalogue and caller contradict each other.
+    """
+    recorded = variant_of_layers(weights)
+    preprocessing = PREPROCESSING.get(recorded)
+    if entry is not None:
+        if not _same_graph(entry.variant, recorded):
+            raise WeightsError(
+                f"{weights.path}: expected the layers of {entry.variant}, got those of {recorded}"
+            )
+        recorded, preprocessing = entry.variant, entry.preprocessing
+    architecture = _choose(variant, recorded, named_architecture(recorded or "alexnet"), name)
+    return ResolvedWeights(name, weights.path, recorded, preprocessing, architecture, weights)
+
+
+def identify_model(
+    model: AlexNetModel, name: str, path: Path, variant: str | Architecture | None = None
+) -> ResolvedWeights:
+    """A saved model with what it records of itself. Raises ``WeightsError`` where it is another
+    ``variant``.
+    """
+    default = model.architecture or named_architecture("alexnet")
+    recorded = model.architecture and model.architecture.name
+    architecture = _choose(variant, recorded, default, name)
+    return ResolvedWeights(name, path, recorded, model.preprocessing, architecture, model=model)
+
+
+def variant_of_layers(weights: WeightSet) -> str | None:
+    """The variant that a file shows by the order of its layers, or by the widths that only
+    torchvision's network has; None where it shows none.
+    """
+    order = weights.layer_order
+    if "pool1" in order and "norm1" in order:
+        return "caffenet" if order.index("pool1") < order.index("norm1") else "alexnet"
+    conv2 = weights.layers.get("conv2")
+    return "owt" if conv2 is not None and conv2[0].shape[2:] == (64, 192) else None
+
+
+def _choose(
+    variant: str | Architecture | None, recorded: str | None, default: Architecture, name: str
+) -> Architecture:
+    """What the caller asks for, checked against what is recorded."""
+    if isinstance(variant, Architecture):
+        return variant
+    if not _same_graph(variant, recorded):
+        raise WeightsError(f"{name}: these are weights of {recorded}, not of {variant}")
+    return default if variant is None else named_architecture(variant)
+
+
+def _same_graph(variant: str | None, other: str | None) -> bool:
+    """Whether weights of one variant may be those of the other; the paper's graph is alexnet's."""
+    return None in (variant, other) or variant == other or {variant, other} == {"alexnet", "paper"}

@@ -1,0 +1,38 @@
+"""Read any weight file into canonical form, whatever its format."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+
+from weights.canonical import WeightSet
+from weights.errors import WeightsError
+from weights.formats import WeightFile, detect_format
+
+_READERS = {
+    "caffemodel": ("weights.caffe", "read_caffemodel"),
+    "npy": ("weights.numpy_pickle", "read_npy"),
+    "npz": ("weights.npz", "read_npz"),
+    "pth": ("weights.torch", "read_pth"),
+    "safetensors": ("weights.safetensors", "read_safetensors"),
+    "onnx": ("weights.onnx", "read_onnx"),
+    "weights.h5": ("weights.hdf5", "read_weights_h5"),
+}
+
+
+def read_weights(file: WeightFile | str | os.PathLike) -> WeightSet:
+    """The layers of any weight file, in canonical form as float32.
+
+    ``file``: a path, whose format is detected from its content, or what
+    :func:`weights.formats.detect_format` returned for it. Raises ``WeightsError`` naming the file
+    and its format where it holds no bare layers: a ``.keras`` archive and a run folder are opened
+    by ``alexnet_keras.load_model``.
+    """
+    if not isinstance(file, WeightFile):
+        file = detect_format(file)
+    if file.format not in _READERS:
+        raise WeightsError(
+            f"{file.path}: expected a weight file ({', '.join(_READERS)}), got: {file.format}"
+        )
+    module, function = _READERS[file.format]
+    return getattr(import_module(module), function)(file.path)  # only its own library is needed

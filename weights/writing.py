@@ -1,0 +1,42 @@
+"""Write canonical layers as a weight file, in the format that the suffix of its name chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+
+from weights.canonical import Layers
+from weights.errors import WeightsError
+
+_WRITERS = {
+    ".caffemodel": ("weights.caffe_writer", "write_caffemodel"),
+    ".npz": ("weights.npz", "write_npz"),
+    ".safetensors": ("weights.safetensors", "write_safetensors"),
+    ".weights.h5": ("weights.hdf5", "write_weights_h5"),
+}
+WRITTEN_SUFFIXES = tuple(_WRITERS)
+
+
+def write_weights(path: str | Path, layers: Layers, layer_order: Iterable[str] = ()) -> None:
+    """Write canonical ``layers`` as float32 to ``path``, whose suffix chooses the format.
+
+    ``layer_order``: all public layers as the network has them; of these formats only
+    ``.caffemodel`` records it. Raises ``WeightsError``.
+    """
+    suffix = written_suffix(path)
+    module, function = _WRITERS[suffix]
+    order = {"layer_order": layer_order} if suffix == ".caffemodel" else {}
+    getattr(import_module(module), function)(Path(path), layers, **order)
+
+
+def written_suffix(path: str | Path) -> str:
+    """The suffix of ``path`` that chooses a format. Raises ``WeightsError`` listing the valid
+    ones.
+    """
+    for suffix in WRITTEN_SUFFIXES:
+        if Path(path).name.endswith(suffix):
+            return suffix
+    raise WeightsError(
+        f"{path}: expected a name that ends in one of {', '.join(WRITTEN_SUFFIXES)}"
+    )
