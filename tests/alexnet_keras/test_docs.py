@@ -2,21 +2,36 @@
 is not.
 """
 
+import inspect
 import re
 
 import pytest
 
+import alexnet_keras
 from alexnet_keras.cli import command as exit_codes
 from alexnet_keras.cli.main import main
 from alexnet_keras.configs.option_fields import options_of as declared_options
-from alexnet_keras.configs.options import ScratchOptions, TransferOptions
+from alexnet_keras.configs.options import (
+    EvaluateOptions,
+    ExtractOptions,
+    PredictOptions,
+    ScratchOptions,
+    TransferOptions,
+)
 from alexnet_keras.configs.recipe import RECIPES
 from alexnet_keras.training.run_folder import FILES, FOLDERS
 from tests.alexnet_keras.trees import ROOT
 
 USAGE = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
 DESCRIBED = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", USAGE))
-COMMANDS = ("scratch", "transfer", "extract", "evaluate")
+DECLARED = {
+    "scratch": ScratchOptions,
+    "transfer": TransferOptions,
+    "extract": ExtractOptions,
+    "evaluate": EvaluateOptions,
+    "predict": PredictOptions,
+}
+COMMANDS = tuple(DECLARED)
 
 
 def options_of(command):
@@ -31,6 +46,44 @@ def options_of(command):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_is_described(command):
     assert options_of(command) <= DESCRIBED
+
+
+def test_the_table_of_options_says_which_command_has_which():
+    (header,) = re.findall(r"\n\| option \| (scratch \|.*) what it says \|", USAGE)
+    names = [name.strip() for name in header.split("|")[:-1]]
+    assert names == [*COMMANDS]
+    rows = re.findall(r"\n\| `(--[a-z-]+)`[^|]*\|((?:[^|\n]*\|){6})", USAGE)
+    assert len(rows) > 20
+    for option, cells in rows:
+        described = {
+            name for name, cell in zip(names, cells.split("|")[:5], strict=True) if cell.strip(" ")
+        }
+        described -= {"evaluate"} if option == "--weights" else set()
+        assert described == {name for name in COMMANDS if option in options_of(name)}, option
+
+
+def test_the_python_names_of_options():
+    """Those that are not the option's own are listed, and no others."""
+    others = {
+        f"`{option.flag}`": f"`{option.name}`"
+        for command in COMMANDS
+        for option in declared_options(DECLARED[command]).values()
+        if option.flag.removeprefix("--").replace("-", "_") != option.name
+    }
+    text = " ".join(USAGE.split())
+    (listed,) = re.findall(r"Four have other names in Python: (.*?)\. Options", text)
+    assert set(re.findall(r"`[^`]+`", listed)) == {*others, *others.values(), "`extract`"}
+
+
+def test_every_call_of_the_page_is_one():
+    """Its first example, without what it trains on."""
+    for name in re.findall(r"alexnet_keras\.(\w+)\(", USAGE):
+        assert name in alexnet_keras.__all__
+    calls = re.findall(r"alexnet_keras\.(\w+)\(([^()\n]*)\)", USAGE)
+    for name, keywords in calls:
+        known = inspect.signature(getattr(alexnet_keras, name)).parameters
+        for keyword in re.findall(r"(\w+)=", keywords):
+            assert keyword in known or "changes" in known, (name, keyword)
 
 
 def test_no_option_is_described_that_no_command_has():

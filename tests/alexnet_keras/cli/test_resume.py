@@ -1,4 +1,4 @@
-"""Going on with a run by --resume: what may change and what must not, and everything that can be
+"""Resuming a run by --resume: what may change and what must not, and everything that can be
 wrong with its folder.
 """
 
@@ -73,7 +73,7 @@ def resume(run, *options):
     return result
 
 
-def test_a_generation_tells_what_the_run_was_asked(files):
+def test_a_checkpoint_says_what_the_run_was_asked(files):
     """Found without its folder, it says what it is a checkpoint of."""
     config, state = (
         read(files / "run" / "config.json"),
@@ -190,7 +190,7 @@ def test_a_finished_run_is_no_error_and_is_resumed_with_more_epochs(files, run):
 
 
 @pytest.mark.slow
-def test_a_longer_run_that_was_cut_off_goes_on_without_being_told_again(files, run):
+def test_a_longer_run_that_was_cut_off_resumes_with_its_own_length(files, run):
     """Its result.json is of the shorter run."""
     shutil.copy(files / "run" / "result.json", run)
     edit(run, lambda config: config["recipe"].update(epochs=2))
@@ -198,7 +198,7 @@ def test_a_longer_run_that_was_cut_off_goes_on_without_being_told_again(files, r
     assert read(run / "result.json")["steps"] == 3
 
 
-# Folders that are no run to go on with.
+# Folders that are no run to resume.
 
 
 def test_folders_without_a_config(tmp_path):
@@ -302,7 +302,7 @@ def test_a_list_of_samples_that_cannot_be_read(run, damage):
     )
 
 
-# Generations.
+# Checkpoints.
 
 
 def rewritten(run, change):
@@ -349,7 +349,7 @@ def rewritten(run, change):
         ),
     ],
 )
-def test_a_generation_of_another_run_is_refused(run, change, says):
+def test_a_checkpoint_of_another_run_is_refused(run, change, says):
     path = rewritten(run, change)
     result = invoke("scratch", "--resume", run)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.stderr
@@ -379,7 +379,7 @@ def cut(path):
 @pytest.mark.parametrize(
     "damage", ["a bit", *(pytest.param(name, marks=pytest.mark.slow) for name in [*DAMAGE][1:])]
 )
-def test_a_damaged_generation_is_told_and_the_one_before_is_used(run, files, damage):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(run, files, damage):
     *_, previous, newest = checkpoints(run)
     DAMAGE[damage](newest)
     result = resume(run)
@@ -396,7 +396,7 @@ def test_a_damaged_generation_is_told_and_the_one_before_is_used(run, files, dam
 
 
 @pytest.mark.slow
-def test_without_a_generation_it_starts_again(run, files):
+def test_without_a_checkpoint_it_starts_again(run, files):
     shutil.rmtree(run / "checkpoints")
     assert (
         f"{run}: no complete checkpoint was saved; starting again from config.json\n"
