@@ -26,7 +26,7 @@ from alexnet_keras.features.extractor import feature_extractor
 from alexnet_keras.models.alexnet import AlexNetModel, new_network
 from alexnet_keras.pretrained.loading import Pretrained
 from alexnet_keras.training.loop import train
-from alexnet_keras.training.train_step import Updates
+from alexnet_keras.training.train_step import TrainStep
 from benchmarks.input_pipeline import read
 from benchmarks.measure import Line, Options, Rate
 from benchmarks.peers import random_images
@@ -98,7 +98,7 @@ def _training(
     model: AlexNetModel, samples: Samples, batch_size: int, threads: int, folder: Path
 ) -> dict:
     recipe = Recipe("benchmark", batch_size, steps=STEPS, learning_rate=1e-4)
-    updates = Updates(model, recipe, batch_size, seed=0, workers=open_workers("one"))
+    train_step = TrainStep(model, recipe, batch_size, seed=0, workers=open_workers("one"))
     batch = _synthetic_batch(batch_size)
 
     def batches() -> TrainingBatches:
@@ -115,7 +115,9 @@ def _training(
         "ours": lambda clock: train(
             model, batches(), recipe, callbacks=[_StepClock(clock, batch_size)]
         ),
-        "model alone": lambda clock: _repeated(lambda: updates(0, batch, 1e-4), batch_size, clock),
+        "model alone": lambda clock: _repeated(
+            lambda: train_step(0, batch, 1e-4).fetch(), batch_size, clock
+        ),
         "input alone": lambda clock: read(batches(), STEPS, clock),
     }
 

@@ -193,7 +193,7 @@ def steps() -> dict:
     from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING
     from alexnet_keras.configs.recipe import Recipe
     from alexnet_keras.models.alexnet import new_network
-    from alexnet_keras.training.train_step import Updates
+    from alexnet_keras.training.train_step import TrainStep
     from benchmarks.peers import random_images
     from benchmarks.peers.ours import make_batch
     from benchmarks.steady import Clock
@@ -204,12 +204,12 @@ def steps() -> dict:
         model = new_network(
             ALEXNET.widened(0.25), CAFFE_PREPROCESSING, tuple(map(str, range(1000)))
         )
-    updates = Updates(model, recipe, BATCH_SIZE, seed=0, workers=workers)
+    train_step = TrainStep(model, recipe, BATCH_SIZE, seed=0, workers=workers)
     clock = Clock()
     images = random_images(size, ALEXNET.input_size, seed=workers.index)
     batch = make_batch(images, np.zeros(size, np.int32))
     for step in range(STEPS):
-        updates(step, batch, recipe.learning_rate)
+        train_step(step, batch, recipe.learning_rate).fetch()
         clock(BATCH_SIZE)
     return {"images_per_second": clock.rate()}
 

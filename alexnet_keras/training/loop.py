@@ -7,14 +7,16 @@ from __future__ import annotations
 import logging
 import math
 import signal
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import NamedTuple
 
 import keras
 
 from alexnet_keras.configs.recipe import Recipe
-from alexnet_keras.data.batches import EvaluationBatches, TrainingBatches
+from alexnet_keras.data.batches import Batch, EvaluationBatches, TrainingBatches
 from alexnet_keras.data.feature_batches import FeatureBatches
 from alexnet_keras.distribute.workers import Workers, open_workers
 from alexnet_keras.errors import RunError, TerminatedError, WorkerLostError
@@ -22,8 +24,8 @@ from alexnet_keras.evaluation.evaluator import Evaluation, evaluate, evaluation_
 from alexnet_keras.training.checkpoints import Checkpoint, Checkpoints
 from alexnet_keras.training.signals import StopRequest, stop_request
 from alexnet_keras.training.snapshots import Snapshots
-from alexnet_keras.training.train_state import Progress, means
-from alexnet_keras.training.train_step import Updates
+from alexnet_keras.training.train_state import TrainState, means
+from alexnet_keras.training.train_step import PendingResult, TrainStep
 
 logger = logging.getLogger(__name__)
 
@@ -111,46 +113,70 @@ class _InterruptedError(Exception):
     """A signal asked to stop, and all steps begun are complete."""
 
 
-@dataclass
-class _Loop:
-    model: keras.Model
-    batches: TrainingBatches | FeatureBatches
-    recipe: Recipe
-    calls: keras.callbacks.CallbackList
-    val_batches: EvaluationBatches | None
-    execution: Execution
-    request: StopRequest
-    evaluation: Evaluation | None = None
+class _RunningStep(NamedTuple):
+    """A step that was started and not yet counted."""
 
-    def __post_init__(self):
-        samples, size, execution = (
-            len(self.batches.samples),
-            self.batches.batch_size,
-            self.execution,
-        )
-        self.last_step = self.recipe.last_step(samples)
-        self.epochs = self.recipe.epochs or -(-self.last_step * size // samples)
-        self.updates = Updates(
-            self.model,
-            self.recipe,
-            size,
-            seed=self.batches.seed,
+    step: int
+    rate: float
+    input_seconds: float
+    result: PendingResult
+
+
+class _Loop:
+    """The state of one call of :func:`train`.
+
+    ``lag``: how many steps may run before the result of the first of them is read. A device that
+    computes while the host goes on is never kept waiting with 1.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        batches: TrainingBatches | FeatureBatches,
+        recipe: Recipe,
+        calls: keras.callbacks.CallbackList,
+        val_batches: EvaluationBatches | None,
+        execution: Execution,
+        request: StopRequest,
+    ):
+        samples = len(batches.samples)
+        self.model = model
+        self.batches = batches
+        self.recipe = recipe
+        self.calls = calls
+        self.val_batches = val_batches
+        self.execution = execution
+        self.request = request
+        self.evaluation: Evaluation | None = None
+        self.last_step = recipe.last_step(samples)
+        self.epochs = recipe.epochs or -(-self.last_step * batches.batch_size // samples)
+        self.train_step = TrainStep(
+            model,
+            recipe,
+            batches.batch_size,
+            seed=batches.seed,
             workers=execution.workers,
             accumulate=execution.accumulate,
         )
-        self.evaluation_step = evaluation_step(self.model, execution.workers)
+        self.evaluation_step = evaluation_step(model, execution.workers)
         self.snapshots = Snapshots(
             execution.checkpoints,
-            self.model,
-            self.updates,
+            model,
+            self.train_step,
             execution.workers,
             execution.about,
             execution.config,
             execution.save_seconds,
         )
         self.progress = (
-            self.snapshots.restore(execution.checkpoint) if execution.continue_run else Progress()
+            self.snapshots.restore(execution.checkpoint)
+            if execution.continue_run
+            else TrainState()
         )
+        self.lag = 1 if self.train_step.returns_early else 0
+        self.running: deque[_RunningStep] = deque()
+        self.waited = 0.0
+        self.finished_at = perf_counter()
 
     def run(self) -> bool:
         """All epochs; whether they were not interrupted. ``evaluation`` is then of the present
@@ -219,32 +245,68 @@ class _Loop:
         return {f"val_{name}": value for name, value in evaluation.figures().items()}
 
     def _steps(self, first: int, end: int) -> None:
-        began = perf_counter()
-        for step, batch in enumerate(self.batches.iterate(first, end), first):
+        """Run the steps ``first <= step < end``, unless a callback or a signal ends the run."""
+        self.finished_at = perf_counter()
+        for step, batch in enumerate(self._timed(self.batches.iterate(first, end)), first):
             self.calls.on_train_batch_begin(step)
-            rate, ready = self._rate(step), perf_counter()
-            result = self.updates(step, batch, rate, self.request.signal)
-            _check_finite(f"step {step}: the loss", result.loss, rate)
-            self.evaluation, now = None, perf_counter()
-            self.progress.add(result[:4], now - began)
-            logs = (
-                means(result)
-                | self.progress.rate()
-                | {
-                    "learning_rate": rate,
-                    "input_seconds": ready - began,
-                    "step_seconds": now - ready,
-                }
-            )
-            if result.all_reduce_seconds is not None:
-                logs["all_reduce_seconds"] = result.all_reduce_seconds
-            began = now
-            self.calls.on_train_batch_end(step, logs)
-            if result.signal is not None:
-                raise _InterruptedError(result.signal)
-            self.snapshots.save_if_due(self.progress)
+            rate = self._rate(step)
+            signal_number = self.request.signal
+            result = self.train_step(step, batch, rate, signal_number)
+            self.evaluation = None
+            self.running.append(_RunningStep(step, rate, self.input_seconds, result))
+            self._finish_steps(but=self.lag if signal_number is None else 0)
+            if self.snapshots.is_due:
+                self._finish_steps()
+                self.snapshots.save(self.progress)
             if self.model.stop_training:
                 break
+        self._finish_steps()
+
+    def _timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """``batches``, the wait for each of which is noted."""
+        batches = iter(batches)
+        while True:
+            began = perf_counter()
+            try:
+                batch = next(batches, None)
+            except Exception:
+                self._finish_steps()
+                raise
+            self.input_seconds = perf_counter() - began
+            self.waited += self.input_seconds
+            if batch is None:
+                return
+            yield batch
+
+    def _finish_steps(self, but: int = 0) -> None:
+        """Count the steps that were started, oldest first, but for the last few, and tell the
+        callbacks.
+        """
+        while len(self.running) > but:
+            self._finish(self.running.popleft())
+
+    def _finish(self, running: _RunningStep) -> None:
+        result = running.result.fetch()
+        _check_finite(f"step {running.step}: the loss", result.loss, running.rate)
+        now = perf_counter()
+        seconds = now - self.finished_at
+        self.progress.add(result[:4], seconds)
+        logs = (
+            means(result)
+            | self.progress.rate()
+            | {
+                "learning_rate": running.rate,
+                "input_seconds": running.input_seconds,
+                "step_seconds": seconds - self.waited,
+            }
+        )
+        if result.all_reduce_seconds is not None:
+            logs["all_reduce_seconds"] = result.all_reduce_seconds
+        self.finished_at = now
+        self.waited = 0.0
+        self.calls.on_train_batch_end(running.step, logs)
+        if result.signal is not None:
+            raise _InterruptedError(result.signal)
 
     def _rate(self, step: int) -> float:
         return self.recipe.rate_at(
@@ -259,6 +321,7 @@ class _Loop:
             raise _InterruptedError(self.request.signal)
 
     def _interrupted(self, number: int) -> None:
+        self._finish_steps()
         saved = self._saved()
         if number == signal.SIGTERM:
             raise TerminatedError(f"terminated after {self.progress.step} steps; {saved}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from time import perf_counter
 
 import keras
@@ -11,8 +10,8 @@ import numpy as np
 from alexnet_keras.distribute.workers import Workers
 from alexnet_keras.errors import RunError
 from alexnet_keras.training.checkpoints import Checkpoint, Checkpoints
-from alexnet_keras.training.train_state import Progress
-from alexnet_keras.training.train_step import LossScale, Updates
+from alexnet_keras.training.train_state import TrainState
+from alexnet_keras.training.train_step import TrainStep
 
 
 class Snapshots:
@@ -27,22 +26,22 @@ class Snapshots:
         self,
         checkpoints: Checkpoints | None,
         model: keras.Model,
-        updates: Updates,
+        train_step: TrainStep,
         workers: Workers,
         about: dict,
         config: dict,
         save_seconds: float,
     ):
         self.checkpoints = checkpoints if workers.is_chief else None
-        self.updates, self.workers, self.save_seconds = updates, workers, save_seconds
+        self.train_step, self.workers, self.save_seconds = train_step, workers, save_seconds
         self.about, self.config = about, config
         self.variables = {variable.path: variable for variable in model.weights}
         self.variables |= {
-            f"velocity/{variable.path}": velocity for variable, velocity in updates.velocities()
+            f"velocity/{variable.path}": velocity for variable, velocity in train_step.velocities()
         }
         self.saved, self.saved_progress = perf_counter(), None
 
-    def restore(self, checkpoint: Checkpoint | None) -> Progress:
+    def restore(self, checkpoint: Checkpoint | None) -> TrainState:
         """Bring back, on every worker, the checkpoint that the chief gives. Raises ``RunError`` if
         it is another run's.
         """
@@ -53,29 +52,22 @@ class Snapshots:
         )
         for name, variable in self.variables.items():
             variable.assign(arrays[name])
-        self.updates.loss_scale = (
-            LossScale(**state["loss_scale"]) if state.get("loss_scale") else None
-        )
-        return Progress.from_dict(state.get("progress"))
+        if self.train_step.loss_scale and state.get("loss_scale"):
+            self.train_step.loss_scale.restore(state["loss_scale"])
+        return TrainState.from_dict(state.get("progress"))
 
-    def save_if_due(self, progress: Progress) -> None:
-        """Save, unless the last time was a short while ago or is still under way."""
-        if self.checkpoints and perf_counter() - self.saved >= self.save_seconds:
-            self._save(progress)
+    @property
+    def is_due(self) -> bool:
+        """Whether the last checkpoint is old enough for another."""
+        return bool(self.checkpoints) and perf_counter() - self.saved >= self.save_seconds
 
-    def save_now(self, progress: Progress) -> bool:
-        """Save, whatever is under way; whether there is nothing unsaved when it returns."""
-        if not self.checkpoints:
-            return True
-        whole = self.checkpoints.wait()
-        if whole and self.saved_progress == progress.to_dict():
-            return True
-        self._save(progress)
-        return self.checkpoints.wait()
+    def save(self, progress: TrainState) -> None:
+        """Save in the background, unless an earlier checkpoint is still being written.
 
-    def _save(self, progress: Progress) -> None:
-        # A tensor never changes, so no copy is made here: a variable that is updated while it is
-        # written takes a new buffer.
+        Every step that was started must be counted in ``progress``. Raises ``RunError`` if a
+        variable holds values that are not finite.
+        """
+        # No copy: a variable that is updated while its value is written takes a new buffer.
         arrays = {
             name: np.asarray(variable.value.read_value())
             for name, variable in self.variables.items()
@@ -84,20 +76,30 @@ class Snapshots:
             if not np.isfinite(array.sum(dtype=np.float64)):
                 raise RunError(
                     f"after step {progress.step}: {name} holds values that are not finite, and "
-                    "is not saved; "
-                    "try a lower learning rate"
+                    "is not saved; try a lower learning rate"
                 )
-        scale = self.updates.loss_scale
+        scale = self.train_step.loss_scale
         state = {
             "step": progress.step,
             "best": progress.best,
             "about": self.about,
             "progress": progress.to_dict(),
-            "loss_scale": scale and asdict(scale),
+            "loss_scale": scale and scale.to_dict(),
             "config": self.config,
         }
         if self.checkpoints.save(arrays, state):
-            self.saved, self.saved_progress = perf_counter(), progress.to_dict()
+            self.saved = perf_counter()
+            self.saved_progress = progress.to_dict()
+
+    def save_now(self, progress: TrainState) -> bool:
+        """Save and wait for the disk; whether ``progress`` is saved when it returns."""
+        if not self.checkpoints:
+            return True
+        complete = self.checkpoints.wait()
+        if complete and self.saved_progress == progress.to_dict():
+            return True
+        self.save(progress)
+        return self.checkpoints.wait()
 
     def _check_belongs(self, checkpoint: Checkpoint) -> None:
         about = checkpoint.state.get("about")

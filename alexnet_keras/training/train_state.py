@@ -18,7 +18,7 @@ SUMS = ("loss", "top1", "top5", "images")
 
 
 @dataclass
-class Progress:
+class TrainState:
     """``step`` updates are made; ``sums`` (loss, top-1 and top-5 hits, images) and ``seconds`` are
     of those of ``epoch``.
 
@@ -81,7 +81,7 @@ class Progress:
             self.plateaus, self.waited, self.best_on_plateau = self.plateaus + 1, 0, -1.0
 
     @classmethod
-    def from_dict(cls, values: dict) -> Progress:
+    def from_dict(cls, values: dict) -> TrainState:
         """Inverse of ``dataclasses.asdict``; raises ``RunError`` for what no run writes."""
         try:
             return cls(**values)

@@ -1,5 +1,4 @@
-"""One update of the weights by one batch, whoever computes it: one device, several, or the workers
-of many machines.
+"""One training step: gradients of a batch, their sum over all devices, and the update.
 
 Loss and gradients are sums over the whole batch, divided by its size, and dropout masks belong to
 the samples; so how the batch is cut into parts, for replicas or for the memory of one, changes
@@ -9,12 +8,10 @@ nothing but the order of additions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from alexnet_keras.configs.architecture import FINAL_LAYER
@@ -24,59 +21,50 @@ from alexnet_keras.distribute.workers import Workers
 from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.evaluation.evaluator import correct_in_top
 from alexnet_keras.models.layers import masks_of
+from alexnet_keras.training.loss_scale import LossScale
 from alexnet_keras.training.optimizer import MomentumSGD
 from alexnet_keras.training.signals import SIGNALS
 
+SUMS = 4
 
-class Result(NamedTuple):
-    """Sums over the whole batch: ``loss``, ``top1`` and ``top5`` hits, ``images`` that counted.
-    ``signal``: by which some worker was asked to stop, or None. ``all_reduce_seconds``: what the
-    exchange took, None where there is one replica.
+
+class StepResult(NamedTuple):
+    """Sums over the whole batch: ``loss``, ``top1`` and ``top5`` hits, ``images`` with a weight.
+
+    ``signal``: the one that asked this worker, or another, to stop; None without one.
+    ``all_reduce_seconds``: the exchange of the gradients between workers; None for one worker.
     """
 
     loss: float
     top1: float
     top5: float
     images: float
-    signal: int | None
-    all_reduce_seconds: float | None
+    signal: int | None = None
+    all_reduce_seconds: float | None = None
 
 
-@dataclass
-class LossScale:
-    """Gradients in half precision are computed ``value`` times too large, so that none vanishes
-    (Micikevicius et al. 2018).
+class PendingResult(NamedTuple):
+    """The result of a step that a device may still be computing."""
 
-    The factor is halved when they overflow, and that update left out; it is doubled after
-    ``patience`` that did not.
-    """
+    sums: tf.Tensor
+    signal: int | None = None
+    all_reduce_seconds: float | None = None
 
-    value: float = 1.0
-    good_steps: int = 0
-    patience: int = 2000
-
-    @classmethod
-    def for_network(cls, model: keras.Model) -> LossScale | None:
-        return cls(2.0**15) if model.get_layer(FINAL_LAYER).compute_dtype == "float16" else None
-
-    def overflowed(self, finite: bool) -> bool:
-        """Take note of an update's gradients; whether it must be left out."""
-        if not finite:
-            self.value, self.good_steps = max(self.value / 2, 1.0), 0
-        else:
-            self.good_steps += 1
-            if self.good_steps == self.patience:
-                self.value, self.good_steps = self.value * 2, 0
-        return not finite
+    def fetch(self) -> StepResult:
+        """Wait for the device, and read the sums."""
+        return StepResult(*self.sums.numpy().tolist(), self.signal, self.all_reduce_seconds)
 
 
-class Updates:
-    """Calling it makes one update of ``model`` (ending in fc8 or prob), whose variables live on
-    ``workers.strategy``.
+class TrainStep:
+    """Updates ``model`` (ending in fc8 or prob), whose variables live on ``workers.strategy``.
 
     ``accumulate``: the batch is computed in so many parts, one after the other, to fit a small
-    memory. Gradients are computed, then summed over all replicas, then applied: three functions,
-    so that nothing is changed when a worker is lost in between.
+    memory. In one process a step is one compiled function. Several workers run three, and wait
+    between them: gradients, their sum, and the update, so that a lost worker never leaves the
+    others in the middle of an update.
+
+    Whether the loss is finite is checked where it is computed: such a step, and every step after
+    it, leaves all weights and velocities as they are.
     """
 
     def __init__(
@@ -93,14 +81,13 @@ class Updates:
             recipe.multipliers, [layer.name for layer in model.layers if layer.weights]
         )
         check_batch_size(batch_size, workers.strategy.num_replicas_in_sync * accumulate)
-        self.workers, self.strategy, self.seed, self.accumulate = (
-            workers,
-            workers.strategy,
-            seed,
-            accumulate,
-        )
-        self.batch_size, self.clip_norm = batch_size, recipe.clip_norm
-        self.variables, self.loss_scale = model.trainable_variables, LossScale.for_network(model)
+        self.workers = workers
+        self.strategy = workers.strategy
+        self.seed = seed
+        self.accumulate = accumulate
+        self.batch_size = batch_size
+        self.clip_norm = recipe.clip_norm
+        self.variables = model.trainable_variables
         with self.strategy.scope():
             self.network = keras.Model(model.input, model.get_layer(FINAL_LAYER).output)
             self.optimizer = MomentumSGD(
@@ -112,61 +99,94 @@ class Updates:
                 recipe.decay_biases,
             )
             self.optimizer.build(self.variables)
-        self._gradients = tf.function(self._on_replicas(self._gradients_of_piece), autograph=False)
-        self._add = tf.function(
-            self._on_replicas(lambda one, other: tf.nest.map_structure(tf.add, one, other))
-        )
-        self._reduce = tf.function(self._on_replicas(self._reduced), autograph=False)
-        self._apply = tf.function(self._applied, autograph=False)
+        self.loss_scale = LossScale.for_network(model)
+        self._failed = tf.Variable(False, name="failed")
+        self._whole_step = tf.function(self._step, autograph=False)
+        self._compiled_gradients = tf.function(self._gradients, autograph=False)
+        self._compiled_reduce = tf.function(self._reduce, autograph=False)
+        self._compiled_update = tf.function(self._update, autograph=False)
 
-    def __call__(self, step: int, batch: Batch, rate: float, signal: int | None = None) -> Result:
-        """Update by this worker's part of the batch of ``step``; ``signal``, if one came, is told
-        to all workers.
+    def __call__(
+        self, step: int, batch: Batch, rate: float, signal: int | None = None
+    ) -> PendingResult:
+        """Start the update by this worker's part of the batch of ``step``.
 
-        A loss that is not finite is returned without an update.
+        ``signal``: one that asked this worker to stop, which the results of all workers carry.
         """
-        scale = tf.constant(self.loss_scale.value if self.loss_scale else 1.0)
-        gradients, sums = self._accumulated(step, batch, scale)
-        began = perf_counter() if self.strategy.num_replicas_in_sync > 1 else None
-        with self.workers.guarded():
-            came = tf.constant([float(signal == number) for number in SIGNALS])
-            gradients, sums, finite = self._reduce(gradients, sums, came, scale)
-            loss, top1, top5, images, *came = self.workers.gathered(sums)[0].numpy().tolist()
-        seconds = None if began is None else perf_counter() - began
-        left_out = self.loss_scale is not None and self.loss_scale.overflowed(
-            bool(self.workers.gathered(finite)[0])
-        )
-        if np.isfinite(loss) and not left_out:
-            self._apply(gradients, tf.constant(rate, tf.float32))
-        told = [number for number, count in zip(SIGNALS, came, strict=True) if count]
-        return Result(loss, top1, top5, images, told[-1] if told else None, seconds)
+        first = step * self.batch_size + self.workers.index * len(batch.labels)
+        position, rate = tf.constant(first, tf.int64), tf.constant(rate, tf.float32)
+        if self.workers.count == 1:
+            return PendingResult(self._whole_step(batch, position, rate), signal)
+        return self._step_of_workers(batch, position, rate, signal)
+
+    @property
+    def returns_early(self) -> bool:
+        """Whether a call may return while a device still computes."""
+        return self.workers.count == 1 and bool(tf.config.list_logical_devices("GPU"))
 
     def velocities(self) -> list[tuple]:
         """Each trained variable with its velocity."""
         return list(zip(self.variables, self.optimizer.velocities, strict=True))
 
-    def _accumulated(self, step: int, batch: Batch, scale):
+    def _step(self, batch: Batch, position, rate):
+        """All of a step for the devices of one process; returns the sums."""
+        gradients, sums = self._gradients(batch, position)
+        gradients, sums, finite = self._reduce(gradients, sums)
+        return self._update(gradients, sums, finite, rate)
+
+    def _step_of_workers(self, batch: Batch, position, rate, signal) -> PendingResult:
+        gradients, sums = self._compiled_gradients(batch, position)
+        self.workers.gathered(sums)[0].numpy()  # waits, so that the exchange is timed alone
+        began = perf_counter()
+        with self.workers.guarded():
+            signals = tf.constant([float(signal == number) for number in SIGNALS])
+            gradients, sums, finite = self._compiled_reduce(gradients, sums, signals)
+            counts = self.workers.gathered(sums)[0].numpy()[SUMS:]
+        seconds = perf_counter() - began
+        sums = self._compiled_update(gradients, sums, finite, rate)
+        received = [number for number, count in zip(SIGNALS, counts, strict=True) if count]
+        return PendingResult(sums, received[-1] if received else None, seconds)
+
+    def _gradients(self, batch: Batch, position):
+        """The scaled gradients and the sums of each device of this worker."""
         replicas = self.workers.replicas
-        size = len(batch.labels) // (replicas * self.accumulate)
-        first = step * self.batch_size + self.workers.index * len(batch.labels)
-        total = None
-        for part in range(self.accumulate):
-            starts = [(part * replicas + replica) * size for replica in range(replicas)]
-            pieces = [
-                (batch.part(start, size), tf.constant(first + start, tf.int64)) for start in starts
-            ]
-            found = self._gradients(*self.workers.spread(pieces), scale)
-            total = found if total is None else self._add(total, found)
-        if self.strategy.num_replicas_in_sync > 1:
-            self.workers.gathered(total[1])[
-                0
-            ].numpy()  # waits for the device, so that the exchange is timed alone
-        return total
+        size = batch.labels.shape[0] // (replicas * self.accumulate)
+        starts = position + tf.range(replicas * self.accumulate, dtype=tf.int64) * size
+        columns = [
+            tf.reshape(column, (self.accumulate, replicas, -1, *column.shape[1:]))
+            for column in batch
+        ]
+        starts = tf.reshape(starts, (self.accumulate, replicas))
+        pieces = [
+            (Batch(*(column[:, replica] for column in columns)), starts[:, replica])
+            for replica in range(replicas)
+        ]
+        scale = tf.constant(1.0) if self.loss_scale is None else self.loss_scale.value
+        return self.strategy.run(
+            self._gradients_on_replica, args=(*self.workers.spread(pieces), scale)
+        )
 
-    def _on_replicas(self, function):
-        return lambda *arguments: self.strategy.run(function, args=arguments)
+    def _gradients_on_replica(self, parts: Batch, positions, scale):
+        """Sums over ``parts``, (accumulate, size, ...), computed one after the other."""
 
-    def _gradients_of_piece(self, batch: Batch, position, scale):
+        def of_part(part):
+            batch = Batch(*(column[part] for column in parts))
+            return self._gradients_of_part(batch, positions[part], scale)
+
+        def add(part, total):
+            return part + 1, tf.nest.map_structure(tf.add, total, of_part(part))
+
+        total = of_part(0)
+        if self.accumulate == 1:
+            return total
+        return tf.while_loop(
+            lambda part, total: part < self.accumulate,
+            add,
+            (tf.constant(1), total),
+            parallel_iterations=1,
+        )[1]
+
+    def _gradients_of_part(self, batch: Batch, position, scale):
         with tf.GradientTape() as tape, masks_of(self.seed, position):
             logits = tf.cast(self.network(batch.images, training=True), tf.float32)
             losses = batch.weights * tf.nn.sparse_softmax_cross_entropy_with_logits(
@@ -179,17 +199,24 @@ class Updates:
         sums = tf.stack([tf.reduce_sum(losses), *hits, tf.reduce_sum(batch.weights)])
         return tape.gradient(loss, [variable.value for variable in self.variables]), sums
 
-    def _reduced(self, gradients, sums, came, scale):
-        sums = tf.concat([sums, came], 0)
+    def _reduce(self, gradients, sums, signals=None):
+        """On each device: the clipped gradients and the sums of all, and whether the gradients
+        are finite.
+        """
+        scale = None if self.loss_scale is None else self.loss_scale.value
+        return self.strategy.run(self._reduce_on_replica, args=(gradients, sums, signals, scale))
+
+    def _reduce_on_replica(self, gradients, sums, signals, scale):
+        if signals is not None:
+            sums = tf.concat([sums, signals], 0)
         if self.strategy.num_replicas_in_sync > 1:
-            values = [
-                tf.identity(value) for value in (*gradients, sums)
-            ]  # all_reduce needs devices; arguments have none
+            # all_reduce needs devices; arguments have none
+            values = [tf.identity(value) for value in (*gradients, sums)]
             *gradients, sums = tf.distribute.get_replica_context().all_reduce(
                 tf.distribute.ReduceOp.SUM, values
             )
         finite = tf.constant(True)
-        if self.loss_scale is not None:
+        if scale is not None:
             gradients = [gradient / scale for gradient in gradients]
             finite = tf.reduce_all(
                 [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients]
@@ -198,7 +225,17 @@ class Updates:
             gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
         return gradients, sums, finite
 
-    def _applied(self, gradients, rate):
+    def _update(self, gradients, sums, finite, rate):
+        """Apply the gradients if they and the loss are finite; returns the sums."""
+        sums = self.workers.gathered(sums)[0][:SUMS]
+        finite = self.workers.gathered(finite)[0]
+        failed = self._failed.assign(self._failed | ~tf.math.is_finite(sums[0]), read_value=True)
+        if self.loss_scale is not None:
+            self.loss_scale.update(finite)
+        tf.cond(finite & ~failed, lambda: self._apply(gradients, rate), lambda: None)
+        return sums
+
+    def _apply(self, gradients, rate):
         for variable, gradient in zip(self.variables, gradients, strict=True):
             self.optimizer.apply_summed(variable, gradient, rate, self.strategy)
 

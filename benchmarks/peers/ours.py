@@ -11,7 +11,7 @@ from alexnet_keras.configs.recipe import Recipe
 from alexnet_keras.data.batches import Batch
 from alexnet_keras.distribute.workers import open_workers
 from alexnet_keras.models.alexnet import build
-from alexnet_keras.training.train_step import Updates
+from alexnet_keras.training.train_step import TrainStep
 from benchmarks.peers import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, Network, Trainer
 from weights.canonical import Layers
 
@@ -53,10 +53,10 @@ def network(architecture: Architecture, weights: Layers, batch_size: int, thread
 
 def trainer(architecture: Architecture, weights: Layers, batch_size: int, threads: int) -> Trainer:
     model = model_of(architecture, weights)
-    updates = Updates(model, RECIPE, batch_size, seed=0, workers=open_workers("one"))
+    train_step = TrainStep(model, RECIPE, batch_size, seed=0, workers=open_workers("one"))
 
     return Trainer(
         make_batch,
-        lambda batch: updates(0, batch, LEARNING_RATE).loss,
+        lambda batch: train_step(0, batch, LEARNING_RATE).fetch().loss,
         lambda: {name: model.get_layer(name).kernel.numpy() for name in weights},
     )

@@ -7,23 +7,24 @@ import pytest
 
 from alexnet_keras.configs.architecture import ALEXNET
 from benchmarks import loop
+from benchmarks.measure import Options
 from benchmarks.peers import random_images
 
 TINY = ALEXNET.widened(0.05)
 
 
 @pytest.fixture
-def paced(monkeypatch):
-    monkeypatch.setattr(loop, "ALEXNET", TINY)
-    return loop.PacedLoop(random_images(2, TINY.input_size), np.arange(2, dtype=np.int32))
+def paced():
+    images = random_images(2, TINY.input_size)
+    return loop.PacedLoop(TINY, images, np.arange(2, dtype=np.int32), steps=3)
 
 
-def test_each_call_lets_one_step_pass(paced):
-    paced.step()
-    paced.step()
+def test_each_call_lets_its_steps_pass(paced):
+    paced.run()
+    paced.run()
     assert not paced.training.done()
     paced.close()
-    assert paced.training.result().steps == 2
+    assert paced.training.result().steps == 6
 
 
 def test_what_ends_the_loop_ends_the_measurement(monkeypatch):
@@ -32,4 +33,12 @@ def test_what_ends_the_loop_ends_the_measurement(monkeypatch):
 
     monkeypatch.setattr(loop.PacedLoop, "_train", fail)
     with pytest.raises(IndexError, match="out of batches"):
-        loop.PacedLoop(random_images(1, 8), np.zeros(1, np.int32))
+        loop.PacedLoop(TINY, random_images(1, 8), np.zeros(1, np.int32), steps=1)
+
+
+def test_the_tiny_network_is_measured_against_its_own_target(monkeypatch):
+    monkeypatch.setattr(loop, "STEPS_A_CALL", 1)
+    line = next(loop.lines(Options(repetitions=1)))
+    assert line.measure == "training loop of width 0.03, batch 1"
+    assert line.targets == {"bare step": pytest.approx(0.87, abs=0.001)}
+    assert set(line.rates) == {"ours", "bare step"}

@@ -1,5 +1,5 @@
-"""One worker of a tiny run, as a program: ``python -m tests.alexnet_keras.elastic_worker NAME
-STEPS [--die INDEX STEP]``.
+"""One worker of a tiny run, as a program:
+``python -m tests.alexnet_keras.training.elastic_worker NAME STEPS [--die INDEX STEP]``.
 
 The working folder holds ``pictures``; TF_CONFIG says which worker it is. Writes
 ``<NAME>-<index>.json``: the loss of each step, the rows that this worker was given, the figures on

@@ -37,7 +37,7 @@ def started(folder, name, count, *arguments, steps=STEPS, **variables):
             [
                 sys.executable,
                 "-m",
-                "tests.alexnet_keras.elastic_worker",
+                "tests.alexnet_keras.training.elastic_worker",
                 name,
                 str(steps),
                 *map(str, arguments),

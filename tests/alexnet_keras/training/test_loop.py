@@ -17,7 +17,7 @@ from alexnet_keras.data.feature_batches import FeatureBatches
 from alexnet_keras.distribute.workers import open_workers
 from alexnet_keras.errors import ConfigurationError, RunError
 from alexnet_keras.training.loop import train
-from alexnet_keras.training.train_step import Updates
+from alexnet_keras.training.train_step import TrainStep
 from tests.alexnet_keras.tiny import picture_files, samples_of, tiny_model
 
 PLAIN = Recipe(
@@ -340,7 +340,7 @@ def test_the_update_is_the_recipes():
     recipe = replace(
         PLAIN, momentum=0.5, weight_decay=0.25, bias_multiplier=3, multipliers={"fc8": 10}
     )
-    optimizer = Updates(linear(), recipe, 4, seed=0, workers=open_workers("one")).optimizer
+    optimizer = TrainStep(linear(), recipe, 4, seed=0, workers=open_workers("one")).optimizer
     assert (
         optimizer.momentum,
         optimizer.decay,

@@ -25,7 +25,7 @@ from alexnet_keras.data.batches import Batch
 from alexnet_keras.distribute.workers import open_workers
 from alexnet_keras.models.alexnet import build
 from alexnet_keras.models.layers import SampleDropout, masks_of
-from alexnet_keras.training.train_step import Updates
+from alexnet_keras.training.train_step import TrainStep
 
 STEPS, SIZE, CLASSES = 20, 8, 5
 CAFFE = Recipe(
@@ -81,7 +81,7 @@ def named(variables):
 
 def updated(model, recipe, images, labels, accumulate=1):
     """The weights and velocities after all steps, by the project."""
-    updates = Updates(
+    train_step = TrainStep(
         model, recipe, SIZE, seed=0, workers=open_workers("one"), accumulate=accumulate
     )
     for step in range(STEPS):
@@ -91,8 +91,8 @@ def updated(model, recipe, images, labels, accumulate=1):
             tf.ones(SIZE),
             tf.range(SIZE, dtype=tf.int64),
         )
-        updates(step, batch, recipe.rate_at(step, 0))
-    variables, velocities = zip(*updates.velocities(), strict=True)
+        train_step(step, batch, recipe.rate_at(step, 0))
+    variables, velocities = zip(*train_step.velocities(), strict=True)
     return named(variables), dict(
         zip(named(variables), (each.numpy() for each in velocities), strict=True)
     )

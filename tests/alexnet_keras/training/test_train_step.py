@@ -16,7 +16,8 @@ from alexnet_keras.configs.schedule import DropAt
 from alexnet_keras.data.batches import Batch
 from alexnet_keras.distribute.workers import open_workers
 from alexnet_keras.errors import ConfigurationError
-from alexnet_keras.training.train_step import LossScale, Updates
+from alexnet_keras.training.loss_scale import LossScale
+from alexnet_keras.training.train_step import TrainStep
 from tests.alexnet_keras.tiny import tiny_model
 
 RECIPE = Recipe("short", batch_size=4, epochs=1, schedule=DropAt(), learning_rate=1e-3)
@@ -45,12 +46,12 @@ def batch(scale=1.0):
     )
 
 
-def updates_of(model, **changes):
-    return Updates(model, replace(RECIPE, **changes), 4, seed=0, workers=open_workers("one"))
+def step_of(model, **changes):
+    return TrainStep(model, replace(RECIPE, **changes), 4, seed=0, workers=open_workers("one"))
 
 
-def state(updates):
-    return [variable.numpy() for pair in updates.velocities() for variable in pair]
+def state(train_step):
+    return [variable.numpy() for pair in train_step.velocities() for variable in pair]
 
 
 def moved(before, after):
@@ -63,8 +64,8 @@ def test_the_loss_scale_by_hand():
     """
     scale, found = LossScale(4.0, patience=3), []
     for finite in (1, 1, 1, 1, 1, 0, 1, 1, 1, 0, 0, 0, 0, 0):
-        assert scale.overflowed(bool(finite)) is not bool(finite)
-        found.append((scale.value, scale.good_steps))
+        scale.update(tf.constant(bool(finite)))
+        found.append((scale.value.numpy(), scale.good_steps.numpy()))
     assert found == [
         (4, 1),
         (4, 2),
@@ -90,7 +91,7 @@ def test_the_loss_scale_by_hand():
 def test_only_float16_needs_one(policy, name, value):
     policy(name)
     scale = LossScale.for_network(network())
-    assert (scale and scale.value) == value
+    assert (scale and scale.value.numpy()) == value
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -98,20 +99,20 @@ def test_half_precision_comes_close_and_keeps_its_weights_in_float32(policy, nam
     """A half has 8 or 11 bits, so that loss and gradients are right to a few percent; the scale is
     gone again.
     """
-    exact = updates_of(network())
+    exact = step_of(network())
     start = state(exact)
-    wanted = exact(0, batch(), 1e-3)
+    wanted = exact(0, batch(), 1e-3).fetch()
     policy(name)
-    updates = updates_of(network())
-    assert not moved(start, state(updates))
-    if updates.loss_scale:
-        updates.loss_scale.value = 2.0**8
-    found = updates(0, batch(), 1e-3)
+    train_step = step_of(network())
+    assert not moved(start, state(train_step))
+    if train_step.loss_scale:
+        train_step.loss_scale.value.assign(2.0**8)
+    found = train_step(0, batch(), 1e-3).fetch()
     assert found.loss == pytest.approx(wanted.loss, rel=0.03)
     assert found.loss != wanted.loss
-    assert {variable.dtype for pair in updates.velocities() for variable in pair} == {"float32"}
+    assert {variable.dtype for pair in train_step.velocities() for variable in pair} == {"float32"}
     for (variable, ours), (_, theirs) in zip(
-        updates.velocities(), exact.velocities(), strict=True
+        train_step.velocities(), exact.velocities(), strict=True
     ):
         difference = np.linalg.norm(ours.numpy() - theirs.numpy()) / np.linalg.norm(theirs.numpy())
         assert difference < 0.3, variable.path
@@ -139,28 +140,30 @@ def test_what_needs_float32_has_it(policy, name):
 
 def test_gradients_that_overflow_are_left_out_and_the_scale_is_halved(policy):
     policy("mixed_float16")
-    updates = updates_of(network())
-    updates.loss_scale.value = 2.0**40
-    start = state(updates)
+    train_step = step_of(network())
+    train_step.loss_scale.value.assign(2.0**40)
+    start = state(train_step)
     for value in (2.0**39, 2.0**38):
-        result = updates(0, batch(), 1e-3)
+        result = train_step(0, batch(), 1e-3).fetch()
         assert np.isfinite(result.loss)
-        assert updates.loss_scale == LossScale(value)
-        assert not moved(start, state(updates))
-    updates.loss_scale.value = 2.0**8
-    updates(0, batch(), 1e-3)
-    assert updates.loss_scale == LossScale(2.0**8, good_steps=1)
-    assert moved(start, state(updates))
+        assert train_step.loss_scale.to_dict() == {"value": value, "good_steps": 0}
+        assert not moved(start, state(train_step))
+    train_step.loss_scale.value.assign(2.0**8)
+    train_step(0, batch(), 1e-3)
+    assert train_step.loss_scale.to_dict() == {"value": 2.0**8, "good_steps": 1}
+    assert moved(start, state(train_step))
 
 
 def test_the_norm_is_clipped_of_gradients_without_their_scale(policy):
     policy("mixed_float16")
 
     def norm(clip_norm):
-        updates = updates_of(network(), clip_norm=clip_norm, weight_decay=0.0, bias_multiplier=1.0)
-        updates.loss_scale.value = 2.0**8
-        updates(0, batch(), 1.0)
-        return np.sqrt(sum((velocity.numpy() ** 2).sum() for _, velocity in updates.velocities()))
+        train_step = step_of(network(), clip_norm=clip_norm, weight_decay=0.0, bias_multiplier=1.0)
+        train_step.loss_scale.value.assign(2.0**8)
+        train_step(0, batch(), 1.0)
+        return np.sqrt(
+            sum((velocity.numpy() ** 2).sum() for _, velocity in train_step.velocities())
+        )
 
     free = norm(None)
     assert [norm(2 * free), norm(free / 2)] == pytest.approx([free, free / 2], rel=1e-3)
@@ -172,18 +175,18 @@ def test_a_loss_that_is_not_finite_changes_nothing(policy, name):
     """The bias is infinite and not the image, for a pooling kernel may pass over NaN."""
     model = network()
     model.get_layer("fc8").bias.assign(np.full(model.get_layer("fc8").bias.shape, np.inf))
-    updates = updates_of(model)
-    start = state(updates)
-    result = updates(0, batch(), 1e-3)
+    train_step = step_of(model)
+    start = state(train_step)
+    result = train_step(0, batch(), 1e-3).fetch()
     assert not np.isfinite(result.loss)
-    assert not moved(start, state(updates))
+    assert not moved(start, state(train_step))
 
 
 def test_sums_are_of_the_images_that_count():
-    updates = updates_of(network())
-    whole = updates(0, batch(), 0.0)
+    train_step = step_of(network())
+    whole = train_step(0, batch(), 0.0).fetch()
     parts = [
-        updates(0, batch()._replace(weights=tf.constant(weights)), 0.0)
+        train_step(0, batch()._replace(weights=tf.constant(weights)), 0.0).fetch()
         for weights in ([1.0, 1, 0, 0], [0.0, 0, 1, 1])
     ]
     assert (whole.images, parts[0].images) == (4, 2)
@@ -193,12 +196,12 @@ def test_sums_are_of_the_images_that_count():
 
 @pytest.mark.parametrize("number", [None, signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_told_and_the_update_is_made(number):
-    updates = updates_of(network())
-    start = state(updates)
-    result = updates(0, batch(), 1e-3, number)
+    train_step = step_of(network())
+    start = state(train_step)
+    result = train_step(0, batch(), 1e-3, number).fetch()
     assert result.signal == number
     assert result.all_reduce_seconds is None
-    assert moved(start, state(updates))
+    assert moved(start, state(train_step))
 
 
 def test_parts_that_do_not_fit_are_refused():
@@ -206,4 +209,4 @@ def test_parts_that_do_not_fit_are_refused():
         ConfigurationError,
         match=r"^batch size: must be divisible by 3 \(devices x accumulate\), got 4$",
     ):
-        Updates(network(), RECIPE, 4, seed=0, workers=open_workers("one"), accumulate=3)
+        TrainStep(network(), RECIPE, 4, seed=0, workers=open_workers("one"), accumulate=3)
