@@ -195,7 +195,9 @@ def test_benchmarks_step_is_the_projects_own_optimizer(backend, tmp_path):
     np.testing.assert_allclose(
         found["logits"], model(x), rtol=1e-4, atol=1e-4 * np.abs(found["logits"]).max()
     )
-    optimizer = MomentumSGD(engines.RATE, engines.MOMENTUM, engines.DECAY, engines.BIAS_MULTIPLIER)
+    optimizer = MomentumSGD(
+        engines.LEARNING_RATE, engines.MOMENTUM, engines.WEIGHT_DECAY, engines.BIAS_MULTIPLIER
+    )
     for _ in range(2):
         with tf.GradientTape() as tape:
             loss = engines.mean_loss(np.arange(BATCH), model(x))
