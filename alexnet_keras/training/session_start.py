@@ -78,12 +78,13 @@ def _agree_on_options(session: Session) -> None:
         }
     )[0]
     session.config = chief["config"]
-    if session.config is not None:
-        _check_changeable(session.options, session.explicit)
     options = {**dataclasses.asdict(session.options), **chief["options"]}
+    named = {**chief["explicit"], **session.explicit}
     if session.config is not None:
-        options |= _options_of_run(session)
-    session.explicit = {**chief["explicit"], **recorded(session.explicit)}
+        of_run = _options_of_run(session)
+        named = _changes(type(session.options), named, of_run)
+        options |= of_run
+    session.explicit = recorded(named)
     session.options = read_options(type(session.options), {**options, **session.explicit})
 
 
@@ -106,15 +107,22 @@ def _find_resumed_run(session: Session) -> None:
     session.options = dataclasses.replace(options, output=options.resume, resume=None)
 
 
-def _check_changeable(options: ScratchOptions | TransferOptions, explicit: dict) -> None:
-    declared = options_of(type(options))
-    fixed = [name for name in explicit if not declared[name].changeable and name != "resume"]
-    if fixed:
-        changeable = [option.flag for option in declared.values() if option.changeable]
-        raise ConfigurationError(
-            f"{declared[fixed[0]].flag}: a resumed run keeps the one it began with; only "
-            f"{', '.join(changeable)} may change"
-        )
+def _changes(declared: type, named: dict, of_run: dict) -> dict:
+    """What the options that a call names change of the run's own. One that may not change may be
+    named again as it was, so that a job can be queued again by the same command.
+    """
+    options, changes = options_of(declared), {}
+    for name, value in named.items():
+        option = options[name]
+        if option.changeable:
+            changes[name] = value
+        elif name != "resume" and (name not in of_run or option.convert(value) != of_run[name]):
+            changeable = [each.flag for each in options.values() if each.changeable]
+            raise ConfigurationError(
+                f"{option.flag}: a resumed run keeps the one it began with; only "
+                f"{', '.join(changeable)} may change"
+            )
+    return changes
 
 
 def _options_of_run(session: Session) -> dict:

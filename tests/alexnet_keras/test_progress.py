@@ -103,6 +103,28 @@ def test_printable(text, expected):
     printable(text).encode()
 
 
+@pytest.mark.parametrize("widgets", [None, "ipywidgets"])
+def test_a_notebook_has_bars_where_it_can_show_them(monkeypatch, widgets):
+    """Without ipywidgets rich would warn at each step; plain lines need nothing."""
+    monkeypatch.setattr(shown, "console", Console(force_jupyter=True, **shown.PLAIN))
+    monkeypatch.setattr(shown, "find_spec", lambda name: widgets)
+    assert Progress().draws_bars == bool(widgets)
+    assert not Progress(2).draws_bars
+
+
+def test_silence(screen):
+    progress = Progress(0)
+    progress.say("a line")
+    with progress.counting("extract", 2) as advance:
+        advance(2)
+    callback = TrainingProgress(progress)
+    callback.on_train_begin({"epochs": 1, "steps": 1, "step": 0})
+    callback.on_train_batch_end(0, LOGS)
+    callback.on_epoch_end(0, LOGS)
+    callback.on_train_end()
+    assert screen.file.getvalue() == ""
+
+
 def test_downloads_are_shown_on_stderr(monkeypatch):
     console = Console(file=io.StringIO(), **shown.PLAIN)
     monkeypatch.setattr(shown, "_errors", console)

@@ -152,6 +152,22 @@ def test_what_must_not_change_is_refused_with_a_list_of_what_may(files, name):
     assert content_of(files / "run") == before
 
 
+def test_the_same_command_begins_resumes_and_finds_a_run_finished(files, tmp_path):
+    """A job that is queued again until it exits with 0 names all its options each time."""
+    arguments = ("--data", files / "tree", *TINY, "--epochs", "1", "--lr-mult", "fc8=2")
+    (tmp_path / "run").mkdir()
+    begun = resume(tmp_path / "run", *arguments)
+    assert begun.stdout.startswith("scratch: 6 train and 6 val samples of 3 classes")
+    config = read(tmp_path / "run" / "config.json")
+    (tmp_path / "run" / "result.json").unlink()
+    assert resume(tmp_path / "run", *arguments).stdout.startswith("resuming from ")
+    assert "finished already" in resume(tmp_path / "run", *arguments).stdout
+    again = read(tmp_path / "run" / "config.json")
+    (resumption,) = again.pop("continued")
+    assert again == config
+    assert resumption["options"] == {"epochs": 1, "save_every": 0.0}
+
+
 def test_a_finished_run_is_no_error_and_is_resumed_with_more_epochs(files, run):
     """Systems that requeue a job until it exits with 0 need that."""
     shutil.copy(files / "run" / "result.json", run)

@@ -1,0 +1,57 @@
+"""A command on two workers, each a process: one run, begun, resumed and finished by both."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.alexnet_keras.distribute.test_workers import free_ports
+from tests.alexnet_keras.trees import class_folders, read
+from tests.conftest import ROOT
+
+TINY = ("--width", "0.02", "--recipe", "demo", "--batch-size", "4", "--epochs", "1")
+
+
+def on_two_workers(*arguments):
+    """The exit codes, the lines on stdout and those on stderr of both."""
+    ports, running = free_ports(2), []
+    for index in range(2):
+        config = {
+            "cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]},
+            "task": {"type": "worker", "index": index},
+        }
+        environ = {"PYTHONPATH": str(ROOT), "TF_CONFIG": json.dumps(config)}
+        running.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "alexnet_keras", *map(str, arguments)],
+                env={**os.environ, **environ},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    printed = [process.communicate(timeout=300) for process in running]
+    return [process.returncode for process in running], *zip(*printed, strict=True)
+
+
+@pytest.mark.slow
+def test_begun_and_finished_by_both(tmp_path):
+    tree, run = class_folders(tmp_path / "tree", count=2), tmp_path / "run"
+    run.mkdir()  # as a job leaves it that was killed before it wrote its config
+    arguments = ("scratch", "--data", tree, *TINY, "--resume", run)
+    codes, (chief, other), errors = on_two_workers(*arguments)
+    assert codes == [0, 0], errors
+    assert f"writing {run}\n" in chief
+    assert other == "worker 1 of 2: the chief writes the run\n"
+    assert read(run / "result.json")["finished"]
+
+    codes, (chief, other), errors = on_two_workers(*arguments)
+    assert codes == [0, 0], errors
+    assert chief.startswith(f"{run}: finished already, after 2 steps; ")
+    assert other.startswith("the run: finished already, after 2 steps; ")
+
+    codes, _, errors = on_two_workers("scratch", "--resume", run, "--seed", "4")
+    assert codes == [2, 2]
+    assert all("--seed: a resumed run keeps the one it began with" in text for text in errors)
