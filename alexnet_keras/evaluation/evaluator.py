@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import perf_counter
@@ -175,13 +176,13 @@ def _counting(model: keras.Model) -> Callable:
 
 
 def _logits(network: keras.Model, images):
-    """(batch, classes) float32; of (batch, 10, ...) crops the logarithm of the mean of their
-    softmaxes.
+    """(batch, classes) float32; of (batch, crops, ...) the logarithm of the mean of the crops'
+    softmaxes, which is finite however confident the network is.
     """
     if images.shape.rank != 5:
         return tf.cast(network(images, training=False), tf.float32)
-    each = tf.nn.softmax(
-        tf.cast(network(tf.reshape(images, (-1, *images.shape[2:])), training=False), tf.float32)
-    )
-    mean = tf.reduce_mean(tf.reshape(each, (-1, images.shape[1], each.shape[-1])), axis=1)
-    return tf.math.log(tf.maximum(mean, 1e-38))
+    crops = images.shape[1]
+    logits = network(tf.reshape(images, (-1, *images.shape[2:])), training=False)
+    logs = tf.nn.log_softmax(tf.cast(logits, tf.float32))
+    of_image = tf.reshape(logs, (-1, crops, logs.shape[-1]))
+    return tf.reduce_logsumexp(of_image, axis=1) - math.log(crops)

@@ -82,6 +82,17 @@ class AlexNetModel(keras.Model):
             outputs.alexnet_facts = self._facts
         return outputs
 
+    def save(self, filepath, *args, **kwargs):
+        """Save the whole model, as ``keras.Model.save`` does, to a ``.keras`` file. An HDF5 file
+        could not be read back, and raises ``ConfigurationError``.
+        """
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise ConfigurationError(
+                f"{filepath}: expected a name that ends in .keras (or save_weights and "
+                ".weights.h5 for the weights alone), got an HDF5 file, from which no model can be loaded"
+            )
+        super().save(filepath, *args, **kwargs)
+
     def get_config(self):
         return {
             **super().get_config(),

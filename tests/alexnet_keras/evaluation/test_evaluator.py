@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import scipy.special
 import tensorflow as tf
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, top_k_accuracy_score
 
@@ -208,6 +209,24 @@ def test_ten_crops_count_as_the_mean_of_their_softmaxes():
 
     assert found.top1 == pytest.approx((expected.argmax(axis=1) == labels).mean())
     assert found.loss == pytest.approx(-np.log(expected[np.arange(3), labels]).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1, 1e3, 1e4])
+def test_loss_of_ten_crops_is_finite_for_a_confident_network(scale):
+    images = (np.random.default_rng(1).normal(size=(6, 10, CLASSES)) * scale).astype(np.float32)
+    inputs = keras.Input((1, 1, CLASSES))
+    logits = keras.layers.Dense(CLASSES, name="fc8", kernel_initializer="identity")
+    model = keras.Model(inputs, logits(keras.layers.Flatten()(inputs)))
+    labels = np.arange(6, dtype=np.int32)
+    data = (images[:, :, None, None], labels, np.ones(6, np.float32), np.arange(6))
+
+    each = images.astype(np.float64)
+    each -= scipy.special.logsumexp(each, axis=2, keepdims=True)
+    mean = scipy.special.logsumexp(each, axis=1) - np.log(10)
+    found = evaluate(model, [Batch(*map(tf.constant, data))])
+
+    assert found.loss == pytest.approx(-mean[labels, labels].mean(), rel=1e-5)
+    assert found.top1 == (mean.argmax(axis=1) == labels).mean()
 
 
 def test_ten_crops_of_a_data_set_are_those_of_its_images(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 
 from alexnet_keras.configs.architecture import ALEXNET, Pooling, demo_architecture
 from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING, PREPROCESSING
+from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.models.alexnet import AlexNetModel
 from alexnet_keras.models.saving import load_model
 from tests.alexnet_keras.tiny import tiny_model
@@ -137,3 +138,11 @@ def test_weights_file_of_keras_round_trip(tmp_path):
     model.save_weights(tmp_path / "w.weights.h5")
     other.load_weights(tmp_path / "w.weights.h5")
     np.testing.assert_array_equal(model(photographs()), other(photographs()))
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.hdf5"])
+def test_a_file_that_could_not_be_read_back_is_not_written(tmp_path, name):
+    for path in (tmp_path / name, str(tmp_path / name)):
+        with pytest.raises(ConfigurationError, match=rf"^[^\n]*{name}: expected [^\n]*\.keras"):
+            tiny_model().save(path)
+    assert list(tmp_path.iterdir()) == []
