@@ -32,6 +32,7 @@ _PUBLIC = {  # name -> module, and the name there where it is another
     "load_model": "alexnet_keras.models.saving",
     "load_pretrained": "alexnet_keras.pretrained.loading",
     "feature_extractor": "alexnet_keras.features.extractor",
+    "summarize": "alexnet_keras.models.summary",
     "Architecture": "alexnet_keras.configs.architecture",
     "Preprocessing": "alexnet_keras.configs.preprocessing",
     "AlexNetError": "alexnet_keras.errors",

@@ -91,8 +91,8 @@ def _print_json(found, crops: int) -> None:
 @click.option("--num-classes", type=click.IntRange(1), default=1000, help="Outputs of fc8.")
 def summary(variant, width, num_classes):
     """Print the network layer by layer: kernels, outputs, neurons, parameters, multiply-adds."""
+    from alexnet_keras.cli.summary_table import print_summary
     from alexnet_keras.configs.architecture import VARIANTS
-    from alexnet_keras.models.summary import print_summary
 
     print_summary(VARIANTS[variant or "alexnet"].widened(width), num_classes)
 

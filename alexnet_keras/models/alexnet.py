@@ -88,8 +88,8 @@ class AlexNetModel(keras.Model):
         """
         if str(filepath).endswith((".h5", ".hdf5")):
             raise ConfigurationError(
-                f"{filepath}: expected a name that ends in .keras (or save_weights and "
-                ".weights.h5 for the weights alone), got an HDF5 file, from which no model can be loaded"
+                f"{filepath}: expected a name that ends in .keras, got an HDF5 file, from which "
+                "no model can be loaded; save_weights writes the weights alone to .weights.h5"
             )
         super().save(filepath, *args, **kwargs)
 

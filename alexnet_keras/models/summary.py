@@ -6,89 +6,70 @@ import math
 from dataclasses import dataclass
 
 import keras
-from rich.table import Table
 
-from alexnet_keras.configs.architecture import Architecture
+from alexnet_keras.configs.architecture import Architecture, named_architecture
 from alexnet_keras.models.alexnet import build
-from alexnet_keras.progress import console
 
 
 @dataclass(frozen=True)
-class Row:
-    """One layer. ``neurons`` counts the outputs of weighted layers; ``multiply_adds`` is for one
-    image.
+class LayerSummary:
+    """One layer and its figures for one image.
+
+    ``kernel``: (height, width, inputs of a group, filters) of a convolution, (inputs, units) of a
+    fully connected layer, (height, width) of a pooling window, else empty. ``output_shape``
+    leaves the batch out. ``neurons`` counts the outputs of layers with weights.
     """
 
     layer: str
-    kernel: str
-    output: str
+    kernel: tuple[int, ...]
+    stride: int
+    groups: int
+    output_shape: tuple[int, ...]
     neurons: int
     parameters: int
     multiply_adds: int
 
 
-def summarize(architecture: Architecture, classes: int = 1000) -> list[Row]:
-    """A row for each layer of the network, in order."""
+def summarize(variant: str | Architecture = "alexnet", classes: int = 1000) -> list[LayerSummary]:
+    """A row for each layer of a network, in order.
+
+    Args:
+        variant: a variant's name, or an ``Architecture``.
+        classes: units of fc8.
+
+    Raises:
+        ConfigurationError: for an unknown variant.
+
+    Example::
+
+        rows = alexnet_keras.summarize("owt")
+        sum(row.parameters for row in rows)  # 61,100,840
+    """
+    architecture = named_architecture(variant)
     size = architecture.input_size
     model = build(architecture, keras.Input((size, size, 3)), classes)
     return [
-        _row(layer) for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)
+        _summary(layer) for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)
     ]
 
 
-def print_summary(architecture: Architecture, classes: int = 1000) -> None:
-    """Print the table and its totals."""
-    rows = summarize(architecture, classes)
-    table = Table(
-        title=f"{architecture.name}, input {architecture.input_size}x{architecture.input_size}x3"
-    )
-    for heading in ("layer", "kernel", "output"):
-        table.add_column(heading)
-    for heading in ("neurons", "parameters", "multiply-adds"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        table.add_row(
-            row.layer,
-            row.kernel,
-            row.output,
-            *(
-                f"{count:,}" if count else ""
-                for count in (row.neurons, row.parameters, row.multiply_adds)
-            ),
-        )
-    neurons, parameters, multiply_adds = (
-        sum(getattr(row, name) for row in rows)
-        for name in ("neurons", "parameters", "multiply_adds")
-    )
-    table.add_section()
-    table.add_row("total", "", "", f"{neurons:,}", f"{parameters:,}", f"{multiply_adds:,}")
-    console.print(table)
-    console.print(
-        f"{parameters:,} parameters, {neurons:,} neurons, {multiply_adds / 1e9:.2f} GMAC an image"
-    )
-
-
-def _row(layer: keras.layers.Layer) -> Row:
+def _summary(layer: keras.layers.Layer) -> LayerSummary:
     output = layer.output.shape[1:]
-    kernel = layer.kernel.shape if hasattr(layer, "kernel") else None
-    positions = math.prod(output[:-1]) if kernel is not None and len(kernel) == 4 else 1
-    return Row(
+    weighted, kernel = hasattr(layer, "kernel"), _kernel(layer)
+    positions = math.prod(output[:-1]) if len(kernel) == 4 else 1
+    return LayerSummary(
         layer.name,
-        _describe(layer, kernel),
-        "x".join(map(str, output)),
-        math.prod(output) if kernel is not None else 0,
-        layer.count_params(),
-        positions * math.prod(kernel) if kernel is not None else 0,
+        kernel,
+        getattr(layer, "strides", (1,))[0],
+        getattr(layer, "groups", 1),
+        output,
+        neurons=math.prod(output) if weighted else 0,
+        parameters=layer.count_params(),
+        multiply_adds=positions * math.prod(kernel) if weighted else 0,
     )
 
 
-def _describe(layer: keras.layers.Layer, kernel) -> str:
+def _kernel(layer: keras.layers.Layer) -> tuple[int, ...]:
     if isinstance(layer, keras.layers.MaxPooling2D):
-        return f"{layer.pool_size[0]}x{layer.pool_size[1]} / {layer.strides[0]}"
-    if kernel is None:
-        return ""
-    text = "x".join(map(str, kernel))
-    if len(kernel) == 4:
-        text += f" / {layer.strides[0]}" if layer.strides[0] > 1 else ""
-        text += f", {layer.groups} groups" if layer.groups > 1 else ""
-    return text
+        return layer.pool_size
+    return tuple(layer.kernel.shape) if hasattr(layer, "kernel") else ()
