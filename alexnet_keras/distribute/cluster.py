@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from alexnet_keras.errors import ConfigurationError, WorkerLostError
 
-TF_CONFIG_KEYS = ("cluster", "task", "rpc_layer", "environment")  # Kubeflow adds the last
+TF_CONFIG_KEYS = ("cluster", "task", "rpc_layer", "environment")
+KINDS = ("chief", "master", "worker")  # master: the chief's name until TensorFlow 1.11
 PORTS_A_JOB, JOBS_APART = 64, 256
 MAX_NODES = 65_536
 RETRY_SECONDS = 0.2
@@ -56,38 +57,45 @@ def find_cluster(environ: Mapping[str, str]) -> Cluster | None:
 
 
 def parse_tf_config(config: object) -> Cluster | None:
-    """The cluster of a decoded TF_CONFIG: ``worker`` tasks, and at most one ``chief`` before them;
-    None if it names none.
+    """The cluster of a decoded TF_CONFIG: ``worker`` tasks, and at most one ``chief`` or
+    ``master`` before them; None if it names none.
 
-    Raises ``ConfigurationError`` that names the field, what was expected and what came.
+    What managed services add (``job``, ``environment``, ``task.trial``) is ignored; parameter
+    servers and evaluators are refused. Raises ``ConfigurationError``.
     """
-    config = _mapping("", config, TF_CONFIG_KEYS)
+    _check_mapping("", config, TF_CONFIG_KEYS)
+    if "cluster" not in config:
+        _check_keys("", config, TF_CONFIG_KEYS)
     if not config.get("cluster") and not config.get("task"):
         return None
-    cluster = _mapping("cluster", config.get("cluster"), ("chief", "worker"))
-    tasks = [
-        (kind, place)
-        for kind in ("chief", "worker")
-        for place in range(len(_addresses(cluster, kind)))
-    ]
-    addresses = [address for kind in ("chief", "worker") for address in _addresses(cluster, kind)]
+    cluster = config.get("cluster")
+    _check_mapping("cluster", cluster, KINDS)
+    _check_keys("cluster", {kind: tasks for kind, tasks in cluster.items() if tasks}, KINDS)
+    tasks = {
+        (kind, index): address
+        for kind in KINDS
+        for index, address in enumerate(_addresses(cluster, kind))
+    }
+    addresses = tuple(tasks.values())
     _require(addresses, "cluster.worker", "one address or more", cluster)
-    _require(
-        len(cluster.get("chief", ())) < 2, "cluster.chief", "one address", cluster.get("chief")
-    )
-    for address, (kind, place) in zip(addresses, tasks, strict=True):
+    chiefs = [address for (kind, _), address in tasks.items() if kind != "worker"]
+    chief = "chief" if cluster.get("chief") else "master"
+    _require(len(chiefs) < 2, f"cluster.{chief}", "one address", chiefs)
+    for (kind, index), address in tasks.items():
         _require(
             addresses.count(address) == 1,
-            f"cluster.{kind}[{place}]",
+            f"cluster.{kind}[{index}]",
             "an address of its own",
             address,
         )
-    return Cluster(tuple(addresses), tasks.index(_own_task(config, tasks)))
+    return Cluster(addresses, list(tasks).index(_own_task(config, list(tasks))))
 
 
 def _own_task(config: dict, tasks: list[tuple[str, int]]) -> tuple[str, int]:
-    task = _mapping("task", config.get("task"), ("type", "index"))
-    kind, index = task.get("type"), task.get("index")
+    task = config.get("task")
+    _check_mapping("task", task, ("type", "index"))
+    kind = task.get("type")
+    index = task.get("index")
     kinds = sorted({kind for kind, _ in tasks})
     _require(kind in kinds, "task.type", " or ".join(kinds), kind)
     if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) < 10:
@@ -113,19 +121,20 @@ def _addresses(cluster: dict, kind: str) -> list[str]:
     return addresses
 
 
-def _mapping(field: str, value: object, keys: tuple[str, ...]) -> dict:
+def _check_mapping(field: str, value: object, keys: tuple[str, ...]) -> None:
     _require(isinstance(value, dict), field, f"an object of {', '.join(keys)}", value)
+
+
+def _check_keys(field: str, value: dict, keys: tuple[str, ...]) -> None:
     for key in value:
-        _require(
-            key in keys, f"{field}.{key}" if field else key, f"only {', '.join(keys)}", value[key]
-        )
-    return value
+        name = f"{field}.{key}" if field else key
+        _require(key in keys, name, f"only {', '.join(keys)}", value[key])
 
 
-def _require(good: object, field: str, expected: str, came: object) -> None:
+def _require(good: object, field: str, expected: str, value: object) -> None:
     if not good:
         raise ConfigurationError(
-            f"TF_CONFIG: {field + ': ' if field else ''}expected {expected}, got {_short(came)}"
+            f"TF_CONFIG: {field + ': ' if field else ''}expected {expected}, got {_short(value)}"
         )
 
 

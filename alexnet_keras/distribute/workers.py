@@ -1,36 +1,27 @@
 """The workers of a run: opening the tf.distribute strategy, agreeing before the first step, and
-noticing a lost worker.
+exchanging what each of them has.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.distribute import collective_all_reduce_strategy
-from tensorflow.python.eager import context
 
+from alexnet_keras import tensorflow_internals
 from alexnet_keras.distribute.cluster import Cluster, find_cluster, meet
+from alexnet_keras.distribute.lost_workers import LOST_ERRORS, describe_lost_worker, is_loss
 from alexnet_keras.errors import ConfigurationError, WorkerLostError
 
 STRATEGIES = ("auto", "one", "mirrored", "multiworker")
 PIECE = 2**22  # int32 values of one collective: 16 MiB
-_LOST = (
-    tf.errors.UnavailableError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.InternalError,
-    tf.errors.FailedPreconditionError,
-)
-_PEER = re.compile(r"/job:worker(?:/replica:0)?/task:(\d+)")
 
 
 class Workers:
@@ -44,16 +35,16 @@ class Workers:
     def __init__(self, strategy: tf.distribute.Strategy, cluster: Cluster | None = None):
         self.strategy = strategy
         self.cluster = cluster or Cluster(("localhost:0",), 0)
-        self.index, self.count = self.cluster.index, len(self.cluster.addresses)
+        self.index = self.cluster.index
+        self.count = len(self.cluster.addresses)
         self.is_chief = self.index == 0
-        self._total = self._summing_function()
 
     @property
     def replicas(self) -> int:
         """How many devices this worker has."""
         return self.strategy.num_replicas_in_sync // self.count
 
-    def spread(self, pieces: list):
+    def per_replica(self, pieces: list):
         """``pieces`` (nested tensors), one for each device of this worker, as an argument of a
         function of the strategy.
         """
@@ -64,9 +55,9 @@ class Workers:
             lambda context: next(place)
         )
 
-    def gathered(self, value) -> tuple:
-        """What each device of this worker has of a value that a function of the strategy
-        returned.
+    def local_values(self, value) -> tuple:
+        """A value that a function of the strategy returned, as each device of this worker has
+        it.
         """
         return self.strategy.experimental_local_results(value)
 
@@ -98,10 +89,11 @@ class Workers:
         chief, *others = self.exchange(facts)
         for index, other in enumerate(others, 1):
             for field in [*chief, *(field for field in other if field not in chief)]:
-                came, expected = other.get(field, "absent"), chief.get(field, "absent")
-                if came != expected:
+                found = other.get(field, "absent")
+                expected = chief.get(field, "absent")
+                if found != expected:
                     raise ConfigurationError(
-                        f"worker {index}: {field} {came}, expected {expected} as on worker 0"
+                        f"worker {index}: {field} {found}, expected {expected} as on worker 0"
                     )
 
     def total(self, values: list) -> list[np.ndarray]:
@@ -130,13 +122,14 @@ class Workers:
             else {}
         )
         shapes = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
-        told = self.exchange({"arrays": shapes, "state": state} if self.is_chief else {})[0]
-        return {
-            name: self._chiefs(arrays.get(name), np.dtype(dtype), tuple(shape))
-            for name, (dtype, shape) in told["arrays"].items()
-        }, told["state"]
+        sent = self.exchange({"arrays": shapes, "state": state} if self.is_chief else {})[0]
+        received = {
+            name: self._receive(arrays.get(name), np.dtype(dtype), tuple(shape))
+            for name, (dtype, shape) in sent["arrays"].items()
+        }
+        return received, sent["state"]
 
-    def _chiefs(
+    def _receive(
         self, array: np.ndarray | None, dtype: np.dtype, shape: tuple[int, ...]
     ) -> np.ndarray:
         """A sum in which only the chief's bits are not zero, as int32: a float's sign of zero or
@@ -152,27 +145,31 @@ class Workers:
 
     def _sum(self, values: np.ndarray) -> np.ndarray:
         """The sum over workers of equally long vectors."""
-        with self.guarded():
-            return self.gathered(self._total(tf.constant(values)))[0].numpy()
+        with self.detect_lost_worker():
+            total = self._summing_function(values.dtype.name)(tf.constant(values))
+            return self.local_values(total)[0].numpy()
 
-    def _summing_function(self):
+    @functools.lru_cache  # noqa: B019  as many as there are dtypes
+    def _summing_function(self, dtype: str) -> tf.types.experimental.GenericFunction:
+        """Traced once for vectors of any length."""
         local = self.replicas
 
         def replica(values):
             replica = tf.distribute.get_replica_context()
-            first = tf.equal(
-                replica.replica_id_in_sync_group % local, 0
-            )  # one of a worker's devices speaks for it
+            # One of a worker's devices contributes.
+            first = tf.equal(replica.replica_id_in_sync_group % local, 0)
             return replica.all_reduce(
                 tf.distribute.ReduceOp.SUM, tf.where(first, values, tf.zeros_like(values))
             )
 
         return tf.function(
-            lambda values: self.strategy.run(replica, args=(values,)), autograph=False
+            lambda values: self.strategy.run(replica, args=(values,)),
+            input_signature=[tf.TensorSpec([None], dtype)],
+            autograph=False,
         )
 
     @contextmanager
-    def guarded(self) -> Iterator[None]:
+    def detect_lost_worker(self) -> Iterator[None]:
         """Around each step or collective: TensorFlow's errors of a lost worker become one
         ``WorkerLostError``.
 
@@ -182,26 +179,13 @@ class Workers:
         began = time.monotonic()
         try:
             yield
-        except _LOST as error:
-            if self.count == 1 or (
-                isinstance(error, tf.errors.InternalError) and "ollective" not in str(error)
-            ):
+        except LOST_ERRORS as error:
+            if self.count == 1 or not is_loss(error):
                 raise
             raise WorkerLostError(
-                f"{self._lost(str(error))} was lost: no answer, waited "
-                f"{time.monotonic() - began:.1f} "
-                "seconds; the run can be resumed"
+                f"{describe_lost_worker(str(error), self.cluster)} was lost: no answer, waited "
+                f"{time.monotonic() - began:.1f} seconds; the run can be resumed"
             ) from error
-
-    def _lost(self, text: str) -> str:
-        found = [index for index in map(int, _PEER.findall(text)) if index in self.cluster.others]
-        if not found and self.count == 2:
-            found = list(self.cluster.others)
-        return (
-            f"worker {found[0]} at {self.cluster.addresses[found[0]]}"
-            if found
-            else "another worker"
-        )
 
 
 def _in_row(values: np.ndarray, row: int, rows: int, width: int) -> np.ndarray:
@@ -245,13 +229,13 @@ def open_workers(strategy: str = "auto", worker_timeout: float = 300.0) -> Worke
 
 
 def _open_multiworker(cluster: Cluster, timeout: float) -> Workers:
-    if context.context()._context_handle is not None:
+    if tensorflow_internals.context_is_initialized():
         raise ConfigurationError(
             "strategy multiworker: expected to be opened before any other TensorFlow operation, "
             "got it after one"
         )
     meet(cluster, timeout)
-    _watch(timeout)
+    tensorflow_internals.check_workers_health(timeout)
     gpus = len(tf.config.get_visible_devices("GPU"))
     communication = tf.distribute.experimental.CommunicationImplementation
     try:
@@ -272,32 +256,16 @@ def _open_multiworker(cluster: Cluster, timeout: float) -> Workers:
             cluster,
         )
     except (RuntimeError, tf.errors.OpError) as error:
-        if "Timeout waiting" in str(error) or isinstance(error, _LOST):
+        if "Timeout waiting" in str(error) or isinstance(error, LOST_ERRORS):
             raise WorkerLostError(
                 f"the workers {', '.join(cluster.others.values())} answered but did not join "
-                "within "
-                f"{timeout:g} seconds"
+                f"within {timeout:g} seconds"
             ) from error
         raise ConfigurationError(
             f"worker {cluster.index} at {cluster.addresses[cluster.index]}: TensorFlow cannot "
             "join: "
             f"{str(error).splitlines()[0]}"
         ) from error
-
-
-def _watch(timeout: float) -> None:
-    """Have TensorFlow's thread ask every worker for its health: it ends every collective, also one
-    without a timeout.
-
-    Not its coordination service: that waits for absent workers without end, and takes SIGTERM for
-    itself.
-    """
-    context.context().configure_coordination_service(service_type="")
-    extended = collective_all_reduce_strategy.CollectiveAllReduceExtended
-    extended._check_health_initial_timeout = timeout
-    extended._check_health_interval = min(30, timeout / 4)
-    extended._check_health_timeout = max(1, int(timeout / 2))
-    extended._check_health_retry_limit = 1
 
 
 @contextmanager

@@ -136,7 +136,10 @@ def evaluation_step(model: keras.Model, workers: Workers | None = None) -> Calla
         size = len(batch.labels) // workers.replicas
         pieces = [batch.part(replica * size, size) for replica in range(workers.replicas)]
         return Counts(
-            *(tf.add_n(workers.gathered(count)) for count in on_replicas(workers.spread(pieces)))
+            *(
+                tf.add_n(workers.local_values(count))
+                for count in on_replicas(workers.per_replica(pieces))
+            )
         )
 
     return step

@@ -136,12 +136,12 @@ class TrainStep:
 
     def _step_of_workers(self, batch: Batch, position, rate, signal) -> PendingResult:
         gradients, sums = self._compiled_gradients(batch, position)
-        self.workers.gathered(sums)[0].numpy()  # waits, so that the exchange is timed alone
+        self.workers.local_values(sums)[0].numpy()  # waits, so that the exchange is timed alone
         began = perf_counter()
-        with self.workers.guarded():
+        with self.workers.detect_lost_worker():
             signals = tf.constant([float(signal == number) for number in SIGNALS])
             gradients, sums, finite = self._compiled_reduce(gradients, sums, signals)
-            counts = self.workers.gathered(sums)[0].numpy()[SUMS:]
+            counts = self.workers.local_values(sums)[0].numpy()[SUMS:]
         seconds = perf_counter() - began
         sums = self._compiled_update(gradients, sums, finite, rate)
         received = [number for number, count in zip(SIGNALS, counts, strict=True) if count]
@@ -163,7 +163,7 @@ class TrainStep:
         ]
         scale = tf.constant(1.0) if self.loss_scale is None else self.loss_scale.value
         return self.strategy.run(
-            self._gradients_on_replica, args=(*self.workers.spread(pieces), scale)
+            self._gradients_on_replica, args=(*self.workers.per_replica(pieces), scale)
         )
 
     def _gradients_on_replica(self, parts: Batch, positions, scale):
@@ -227,8 +227,8 @@ class TrainStep:
 
     def _update(self, gradients, sums, finite, rate):
         """Apply the gradients if they and the loss are finite; returns the sums."""
-        sums = self.workers.gathered(sums)[0][:SUMS]
-        finite = self.workers.gathered(finite)[0]
+        sums = self.workers.local_values(sums)[0][:SUMS]
+        finite = self.workers.local_values(finite)[0]
         failed = self._failed.assign(self._failed | ~tf.math.is_finite(sums[0]), read_value=True)
         if self.loss_scale is not None:
             self.loss_scale.update(finite)

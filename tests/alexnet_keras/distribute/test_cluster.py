@@ -43,6 +43,95 @@ def test_tf_config(cluster, task, addresses, index):
     assert find_cluster(tf_config(cluster, task)) == Cluster(addresses, index)
 
 
+VERTEX_JOB = json.dumps({"worker_pool_specs": [{"replica_count": 1}], "scheduling": {}})
+MANAGED = {
+    "Vertex AI, one node": (
+        {
+            "cluster": {"chief": ["training-workerpool0-0a1b2c-0:2222"]},
+            "environment": "cloud",
+            "task": {"type": "chief", "index": 0},
+            "job": VERTEX_JOB,
+        },
+        ("training-workerpool0-0a1b2c-0:2222",),
+        0,
+    ),
+    "Vertex AI, a trial of hyperparameter tuning on two nodes": (
+        {
+            "cluster": {
+                "chief": ["training-workerpool0-0a1b2c-0:2222"],
+                "worker": ["training-workerpool1-0a1b2c-0:2222"],
+            },
+            "environment": "cloud",
+            "task": {"type": "worker", "index": 0, "trial": "3"},
+            "job": VERTEX_JOB,
+        },
+        ("training-workerpool0-0a1b2c-0:2222", "training-workerpool1-0a1b2c-0:2222"),
+        1,
+    ),
+    "AI Platform Training": (
+        {
+            "cluster": {"master": ["cmle-master-0:2222"], "worker": ["cmle-worker-0:2222"]},
+            "environment": "cloud",
+            "task": {"type": "master", "index": 0, "trial": "1", "cloud": "w93a1503672d4dd09-ml"},
+            "job": {"scale_tier": "CUSTOM", "region": "us-central1"},
+        },
+        ("cmle-master-0:2222", "cmle-worker-0:2222"),
+        0,
+    ),
+    "SageMaker, one node": (
+        {
+            "cluster": {"master": ["algo-1:2222"]},
+            "environment": "cloud",
+            "task": {"index": 0, "type": "master"},
+        },
+        ("algo-1:2222",),
+        0,
+    ),
+    "SageMaker, two nodes": (
+        {
+            "cluster": {"worker": ["algo-1:8890", "algo-2:8890"]},
+            "task": {"index": 1, "type": "worker"},
+            "rpc_layer": "grpc",
+        },
+        ("algo-1:8890", "algo-2:8890"),
+        1,
+    ),
+    "Kubeflow, TFJob of workers": (
+        {
+            "cluster": {
+                "worker": [
+                    "alexnet-worker-0.team.svc:2222",
+                    "alexnet-worker-1.team.svc:2222",
+                ]
+            },
+            "task": {"type": "worker", "index": 1},
+            "environment": "cloud",
+        },
+        ("alexnet-worker-0.team.svc:2222", "alexnet-worker-1.team.svc:2222"),
+        1,
+    ),
+    "Kubeflow, TFJob with a chief and no parameter servers": (
+        {
+            "cluster": {
+                "chief": ["alexnet-chief-0.team.svc:2222"],
+                "ps": [],
+                "worker": ["alexnet-worker-0.team.svc:2222"],
+            },
+            "task": {"type": "chief", "index": 0},
+            "environment": "cloud",
+        },
+        ("alexnet-chief-0.team.svc:2222", "alexnet-worker-0.team.svc:2222"),
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("service", MANAGED)
+def test_what_managed_services_write(service):
+    config, addresses, index = MANAGED[service]
+    assert find_cluster({"TF_CONFIG": json.dumps(config)}) == Cluster(addresses, index)
+
+
 @pytest.mark.parametrize(
     "environ", [{}, {"TF_CONFIG": ""}, {"TF_CONFIG": "{}"}, {"TF_CONFIG": '{"cluster": {}}'}]
 )
@@ -68,7 +157,7 @@ def test_no_cluster(environ):
         ),
         (
             {"TF_CONFIG": json.dumps({"task": FIRST})},
-            "cluster: expected an object of chief, worker, got None",
+            "cluster: expected an object of chief, master, worker, got None",
         ),
         (
             tf_config({"worker": []}, FIRST),
@@ -89,14 +178,18 @@ def test_no_cluster(environ):
         ),
         (
             tf_config({**TWO, "ps": ["c:1"]}, FIRST),
-            "cluster.ps: expected only chief, worker, got ['c:1']",
+            "cluster.ps: expected only chief, master, worker, got ['c:1']",
         ),
         (
             tf_config({**TWO, "evaluator": ["c:1"]}, FIRST),
-            "cluster.evaluator: expected only chief, worker, got ['c:1']",
+            "cluster.evaluator: expected only chief, master, worker, got ['c:1']",
         ),
         (
             tf_config({**TWO, "chief": ["c:1", "d:1"]}, FIRST),
+            "cluster.chief: expected one address, got ['c:1', 'd:1']",
+        ),
+        (
+            tf_config({**TWO, "chief": ["c:1"], "master": ["d:1"]}, FIRST),
             "cluster.chief: expected one address, got ['c:1', 'd:1']",
         ),
         (

@@ -33,7 +33,7 @@ def steps(workers, count=10**9):
         return tf.distribute.get_replica_context().all_reduce("SUM", tf.identity(value))
     step = tf.function(lambda: workers.strategy.run(replica, args=(weight,)))
     for number in range(count):
-        with workers.guarded():
+        with workers.detect_lost_worker():
             step()
         print("step", number, flush=True)
         time.sleep(0.02)
@@ -137,6 +137,23 @@ except ConfigurationError as error:
                 "{'step': 7} [True, True, True, True, True]",
                 "worker 1: tensorflow 2.20.0, expected 2.21.0 as on worker 0",
             ]
+
+
+@pytest.mark.slow
+def test_exchanges_of_every_length_are_traced_once():
+    """Else TensorFlow warns of retracing in the log of every worker."""
+    code = """
+workers = open_workers("auto", 120)
+for length in range(12):
+    workers.exchange({"text": "a" * 10 * length})
+workers.total([np.arange(3.0), np.arange(2), np.ones((2, 2), np.int32)])
+print(workers.total([np.arange(3.0)])[0].tolist())
+"""
+    with started(code) as running:
+        for process in running:
+            output, errors = process.communicate(timeout=180)
+            assert (process.returncode, output) == (0, "[0.0, 2.0, 4.0]\n"), errors
+            assert chatter(errors) == []
 
 
 @pytest.mark.slow
@@ -260,7 +277,7 @@ def test_one_worker_needs_no_other(monkeypatch):
     assert workers.exchange({"a": [1, "é"]}) == [{"a": [1, "é"]}]
     workers.require_equal({"a": 1})
     assert workers.broadcast({"w": [1.0]}, {"step": 3}) == ({"w": [1.0]}, {"step": 3})
-    with pytest.raises(ZeroDivisionError), workers.guarded():
+    with pytest.raises(ZeroDivisionError), workers.detect_lost_worker():
         _ = 1 / 0
 
 
