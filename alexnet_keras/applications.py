@@ -1,6 +1,4 @@
-"""The public face, in the manner of ``keras.applications``: AlexNet, its weights, its
-preprocessing, its predictions.
-"""
+"""AlexNet, its preprocessing and its predictions, in the manner of ``keras.applications``."""
 
 from __future__ import annotations
 
@@ -35,28 +33,53 @@ def AlexNet(  # noqa: N802
     variant=None,
     skip=(),
 ) -> AlexNetModel:
-    """AlexNet (Krizhevsky, Sutskever and Hinton 2012) as a functional ``keras.Model``, with
-    keras.applications' arguments.
+    """Instantiate AlexNet as a functional ``keras.Model``, with keras.applications' arguments.
 
-    Args: include_top: keep fc6, fc7 and fc8; without it the output is pool5, (batch, 6, 6, 256) at
-        227. weights: None (initial values by the variant's recipe), a name of the catalogue
-        (``caffe``, ``caffenet``, ``tensorflow``, ``torchvision``, ``onnx``), or the path of any
-        weight file that :mod:`weights` reads.
-        input_tensor: a Keras tensor to build upon; input_shape: (height, width, channels), by
-            default (227, 227, 3), or (224, 224, 3) for owt. The smallest is 67 pixels, 63 for owt;
-            without the top, None is any size.
-        pooling: None, ``"avg"`` or ``"max"`` over space, only without the top.
-        classes: units of fc8. Published weights have 1000; others need ``skip=("fc8",)``.
-        classifier_activation: of the layer ``prob``; None leaves it out, and the output is fc8's
-            logits.
-        variant: ``alexnet`` (Caffe's replica, the default), ``caffenet``, ``paper``, ``owt``
-            (torchvision's), or an :class:`~alexnet_keras.configs.architecture.Architecture`. By
-            default the one that ``weights`` belongs to.
-        skip: layers that keep their initial values when weights are loaded.
+    Reference: Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional
+    Neural Networks", NeurIPS 2012, https://papers.nips.cc/paper/4824.
 
-    The model eats what :func:`preprocess_input` gives, carries it as ``model.preprocessing``, and
-    the names of its outputs as ``model.class_names``. Raises ``ConfigurationError`` or
-    ``WeightsError``.
+    The input is (batch, height, width, channels) float32 as :func:`preprocess_input` returns it:
+    for Caffe's weights BGR, 0-255 less the mean of ImageNet; for torchvision's RGB, standardized.
+
+    Args:
+        include_top: whether to include flatten, fc6, fc7 and fc8.
+        weights: None (initial values of the variant), the name of published weights (``caffe``,
+            ``caffenet``, ``tensorflow``, ``torchvision``, ``onnx``), or the path of a weight file,
+            a ``.keras`` file or a run folder.
+        input_tensor: Keras tensor to build the network on.
+        input_shape: (height, width, channels), by default (227, 227, 3), and (224, 224, 3) for
+            ``owt``. Height and width are at least 67, or 63 for ``owt``; without the top they may
+            be None.
+        pooling: with ``include_top=False``: None (the output is pool5's), ``"avg"`` or ``"max"``
+            (its mean or maximum over height and width).
+        classes: number of outputs of fc8. Published weights have 1000; for another number pass
+            ``skip=("fc8",)``.
+        classifier_activation: activation of the layer ``prob`` after fc8; None leaves it out, and
+            the model returns logits.
+        name: name of the model, by default the variant's.
+        variant: ``"alexnet"`` (Caffe's replica, the default), ``"caffenet"``, ``"paper"``,
+            ``"owt"`` (torchvision's), or an
+            :class:`~alexnet_keras.configs.architecture.Architecture`. By default that of
+            ``weights``.
+        skip: names of layers that keep their initial values when weights are loaded.
+
+    Returns:
+        An :class:`~alexnet_keras.models.alexnet.AlexNetModel`, a ``keras.Model`` with the
+        properties ``architecture``, ``preprocessing`` and ``class_names``. Its output is
+        (batch, classes) float32: probabilities 0-1 that sum to 1, or logits. With
+        ``include_top=False`` it is pool5's (batch, 6, 6, 256) at 227 pixels, or (batch, 256) with
+        ``pooling``.
+
+    Raises:
+        ConfigurationError: for an invalid argument, or an input that some layer would reduce to
+            nothing.
+        WeightsError: for weights that are not found, damaged, or of another network.
+
+    Example::
+
+        model = alexnet_keras.AlexNet(weights="caffe")
+        images = alexnet_keras.preprocess_input(photographs, weights="caffe")
+        alexnet_keras.decode_predictions(model.predict(images), top=5)
     """
     if weights is not None and not isinstance(weights, str | os.PathLike):
         raise ConfigurationError(f"weights: expected None, a name or a path, got {weights!r}")
@@ -90,7 +113,7 @@ def AlexNet(  # noqa: N802
 
 
 def _preprocessing(source, architecture: Architecture, sizes) -> Preprocessing:
-    """That of the weights, or else of the variant, for images of the network's size."""
+    """Of the weights, or else of the variant, for images of the network's size."""
     known = (source and source.preprocessing) or PREPROCESSING.get(
         architecture.name, CAFFE_PREPROCESSING
     )
@@ -106,13 +129,28 @@ def _class_names(source, classes: int, skip: Iterable[str]) -> tuple[str, ...]:
 def preprocess_input(
     images, weights="caffe", preprocessing: Preprocessing | None = None
 ) -> tf.Tensor:
-    """RGB images to what the network of ``weights`` eats, by its own rule of resizing, cropping,
-    order and mean.
+    """Preprocess RGB images for the network of ``weights``.
 
-    ``images``: one (height, width, 3) or a batch (batch, height, width, 3), uint8 or float, 0-255,
-    RGB. Images of the network's own size are only normalized; others are resized and
-    centre-cropped first. Returns (batch, crop, crop, 3) float32. ``weights`` is a name of the
-    catalogue; ``preprocessing`` (such as ``model.preprocessing``) goes before it.
+    Images of the network's own size are only normalized; others are resized and centre-cropped
+    first.
+
+    Args:
+        images: (height, width, 3) or (batch, height, width, 3), uint8 or float, RGB, 0-255.
+        weights: name of published weights, whose preprocessing is applied.
+        preprocessing: a :class:`~alexnet_keras.configs.preprocessing.Preprocessing` to apply
+            instead, such as ``model.preprocessing``.
+
+    Returns:
+        (batch, crop, crop, 3) float32. For Caffe's weights BGR, about -124 to 152; for
+        torchvision's RGB, about -2.1 to 2.6.
+
+    Raises:
+        ConfigurationError: for images of another shape, or weights that belong to no network.
+        WeightsError: for an unknown name.
+
+    Example::
+
+        alexnet_keras.preprocess_input(photograph, preprocessing=model.preprocessing)
     """
     rule = preprocessing or find_entry(weights).preprocessing
     if rule is None:
@@ -137,11 +175,25 @@ def preprocess_input(
 def decode_predictions(
     probabilities, top: int = 5, class_names: Iterable[str] | None = None
 ) -> list[list[tuple]]:
-    """The ``top`` classes of each row: a list of ``(wnid, name, probability)``, best first,
-    offline.
+    """Decode predictions into the best classes of each image, without network access.
 
-    ``probabilities``: (batch, classes). Without ``class_names`` they are the 1000 of ImageNet;
-    with them, the first item is the class's index as a string.
+    Args:
+        probabilities: (batch, classes), as ``model.predict`` returns them.
+        top: number of classes to return for each image.
+        class_names: a name for each class, such as ``model.class_names``; by default the 1000
+            classes of ImageNet.
+
+    Returns:
+        For each image a list of ``(wnid, name, probability)``, best first; with ``class_names``
+        the first item is the index of the class as a string.
+
+    Raises:
+        ConfigurationError: for another shape of ``probabilities``.
+
+    Example::
+
+        decode_predictions([[0.25, 0.75]], class_names=("cat", "dog"))
+        # [[("1", "dog", 0.75), ("0", "cat", 0.25)]]
     """
     probabilities = np.asarray(probabilities)
     classes = (

@@ -65,7 +65,8 @@ class Network:
 
 PAPER = Network(
     replace(
-        demo_architecture().with_each(Normalization, bias=2.0, alpha=1e-4), input_size=INPUT_SIZE
+        demo_architecture().replace_each(Normalization, bias=2.0, alpha=1e-4),
+        input_size=INPUT_SIZE,
     ),
     replace(DEMO_RECIPE, augmentation=AUGMENTATIONS["paper"]),
 )
@@ -95,7 +96,7 @@ NETWORKS = {
     "tanh": PAPER.with_architecture(activation="tanh"),
     "one-tower": replace(PAPER, architecture=one_tower(PAPER.architecture)),
     "no-lrn": replace(PAPER, architecture=PAPER.architecture.without("norm1", "norm2")),
-    "no-overlap": replace(PAPER, architecture=PAPER.architecture.with_each(Pooling, size=2)),
+    "no-overlap": replace(PAPER, architecture=PAPER.architecture.replace_each(Pooling, size=2)),
     "no-augmentation": replace(
         PAPER, recipe=replace(PAPER.recipe, augmentation=AUGMENTATIONS["none"])
     ),
@@ -191,7 +192,7 @@ def train_one(name: str, seed: int, epochs: int) -> Trial:
             architecture=network.architecture,
             preprocessing=PREPROCESSING,
             seed=seed,
-            recipe=network.recipe.lasting(len(train), epochs),
+            recipe=network.recipe.with_length(len(train), epochs),
             callbacks=[recorder],
         ).evaluation
     fit = evaluate(

@@ -106,7 +106,7 @@ def _engine(backend: str, variant: str, width: float, precision: str, compiled: 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from benchmarks.engines import ENGINES
 
-    architecture = VARIANTS[variant] if width == 1 else VARIANTS[variant].widened(width)
+    architecture = VARIANTS[variant] if width == 1 else VARIANTS[variant].with_width(width)
     return ENGINES[backend](architecture, CLASSES, precision, compiled)
 
 

@@ -156,7 +156,7 @@ def extract(size: int, threads: int) -> dict:
             image.save(path)
         samples = make_samples(paths, size)
         model = new_network(
-            ALEXNET.widened(0.05), CAFFE_PREPROCESSING.for_input(67), samples.class_names
+            ALEXNET.with_width(0.05), CAFFE_PREPROCESSING.for_input(67), samples.class_names
         )
         extract_features(
             Dataset("growth", "folder", folder, ("train",), {}, lambda split: samples),
@@ -202,7 +202,7 @@ def steps() -> dict:
     size = BATCH_SIZE // workers.count
     with workers.strategy.scope():
         model = new_network(
-            ALEXNET.widened(0.25), CAFFE_PREPROCESSING, tuple(map(str, range(1000)))
+            ALEXNET.with_width(0.25), CAFFE_PREPROCESSING, tuple(map(str, range(1000)))
         )
     train_step = TrainStep(model, recipe, BATCH_SIZE, seed=0, workers=workers)
     clock = Clock()

@@ -14,7 +14,7 @@ from benchmarks.peers import random_images
 
 BATCH_SIZES = (32, 128)
 TARGETS = {"bare step": 0.95}
-TINY, TINY_WIDTH, TINY_BATCH_SIZES = ALEXNET.widened(0.03), 0.03, (1, 8)
+TINY, TINY_WIDTH, TINY_BATCH_SIZES = ALEXNET.with_width(0.03), 0.03, (1, 8)
 TINY_TARGETS = {"bare step": 1 / 1.15}
 """With next to nothing to compute, what is left is the loop's own cost."""
 CLASSES, ENDLESS_STEPS = 1000, 1_000_000
@@ -118,7 +118,7 @@ class PacedLoop:
 
         size = self.architecture.input_size
         model = build(self.architecture, keras.Input((size, size, 3)), CLASSES)
-        return train(model, self, RECIPE.lasting(len(self.samples), steps=ENDLESS_STEPS))
+        return train(model, self, RECIPE.with_length(len(self.samples), steps=ENDLESS_STEPS))
 
 
 def _bare_step(architecture: Architecture, images: np.ndarray, labels: np.ndarray):

@@ -61,7 +61,7 @@ def lines(options: Options) -> Iterator[Line]:
 
 def check_agreement(names: tuple[str, ...], threads: int) -> None:
     """Raise ``AssertionError`` unless two steps without dropout change every kernel as in ours."""
-    architecture = ALEXNET.with_each(Dropout, rate=0.0)
+    architecture = ALEXNET.replace_each(Dropout, rate=0.0)
     labels = np.arange(AGREEMENT_BATCH, dtype=np.int32)
     weights = random_weights(architecture)
     images = random_images(AGREEMENT_BATCH, architecture.input_size)

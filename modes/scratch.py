@@ -58,7 +58,7 @@ def run_scratch(*, verbose: str | int = "auto", **options) -> Run:
         finished = session.finished_run(recipe)
         if finished:
             return finished
-        architecture = recipe.applied_to(network)
+        architecture = recipe.apply_to(network)
         with session.run_folder(
             recipe, architecture=architecture.to_dict(), preprocessing=asdict(recipe.preprocessing)
         ) as folder:
@@ -130,7 +130,7 @@ def _architecture(options: ScratchOptions) -> Architecture:
     """The variant at the width asked for; on demonstration data a narrow one by default."""
     variant = options.variant or "alexnet"
     if options.data not in DEMONSTRATIONS:
-        return VARIANTS[variant].widened(1.0 if options.width is None else options.width)
+        return VARIANTS[variant].with_width(1.0 if options.width is None else options.width)
     if options.width is None:
         return demo_architecture(variant)
     return demo_architecture(variant, options.width, options.width)

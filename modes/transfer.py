@@ -163,7 +163,7 @@ def with_new_head(base: Pretrained, recipe: Recipe, class_names: tuple[str, ...]
     loaded weights copied.
     """
     model = new_network(
-        recipe.applied_to(base.model.architecture), base.model.preprocessing, class_names
+        recipe.apply_to(base.model.architecture), base.model.preprocessing, class_names
     )
     for layer in model.layers:
         if layer.weights and layer.name not in (FINAL_LAYER, *base.missing):

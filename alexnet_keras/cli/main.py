@@ -94,7 +94,7 @@ def summary(variant, width, num_classes):
     from alexnet_keras.cli.summary_table import print_summary
     from alexnet_keras.configs.architecture import VARIANTS
 
-    print_summary(VARIANTS[variant or "alexnet"].widened(width), num_classes)
+    print_summary(VARIANTS[variant or "alexnet"].with_width(width), num_classes)
 
 
 main.add_command(weights_group)

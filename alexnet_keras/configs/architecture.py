@@ -73,7 +73,7 @@ class Dense:
 
 @dataclass(frozen=True)
 class Dropout:
-    """Dropout of the given rate (paper, section 4.2)."""
+    """Dropout: ``rate`` is the fraction set to zero in training (paper, section 4.2)."""
 
     name: str
     rate: float = 0.5
@@ -81,8 +81,8 @@ class Dropout:
 
 @dataclass(frozen=True)
 class InitialValues:
-    """Where training starts. Biases are constant: ``raised_bias`` in the ``raised`` layers, else
-    0.
+    """The values of weights before training. Biases are constant: ``raised_bias`` in the layers
+    named by ``raised``, else 0.
 
     ``kernels``: ``"normal"`` draws N(0, stddev), ``hidden_stddev`` in fc6 and fc7 (the paper,
     Caffe); ``"he"`` draws N(0, sqrt(2 / fan_in)) truncated at two deviations; ``"torch"`` draws
@@ -121,9 +121,9 @@ class Architecture:
     """The layers from the image to the classifier ``fc8``, which the builder adds with the number
     of classes.
 
-    Ablations: ``without("norm1", "norm2")``, ``with_each(Pooling, size=2)``,
-    ``with_each(Convolution, groups=1)``, ``widened(0.5)``, ``dataclasses.replace(architecture,
-    activation="tanh")``.
+    Ablations: ``without("norm1", "norm2")``, ``replace_each(Pooling, size=2)``,
+    ``replace_each(Convolution, groups=1)``, ``with_width(0.5)``,
+    ``dataclasses.replace(architecture, activation="tanh")``.
     """
 
     name: str
@@ -133,15 +133,15 @@ class Architecture:
     initial_values: InitialValues = field(default_factory=InitialValues)
 
     @property
-    def public_names(self) -> tuple[str, ...]:
-        """The layers that files and users speak of, in order: all but flatten and dropout, then
-        fc8 and prob.
+    def layer_names(self) -> tuple[str, ...]:
+        """The layers that have a name in weight files and in options, in order: all but flatten
+        and dropout, then fc8 and prob.
         """
         named = (layer for layer in self.layers if not isinstance(layer, Flatten | Dropout))
         return (*(layer.name for layer in named), FINAL_LAYER, "prob")
 
     @property
-    def weighted_names(self) -> tuple[str, ...]:
+    def weighted_layer_names(self) -> tuple[str, ...]:
         """The layers that learn, in order."""
         return (
             *(layer.name for layer in self.layers if isinstance(layer, Convolution | Dense)),
@@ -149,18 +149,20 @@ class Architecture:
         )
 
     def without(self, *names: str) -> Architecture:
-        """The same network with the named layers left out."""
+        """The same network without the named layers. Raises ``ConfigurationError`` listing the
+        layers there are for an unknown name.
+        """
         known = [layer.name for layer in self.layers]
         unknown = [name for name in names if name not in known]
         if unknown:
             raise ConfigurationError(
-                f"no layer {', '.join(unknown)} to leave out; expected one of {', '.join(known)}"
+                f"layers: expected names among {', '.join(known)}, got {', '.join(unknown)}"
             )
         return replace(
             self, layers=tuple(layer for layer in self.layers if layer.name not in names)
         )
 
-    def with_each(self, kind: type, **changes) -> Architecture:
+    def replace_each(self, kind: type, **changes) -> Architecture:
         """The same network with fields of every layer of one kind replaced."""
         return replace(
             self,
@@ -170,9 +172,9 @@ class Architecture:
             ),
         )
 
-    def widened(self, filters: float, units: float | None = None) -> Architecture:
-        """The same network with every filter count and unit count multiplied (units by ``filters``
-        unless given).
+    def with_width(self, filters: float, units: float | None = None) -> Architecture:
+        """The same network with its filter counts multiplied by ``filters`` and its unit counts by
+        ``units`` (default: ``filters``), rounded; at least one filter in each group.
         """
         units = filters if units is None else units
         if not 0 < filters <= MAX_WIDTH or not 0 < units <= MAX_WIDTH:
@@ -325,12 +327,12 @@ def named_architecture(variant: str | Architecture) -> Architecture:
 def demo_architecture(
     variant: str = "alexnet", filters: float = 0.25, units: float = 0.125
 ) -> Architecture:
-    """A variant as narrow, and with the start, that the demonstration asks for.
+    """A narrow network of a variant for the demonstration, with larger initial weights.
 
-    A narrow layer sums fewer inputs, so that from N(0, 0.01) it would sit at chance for most of
-    two minutes.
+    A narrow layer sums fewer inputs: from N(0, 0.01) its accuracy would stay at chance for most of
+    the demonstration's two minutes.
     """
-    network = VARIANTS[variant].widened(filters, units)
+    network = VARIANTS[variant].with_width(filters, units)
     return replace(
         network, initial_values=replace(network.initial_values, stddev=0.03, hidden_stddev=0.03)
     )

@@ -1,4 +1,4 @@
-"""What happens to an image before a network sees it, as data. It travels with the weights."""
+"""Input preprocessing as data; it travels with the weights."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from alexnet_keras.configs.serialization import from_json
 from alexnet_keras.errors import ConfigurationError
 
-MAX_RESIZE = 4096  # of a side that images are resized to
+MAX_RESIZE_TO = 4096  # pixels
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From a decoded RGB image (H, W, 3), 0-255, to what a network eats: ``(image - mean) / std``
-    in ``channel_order``.
+    """From a decoded RGB image (height, width, 3), 0-255, to a network's input: resize, crop to
+    ``crop`` pixels a side, then ``(image - mean) / std`` in ``channel_order``.
 
     ``mean`` and ``std`` are in RGB order and grey levels (0-255), whatever ``channel_order`` is.
     ``resize="warp"`` ignores the aspect ratio (Caffe); ``"short_side"`` keeps it (torchvision);
@@ -38,9 +38,9 @@ class Preprocessing:
             raise ConfigurationError(
                 f"preprocessing.channel_order: expected RGB or BGR, got {self.channel_order!r}"
             )
-        if self.resize_to > MAX_RESIZE:
+        if self.resize_to > MAX_RESIZE_TO:
             raise ConfigurationError(
-                f"preprocessing.resize_to: expected at most {MAX_RESIZE}, got {self.resize_to}"
+                f"preprocessing.resize_to: expected at most {MAX_RESIZE_TO}, got {self.resize_to}"
             )
         if not 0 < self.crop <= self.resize_to:
             raise ConfigurationError(
@@ -52,7 +52,9 @@ class Preprocessing:
             )
 
     def for_input(self, size: int) -> Preprocessing:
-        """The same rule for another input size, the margin of the crop kept in proportion."""
+        """The same preprocessing for an input of ``size`` pixels a side; the margin of the crop is
+        scaled in proportion.
+        """
         return (
             self
             if size == self.crop

@@ -1,6 +1,4 @@
-"""How a network is trained, as data: published recipes, every choice of theirs in one description.
-No TensorFlow here.
-"""
+"""How a network is trained, as data; the published recipes. No TensorFlow here."""
 
 from __future__ import annotations
 
@@ -95,17 +93,19 @@ class Recipe:
                 )
 
     def rate_at(self, step: int, epoch: float, plateaus: int = 0) -> float:
-        """The learning rate of a step, which is at a fractional epoch, after so many plateaus of
-        the accuracy on val.
+        """The learning rate of step ``step``, at the fractional epoch ``epoch``, after
+        ``plateaus`` plateaus of val top-1.
         """
         return self.learning_rate * self.gamma ** self.schedule.drops(step, epoch, plateaus)
 
     def last_step(self, samples: int) -> int:
-        """How many steps it takes on so many samples."""
+        """The number of steps on ``samples`` training samples."""
         return self.steps or -(-self.epochs * samples // self.batch_size)
 
-    def lasting(self, samples: int, epochs: int | None = None, steps: int | None = None) -> Recipe:
-        """The recipe made longer or shorter on so many samples, its drops moved in proportion."""
+    def with_length(
+        self, samples: int, epochs: int | None = None, steps: int | None = None
+    ) -> Recipe:
+        """The recipe with ``epochs`` or ``steps`` instead, its drops moved in proportion."""
         if epochs is None and steps is None:
             return self
         changed = replace(self, epochs=epochs, steps=steps)
@@ -117,10 +117,10 @@ class Recipe:
         )
         return replace(changed, schedule=self.schedule.scaled(ratio))
 
-    def applied_to(self, architecture: Architecture) -> Architecture:
-        """The network with this recipe's initial values and dropout."""
+    def apply_to(self, architecture: Architecture) -> Architecture:
+        """``architecture`` with the recipe's initial values and dropout, where it has them."""
         if self.dropout is not None:
-            architecture = architecture.with_each(Dropout, rate=self.dropout)
+            architecture = architecture.replace_each(Dropout, rate=self.dropout)
         return replace(
             architecture, initial_values=self.initial_values or architecture.initial_values
         )

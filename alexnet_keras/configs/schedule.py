@@ -10,7 +10,7 @@ from alexnet_keras.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class DropAt:
-    """The rate falls at the given epochs, which may be fractions."""
+    """The rate drops at each of ``epochs``, which may be fractions."""
 
     epochs: tuple[float, ...] = ()
 
@@ -23,7 +23,7 @@ class DropAt:
 
 @dataclass(frozen=True)
 class DropEvery:
-    """The rate falls every so many ``epochs`` or, where those are None, ``steps``."""
+    """The rate drops every ``epochs`` epochs or, where that is None, every ``steps`` steps."""
 
     epochs: float | None = None
     steps: float | None = None
@@ -45,8 +45,8 @@ class DropEvery:
 
 @dataclass(frozen=True)
 class Plateau:
-    """The rate falls when top-1 on val was not better for ``patience`` epochs, ``times`` times;
-    once more ends the run.
+    """The rate drops when val top-1 has not improved for ``patience`` epochs, ``times`` times; the
+    next plateau ends the run.
     """
 
     times: int = 3

@@ -28,13 +28,13 @@ COLUMNS = (
 
 def write_tables(folder: Path, evaluation: Evaluation, class_names: Sequence[str]) -> None:
     """Write ``classes.csv`` and ``confusion.csv`` into ``folder``, which is made: RFC 4180 in
-    UTF-8, both whole or neither.
+    UTF-8, both complete or neither.
 
     ``classes.csv``, the columns :data:`COLUMNS`: a row for each class, by its index; ``top1`` and
     ``top5`` are fractions 0-1 of its ``images``, empty where there are none;
-    ``most_confused_with`` is the name of the wrong class it was told to be most often (the first
+    ``most_confused_with`` is the wrong class predicted most often (the first
     of several), empty where it never was. ``confusion.csv``: the names, then for each class its
-    name and how many of its images were told to be each. Raises ``RunError`` if they cannot be
+    name and how many of its images were predicted as each. Raises ``RunError`` if they cannot be
     written, ``ConfigurationError`` if the names are not those of the evaluation.
     """
     classes = len(evaluation.confusion)
@@ -83,8 +83,7 @@ def _class_rows(evaluation: Evaluation, names: Sequence[str]) -> Iterator[tuple]
 
 
 def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
-    # A folder's name may hold bytes that are not text; its class is told with them escaped rather
-    # than not at all.
+    # A folder's name may hold bytes that are not text; its class is written with them escaped.
     with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header)

@@ -1,4 +1,4 @@
-"""How good a network is on a split: every sample exactly once, centre crop."""
+"""Accuracy and loss of a network on a split, each sample counted once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from alexnet_keras.distribute.workers import Workers
 @dataclass(frozen=True)
 class Evaluation:
     """Fractions 0-1 over ``images`` readable samples; ``confusion[i, j]`` counts samples of class
-    i told to be j.
+    i predicted as j.
 
     ``mean_per_class`` is the mean, over the classes that occur, of each class's top-1 fraction
     (balanced accuracy). ``confusion`` is (classes, classes) int64; ``top5_per_class``, (classes,)
@@ -50,7 +50,7 @@ class Evaluation:
 
 
 class Counts(NamedTuple):
-    """What a batch adds to an evaluation: those of any number of batches, or workers, are the sums
+    """What a batch adds to an evaluation. The counts of several batches, or workers, are the sums
     of theirs.
 
     ``sums`` (4,) float64: loss, top-1 hits, top-5 hits and images; ``confusion`` (classes,
@@ -69,13 +69,17 @@ def evaluate(
     step: Callable | None = None,
     workers: Workers | None = None,
 ) -> Evaluation:
-    """Run ``model`` (ending in fc8 or prob) over ``batches``; ``on_batch`` is told the images of
-    each batch.
+    """Run ``model`` (ending in fc8 or prob) over ``batches``; ``on_batch`` is called with the
+    number of images of each batch.
 
     ``step``: an :func:`evaluation_step` of the same model, where it is evaluated often.
     ``workers``: those who each have a share of the batches; all get the figures of the whole.
     """
-    step, counts, began = step or evaluation_step(model, workers), no_counts(model), perf_counter()
+    step, counts, began = (
+        step or evaluation_step(model, workers),
+        zero_counts(model),
+        perf_counter(),
+    )
     for batch in batches:
         of_batch = step(batch)
         counts = Counts(*map(tf.add, counts, of_batch))
@@ -85,8 +89,8 @@ def evaluate(
     return _figures(counts, perf_counter() - began)
 
 
-def no_counts(model: keras.Model) -> Counts:
-    """The counts of no batch at all."""
+def zero_counts(model: keras.Model) -> Counts:
+    """The counts before the first batch."""
     classes = model.get_layer(FINAL_LAYER).units
     return Counts(
         tf.zeros(4, tf.float64),

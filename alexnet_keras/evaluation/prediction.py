@@ -1,6 +1,4 @@
-"""What a network makes of image files: class probabilities, from the centre crop or from the
-paper's ten.
-"""
+"""Class probabilities of image files, from the centre crop or from the paper's ten."""
 
 from __future__ import annotations
 
@@ -33,9 +31,9 @@ def predict(
 
     Each image goes through ``model.preprocessing``. ``crops``: 1 takes the centre, 10 the mean of
     the softmaxes of the four corners, the centre and their mirror images (paper, section 4.1).
-    ``batch_size`` counts crops; ``on_batch`` is told how many images each batch had. Raises
-    ``DataError`` naming a file that is no readable image, and ``ConfigurationError`` for another
-    number of crops, a batch size below 1, or a network without preprocessing or fc8.
+    ``batch_size`` counts crops; ``on_batch`` is called with the number of images of each batch.
+    Raises ``DataError`` naming a file that is no readable image, and ``ConfigurationError`` for
+    another number of crops, a batch size below 1, or a network without preprocessing or fc8.
     """
     if crops not in CROPS:
         raise ConfigurationError(f"crops: expected 1 or 10, got {crops}")
@@ -75,7 +73,7 @@ def _classifier(model: AlexNetModel) -> Callable:
 
 
 def _read(path: str | os.PathLike, preprocessing: Preprocessing, crops: int) -> tf.Tensor:
-    """An image file as (crops, crop, crop, 3) float32, as the network eats them."""
+    """An image file as the network's input, (crops, crop, crop, 3) float32."""
     try:
         image = image_ops.resize(
             image_ops.load_image(tf.io.read_file(os.fsencode(path))), preprocessing

@@ -50,7 +50,7 @@ class ResolvedWeights:
         """The layers in canonical form; of a model, float32 copies."""
         if self.model is None:
             return self.file_weights
-        order = self.model.architecture.public_names if self.model.architecture else ()
+        order = self.model.architecture.layer_names if self.model.architecture else ()
         return WeightSet(layers_of(self.model), self.path, "keras", order)
 
     @property

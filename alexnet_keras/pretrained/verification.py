@@ -92,7 +92,7 @@ def convert(
         raise WeightsError(f"{out}: exists already; give another name, or --overwrite")
     source = resolve_weights(name_or_path, progress=progress)
     weights = source.weights
-    order = weights.layer_order or (source.architecture.public_names if source.variant else ())
+    order = weights.layer_order or (source.architecture.layer_names if source.variant else ())
     write_weights(out, weights.layers, order)
     written = read_weights(out)
     _check_equal(

@@ -42,7 +42,7 @@ def new_recipe(base: Recipe, options: RecipeOptions, train: Samples) -> Recipe:
         recipe = replace(recipe, multipliers=multipliers)
     _check_one_length(options.epochs, options.steps)
     recipe = replace(
-        recipe.lasting(len(train), options.epochs, options.steps), **_schedule(options)
+        recipe.with_length(len(train), options.epochs, options.steps), **_schedule(options)
     )
     return replace(recipe, augmentation=_augmentation(recipe, options, train))
 

@@ -144,7 +144,9 @@ class Session:
 
     def _check_trainable(self, recipe: Recipe, architecture: dict) -> None:
         """What training would refuse, before a folder is made for it."""
-        check_layer_names(recipe.multipliers, Architecture.from_dict(architecture).weighted_names)
+        check_layer_names(
+            recipe.multipliers, Architecture.from_dict(architecture).weighted_layer_names
+        )
         check_batch_size(
             recipe.batch_size,
             self.workers.strategy.num_replicas_in_sync * self.options.accumulate,

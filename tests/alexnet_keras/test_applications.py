@@ -21,7 +21,7 @@ from weights.canonical import to_channels_first
 from weights.published_file import PublishedFile
 from weights.writing import write_weights
 
-TINY = ALEXNET.widened(0.05)
+TINY = ALEXNET.with_width(0.05)
 LAYERS = tiny_layers()
 
 
@@ -127,7 +127,7 @@ def test_facts_of_a_new_network():
         CAFFE_PREPROCESSING.for_input(67),
         (),
     )
-    wide = AlexNet(variant=OWT.widened(0.05))
+    wide = AlexNet(variant=OWT.with_width(0.05))
     assert wide.preprocessing == TORCHVISION_PREPROCESSING
     assert wide.class_names == tuple(name for _, name in imagenet_classes())
     assert tiny(input_shape=(99, 67, 3)).preprocessing.crop == 67

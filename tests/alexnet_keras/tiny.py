@@ -21,7 +21,7 @@ def tiny_model(variant="alexnet", width=0.05, size=None, classes=5, **options):
     """A network of a few hundred thousand parameters at most, that knows its architecture and
     preprocessing.
     """
-    architecture = VARIANTS[variant].widened(width) if isinstance(variant, str) else variant
+    architecture = VARIANTS[variant].with_width(width) if isinstance(variant, str) else variant
     size = size or SMALLEST[architecture.name]
     facts = {
         "preprocessing": PREPROCESSING[architecture.name].for_input(size),
@@ -31,9 +31,9 @@ def tiny_model(variant="alexnet", width=0.05, size=None, classes=5, **options):
 
 
 def tiny_layers(seed=0, width=0.05, size=67, classes=5):
-    """Random canonical layers of ``ALEXNET.widened(width)``, made without TensorFlow."""
+    """Random canonical layers of ``ALEXNET.with_width(width)``, made without TensorFlow."""
     generator, layers, channels = np.random.default_rng(seed), {}, 3
-    for spec in ALEXNET.widened(width).layers:
+    for spec in ALEXNET.with_width(width).layers:
         if hasattr(spec, "filters"):
             shape = (spec.kernel, spec.kernel, channels // spec.groups, spec.filters)
         elif hasattr(spec, "units"):

@@ -10,7 +10,7 @@ from benchmarks import loop
 from benchmarks.measure import Options
 from benchmarks.peers import random_images
 
-TINY = ALEXNET.widened(0.05)
+TINY = ALEXNET.with_width(0.05)
 
 
 @pytest.fixture

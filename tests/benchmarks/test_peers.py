@@ -19,7 +19,7 @@ from benchmarks.peers import (
     relative_difference,
 )
 
-TINY = ALEXNET.widened(0.05)
+TINY = ALEXNET.with_width(0.05)
 CLASSES = 7
 
 

@@ -35,7 +35,9 @@ PUBLIC = (
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     keras.utils.set_random_seed(0)
-    model = tiny_model(replace(ALEXNET.widened(0.05), initial_values=InitialValues(kernels="he")))
+    model = tiny_model(
+        replace(ALEXNET.with_width(0.05), initial_values=InitialValues(kernels="he"))
+    )
     path = tmp_path_factory.mktemp("source") / "tiny.keras"
     path.write_bytes(b"tiny")
     return Pretrained(model, "tiny", path)

@@ -22,7 +22,7 @@ from modes.scratch import train_from_scratch
 from tests.alexnet_keras.tiny import encoded, picture
 from tests.alexnet_keras.trees import CATEGORIES, class_folders, coco_tree
 
-ARCHITECTURE = replace(ALEXNET.widened(0.05), initial_values=InitialValues(kernels="he"))
+ARCHITECTURE = replace(ALEXNET.with_width(0.05), initial_values=InitialValues(kernels="he"))
 PREPROCESSING = CAFFE_PREPROCESSING.for_input(67)
 RECIPE = Recipe("tiny", batch_size=4, epochs=2, schedule=DropAt((1,)), learning_rate=0.001)
 

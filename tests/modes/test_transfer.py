@@ -35,7 +35,7 @@ WEIGHTED = ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]
 @pytest.fixture
 def base(tmp_path):
     keras.utils.set_random_seed(0)
-    model = tiny_model(replace(ALEXNET.widened(0.05), initial_values=HE))
+    model = tiny_model(replace(ALEXNET.with_width(0.05), initial_values=HE))
     return Pretrained(model, "base", tmp_path / "base.keras")
 
 
@@ -123,7 +123,7 @@ def test_the_head_reads_centre_crops_off_the_frozen_features(dataset, tmp_path):
     that the network has.
     """
     keras.utils.set_random_seed(0)
-    base = tiny_model(replace(OWT.widened(0.1), initial_values=HE))
+    base = tiny_model(replace(OWT.with_width(0.1), initial_values=HE))
     model = with_new_head(Pretrained(base, "base", tmp_path), FINETUNE, tuple(CATEGORIES.values()))
     before = [array.copy() for array in model.get_weights()]
     samples = dataset.samples("train")
@@ -149,7 +149,7 @@ def test_the_head_learns_alike_at_any_scale_of_features(dataset, tmp_path):
     losses = []
     for factor in (1e-3, 1, 1e3):
         keras.utils.set_random_seed(0)
-        base = tiny_model(replace(ALEXNET.widened(0.05), initial_values=HE))
+        base = tiny_model(replace(ALEXNET.with_width(0.05), initial_values=HE))
         base.get_layer("fc7").set_weights(
             [factor * array for array in base.get_layer("fc7").get_weights()]
         )

@@ -73,7 +73,7 @@ TYPES = {
 
 
 def outputs(width=1.0, classes=1000):
-    """Filters and units of each layer, as ``Architecture.widened(width)`` makes them."""
+    """Filters and units of each layer, as ``Architecture.with_width(width)`` makes them."""
     return {
         name: max(1, round(full * width / 2)) * 2
         if name in GEOMETRY

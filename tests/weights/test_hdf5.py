@@ -24,7 +24,8 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize(
-    "variant", ["alexnet", "owt", ALEXNET.widened(0.05).without("conv3", "fc7", "drop7", "norm1")]
+    "variant",
+    ["alexnet", "owt", ALEXNET.with_width(0.05).without("conv3", "fc7", "drop7", "norm1")],
 )
 @pytest.mark.parametrize("compiled", [False, True])
 def test_reads_what_keras_writes(tmp_path, variant, compiled):
@@ -38,7 +39,8 @@ def test_reads_what_keras_writes(tmp_path, variant, compiled):
 
 
 @pytest.mark.parametrize(
-    "variant", ["alexnet", "owt", ALEXNET.widened(0.05).without("conv3", "fc7", "drop7", "norm1")]
+    "variant",
+    ["alexnet", "owt", ALEXNET.with_width(0.05).without("conv3", "fc7", "drop7", "norm1")],
 )
 def test_keras_reads_what_is_written(tmp_path, variant):
     model, other = tiny_model(variant, size=67), tiny_model(variant, size=67)

@@ -25,8 +25,8 @@ _allowed = True
 
 
 def allow(allowed: bool) -> None:
-    """Whether networks may use it from now on; functions that are already traced stay as they
-    are.
+    """Whether networks traced from now on may use it; functions traced before keep what they
+    have.
     """
     global _allowed
     _allowed = allowed
@@ -108,7 +108,7 @@ def _tiles(x, groups: int):
 
 @tf.function(jit_compile=True, autograph=False)
 def _outputs(products, shape: tuple[int, ...]):
-    """From what :func:`_tiles` gives, multiplied by the kernels, to (batch, height, width,
+    """From the values of :func:`_tiles`, multiplied by the kernels, to (batch, height, width,
     out).
     """
     batch, height, width, _ = shape

@@ -27,7 +27,7 @@ def files(tmp_path_factory):
     coco_tree(folder / "coco")
     class_folders(folder / "tree", count=1)
     keras.utils.set_random_seed(0)
-    tiny_model(replace(ALEXNET.widened(0.05), initial_values=InitialValues(kernels="he"))).save(
+    tiny_model(replace(ALEXNET.with_width(0.05), initial_values=InitialValues(kernels="he"))).save(
         folder / "tiny.keras"
     )
     np.savez(

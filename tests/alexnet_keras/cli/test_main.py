@@ -26,7 +26,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     coco_tree(folder / "coco")
     keras.utils.set_random_seed(0)
-    tiny_model(replace(ALEXNET.widened(0.05), initial_values=InitialValues(kernels="he"))).save(
+    tiny_model(replace(ALEXNET.with_width(0.05), initial_values=InitialValues(kernels="he"))).save(
         folder / "tiny.keras"
     )
     return folder
@@ -91,11 +91,11 @@ def test_what_a_run_prints_and_writes(run, files):
 def test_the_config_says_everything_needed_to_repeat_it(run, files):
     config = read(run[0] / "config.json")
     assert (config["mode"], config["seed"], config["options"]["num_threads"]) == ("scratch", 3, 1)
-    assert Architecture.from_dict(config["architecture"]) == ALEXNET.widened(0.05)
+    assert Architecture.from_dict(config["architecture"]) == ALEXNET.with_width(0.05)
     assert Preprocessing.from_dict(config["preprocessing"]) == CAFFE_PREPROCESSING
     assert Recipe.from_dict(config["recipe"]) == replace(
         CAFFE_RECIPE, batch_size=8, learning_rate=0.005
-    ).lasting(10, epochs=1)
+    ).with_length(10, epochs=1)
     assert config["environment"]["threads"] >= 1
     data = config["data"]
     assert {

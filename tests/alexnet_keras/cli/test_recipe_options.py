@@ -39,7 +39,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     class_folders(folder / "tree", count=2)
     keras.utils.set_random_seed(0)
-    tiny_model(replace(ALEXNET.widened(0.05), initial_values=HE)).save(folder / "tiny.keras")
+    tiny_model(replace(ALEXNET.with_width(0.05), initial_values=HE)).save(folder / "tiny.keras")
     return folder
 
 
@@ -65,8 +65,8 @@ def configured(files, tmp_path, monkeypatch):
 
 
 FIELDS = {  # options -> what they change of the recipe
-    "--epochs 3": CAFFE_RECIPE.lasting(SAMPLES, epochs=3),
-    "--steps 450": CAFFE_RECIPE.lasting(SAMPLES, steps=450),
+    "--epochs 3": CAFFE_RECIPE.with_length(SAMPLES, epochs=3),
+    "--steps 450": CAFFE_RECIPE.with_length(SAMPLES, steps=450),
     "--batch-size 8": {"batch_size": 8},
     "--lr 0.5": {"learning_rate": 0.5},
     "--lr-gamma 0.5": {"gamma": 0.5},

@@ -89,14 +89,14 @@ def test_a_variants_own_recipe_is_the_published_one_of_that_name():
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_variant_keeps_its_own_facts_under_its_own_recipe(variant):
     recipe = VARIANT_RECIPES[variant]
-    assert recipe.applied_to(VARIANTS[variant]) == VARIANTS[variant]
+    assert recipe.apply_to(VARIANTS[variant]) == VARIANTS[variant]
     assert recipe.preprocessing == PREPROCESSING[variant]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_caffes_solver_leaves_initial_values_to_the_network(variant):
     network = VARIANTS[variant]
-    assert CAFFE_RECIPE.applied_to(network).initial_values == network.initial_values
+    assert CAFFE_RECIPE.apply_to(network).initial_values == network.initial_values
 
 
 def test_a_recipe_written_before_a_field_was_added_takes_its_default():
@@ -119,15 +119,15 @@ def test_schedules(schedule, points, drops):
 
 
 def test_a_run_of_another_length_keeps_its_shape():
-    assert SHORT.lasting(10) is SHORT
-    longer = SHORT.lasting(10, epochs=8)
+    assert SHORT.with_length(10) is SHORT
+    longer = SHORT.with_length(10, epochs=8)
     assert (longer.epochs, longer.schedule) == (8, DropAt((2, 7)))
-    by_steps = SHORT.lasting(10, steps=20)  # 10 steps before
+    by_steps = SHORT.with_length(10, steps=20)  # 10 steps before
     assert (by_steps.epochs, by_steps.steps, by_steps.schedule) == (None, 20, DropAt((2, 7)))
-    assert CAFFE_RECIPE.lasting(256_000, epochs=9).schedule == DropEvery(
+    assert CAFFE_RECIPE.with_length(256_000, epochs=9).schedule == DropEvery(
         steps=2000
     )  # 9,000 steps instead of 450,000
-    assert replace(SHORT, schedule=Plateau()).lasting(10, epochs=8).schedule == Plateau()
+    assert replace(SHORT, schedule=Plateau()).with_length(10, epochs=8).schedule == Plateau()
 
 
 @pytest.mark.parametrize(("samples", "steps"), [(4, 4), (5, 5), (1, 1), (16, 16), (17, 17)])
@@ -136,10 +136,10 @@ def test_the_last_step_covers_every_epoch(samples, steps):
 
 
 def test_applied_to_a_network():
-    changed = replace(PAPER_RECIPE, dropout=0.2).applied_to(ALEXNET)
+    changed = replace(PAPER_RECIPE, dropout=0.2).apply_to(ALEXNET)
     assert {layer.rate for layer in changed.layers if isinstance(layer, Dropout)} == {0.2}
     assert changed.initial_values == PAPER.initial_values
-    assert SHORT.applied_to(ALEXNET) == ALEXNET
+    assert SHORT.apply_to(ALEXNET) == ALEXNET
 
 
 @pytest.mark.parametrize(

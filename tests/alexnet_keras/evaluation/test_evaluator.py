@@ -16,7 +16,7 @@ from alexnet_keras.evaluation.evaluator import (
     correct_in_top,
     evaluate,
     evaluation_step,
-    no_counts,
+    zero_counts,
 )
 from tests.alexnet_keras.tiny import picture_files, samples_of, tiny_model
 
@@ -98,7 +98,7 @@ def test_counts_of_batches_add_up_to_those_of_the_whole():
         generator.integers(0, CLASSES, 12),
         np.ones(12),
     )
-    step, counts = evaluation_step(model), no_counts(model)
+    step, counts = evaluation_step(model), zero_counts(model)
     for batch in batches(*data, size=4):
         counts = Counts(*map(tf.add, counts, step(batch)))
     whole = step(next(batches(*data, size=12)))

@@ -135,7 +135,7 @@ def test_initial_values_are_those_of_the_recipe(full):
 
 def test_he_initial_values():
     model = tiny_model(
-        replace(ALEXNET.widened(0.3), initial_values=InitialValues("he", raised=("conv1",))),
+        replace(ALEXNET.with_width(0.3), initial_values=InitialValues("he", raised=("conv1",))),
         classes=400,
     )
     for layer in (layer for layer in model.layers if layer.weights):
@@ -184,7 +184,7 @@ def convolution(kernel, inputs, filters, groups=1):
             ),
         ),
         (
-            lambda a: a.with_each(Convolution, groups=1),
+            lambda a: a.replace_each(Convolution, groups=1),
             (
                 convolution(11, 3, 4),
                 convolution(5, 4, 12),
@@ -221,7 +221,7 @@ def convolution(kernel, inputs, filters, groups=1):
             ),
         ),
         (
-            lambda a: a.with_each(Pooling, size=2),
+            lambda a: a.replace_each(Pooling, size=2),
             (
                 convolution(11, 3, 4),
                 convolution(5, 4, 12, 2),
@@ -248,11 +248,11 @@ def convolution(kernel, inputs, filters, groups=1):
     ids=["none", "one tower", "no conv3", "no fc7", "2x2 pooling", "no fc6 and fc7"],
 )
 def test_parameters_of_ablations_by_hand(ablation, by_hand):
-    assert parameters(ablation(ALEXNET.widened(0.05))) == sum(by_hand)
+    assert parameters(ablation(ALEXNET.with_width(0.05))) == sum(by_hand)
 
 
 def test_half_width_of_the_full_network():
-    half = AlexNet(variant=ALEXNET.widened(0.5))
+    half = AlexNet(variant=ALEXNET.with_width(0.5))
     assert half.count_params() == (
         convolution(11, 3, 48)
         + convolution(5, 48, 128, 2)
@@ -269,7 +269,7 @@ def test_ablations_leave_out_and_replace_layers():
     kinds = {
         type(layer)
         for layer in tiny_model(
-            ALEXNET.widened(0.05).without(
+            ALEXNET.with_width(0.05).without(
                 *[
                     layer.name
                     for layer in ALEXNET.layers
@@ -279,7 +279,7 @@ def test_ablations_leave_out_and_replace_layers():
         ).layers
     }
     assert not {kind.__name__ for kind in kinds} & {"LocalResponseNormalization", "Dropout"}
-    tanh = tiny_model(replace(ALEXNET.widened(0.05), activation="tanh"))
+    tanh = tiny_model(replace(ALEXNET.with_width(0.05), activation="tanh"))
     assert {layer.activation.__name__ for layer in tanh.layers if layer.weights} == {
         "tanh",
         "linear",
@@ -290,7 +290,7 @@ def test_ablations_leave_out_and_replace_layers():
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("include_top", [True, False])
 def test_smallest_input(variant, include_top):
-    size, architecture = SMALLEST[variant], VARIANTS[variant].widened(0.05)
+    size, architecture = SMALLEST[variant], VARIANTS[variant].with_width(0.05)
     model = build(architecture, keras.Input((size, size + 40, 3)), 5, include_top)
     assert model.get_layer("pool5").output.shape[1:3] == (1, 2)
     with pytest.raises(
@@ -306,14 +306,14 @@ def test_an_input_smaller_than_the_first_kernel_is_refused(size):
     with pytest.raises(
         ConfigurationError, match=f"conv1 needs at least 11 pixels and gets {size}x{size} from"
     ):
-        AlexNet(variant=ALEXNET.widened(0.05), input_shape=(size, size, 3))
+        AlexNet(variant=ALEXNET.with_width(0.05), input_shape=(size, size, 3))
 
 
 def tiny(include_top=True, input_shape=(67, 67, 3), **options):
     return AlexNet(
         include_top,
         input_shape=None if "input_tensor" in options else input_shape,
-        variant=options.pop("variant", ALEXNET.widened(0.05)),
+        variant=options.pop("variant", ALEXNET.with_width(0.05)),
         **options,
     )
 
@@ -348,7 +348,7 @@ def test_a_fully_connected_layer_needs_flatten_before_it(left_out, named):
         ConfigurationError,
         match=f"^architecture: {named}: expected a Flatten layer before it, got none$",
     ):
-        tiny_model(ALEXNET.widened(0.05).without(*left_out))
+        tiny_model(ALEXNET.with_width(0.05).without(*left_out))
 
 
 def test_classes_and_activation_of_the_classifier():
@@ -383,7 +383,7 @@ def test_builds_upon_a_tensor_of_another_network():
 
 
 def test_name():
-    assert (tiny(name="mine").name, tiny().name, tiny(variant=OWT.widened(0.05)).name) == (
+    assert (tiny(name="mine").name, tiny().name, tiny(variant=OWT.with_width(0.05)).name) == (
         "mine",
         "alexnet",
         "owt",

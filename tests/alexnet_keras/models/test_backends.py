@@ -75,7 +75,7 @@ def gradients(model, x, labels):
 folder = Path(sys.argv[1])
 for path in sorted(folder.glob("*.npy")):
     x = keras.ops.convert_to_tensor(np.load(path))
-    narrow = VARIANTS[path.stem].widened(0.05)
+    narrow = VARIANTS[path.stem].with_width(0.05)
     model = build(narrow, keras.Input(x.shape[1:]), 5, classifier_activation=None)
     assign(model, read_weights(path.with_suffix(".npz")))
     labels = keras.ops.convert_to_tensor(np.arange(len(x)))
@@ -163,7 +163,7 @@ import keras, sys
 from dataclasses import replace
 from alexnet_keras.configs.architecture import ALEXNET, Dropout
 backend = keras.backend.backend()
-network = replace(ALEXNET.widened(0.05).with_each(Dropout, rate=0.0), input_size=67)
+network = replace(ALEXNET.with_width(0.05).replace_each(Dropout, rate=0.0), input_size=67)
 engine = ENGINES[backend](network, 5, "float32", False)
 x = engine.put(np.load(sys.argv[1]))
 labels = engine.put(np.arange(len(x), dtype=np.int32))
@@ -189,7 +189,7 @@ def test_benchmarks_step_is_the_projects_own_optimizer(backend, tmp_path):
     with np.load(tmp_path / "out.npz") as found:
         found = dict(found)
     arrays = [found[f"arr_{index}"] for index in range(32)]
-    network = replace(ALEXNET.widened(0.05).with_each(Dropout, rate=0.0), input_size=67)
+    network = replace(ALEXNET.with_width(0.05).replace_each(Dropout, rate=0.0), input_size=67)
     model = build(network, keras.Input((67, 67, 3)), CLASSES, classifier_activation=None)
     model.set_weights(arrays[:16])
     np.testing.assert_allclose(

@@ -80,7 +80,7 @@ def compiled_graphs():
 
 
 def test_new_image_sizes_compile_nothing():
-    model = AlexNet(False, None, None, (None, None, 3), "avg", variant=ALEXNET.widened(0.05))
+    model = AlexNet(False, None, None, (None, None, 3), "avg", variant=ALEXNET.with_width(0.05))
     before = compiled_graphs()
     network = tf.function(model)
     for size in (67, 83, 99):

@@ -17,7 +17,8 @@ from tests.alexnet_keras.tiny import tiny_model
 from tests.conftest import ROOT
 
 ABLATED = replace(
-    ALEXNET.widened(0.05).without("norm2", "drop6").with_each(Pooling, size=2), activation="tanh"
+    ALEXNET.with_width(0.05).without("norm2", "drop6").replace_each(Pooling, size=2),
+    activation="tanh",
 )
 MODELS = {"caffenet": "caffenet", "owt": "owt", "ablated": ABLATED}
 FRESH = """

@@ -92,7 +92,7 @@ def caffe_case(folder, variant, encoding, **size):
 def test_a_narrow_random_caffemodel_agrees_with_opencv(tmp_path, variant, encoding):
     path, images, expected = caffe_case(tmp_path, variant, encoding, width=1 / 16, classes=20)
     model = load_pretrained(str(path)).model
-    assert model.architecture.layers == VARIANTS[variant].widened(1 / 16).layers
+    assert model.architecture.layers == VARIANTS[variant].with_width(1 / 16).layers
     assert set(expected) == set(public_layers(variant))
     assert_agreement(model, images, expected)
 
@@ -156,7 +156,7 @@ def test_a_narrow_owt_agrees_with_pytorch(tmp_path, legacy):
         weights=path,
         input_shape=(golden.SIZE, golden.SIZE, 3),
         classes=golden.CLASSES,
-        variant=OWT.widened(golden.WIDTH),
+        variant=OWT.with_width(golden.WIDTH),
     )
     with np.load(golden.FILE) as stored:
         expected = {name: channels_last(stored[name]) for name in stored.files}

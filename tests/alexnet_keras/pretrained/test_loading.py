@@ -43,7 +43,7 @@ def owt_file(path):
     tells it.
     """
     layers = layers_of(
-        new_network(OWT.widened(1, units=0.01), TORCHVISION_PREPROCESSING, ("cat", "dog"))
+        new_network(OWT.with_width(1, units=0.01), TORCHVISION_PREPROCESSING, ("cat", "dog"))
     )
     return torch_files.write_pth(
         path,
@@ -256,7 +256,7 @@ def test_architectures_by_name(name):
 
 
 def test_architectures_themselves_and_unknown_ones():
-    tiny = ALEXNET.widened(0.1)
+    tiny = ALEXNET.with_width(0.1)
     assert named_architecture(tiny) is tiny
     with pytest.raises(
         ConfigurationError,
@@ -266,7 +266,9 @@ def test_architectures_themselves_and_unknown_ones():
 
 
 def test_a_new_network_is_as_its_arguments_say():
-    model = new_network(ALEXNET.widened(0.05), CAFFE_PREPROCESSING.for_input(67), ("cat", "dog"))
+    model = new_network(
+        ALEXNET.with_width(0.05), CAFFE_PREPROCESSING.for_input(67), ("cat", "dog")
+    )
     assert (model.input_shape, model.output_shape) == ((None, 67, 67, 3), (None, 2))
     assert (model.class_names, model.preprocessing.crop) == (("cat", "dog"), 67)
 

@@ -94,7 +94,7 @@ def main(name, steps, dies=None, dies_after=None):
     )
     keras.utils.set_random_seed(0)
     network = replace(
-        ALEXNET.widened(0.05), initial_values=InitialValues(stddev=0.06, hidden_stddev=0.12)
+        ALEXNET.with_width(0.05), initial_values=InitialValues(stddev=0.06, hidden_stddev=0.12)
     )
     with workers.strategy.scope():
         model = tiny_model(network)

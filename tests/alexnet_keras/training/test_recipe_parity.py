@@ -346,7 +346,7 @@ def test_an_update_in_parts_drops_the_same_units():
 
     def learned(accumulate, rate):
         keras.utils.set_random_seed(5)
-        model = build(NETWORK.with_each(Dropout, rate=rate), keras.Input((19, 19, 3)), CLASSES)
+        model = build(NETWORK.replace_each(Dropout, rate=rate), keras.Input((19, 19, 3)), CLASSES)
         return updated(model, CAFFE, *data(19, 19, 3), accumulate)
 
     whole = learned(1, 0.5)

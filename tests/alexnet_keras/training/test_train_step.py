@@ -34,7 +34,9 @@ def policy():
 
 def network():
     keras.utils.set_random_seed(1)
-    return tiny_model(replace(ALEXNET.widened(0.05), initial_values=InitialValues(kernels="he")))
+    return tiny_model(
+        replace(ALEXNET.with_width(0.05), initial_values=InitialValues(kernels="he"))
+    )
 
 
 def batch(scale=1.0):
