@@ -28,6 +28,7 @@ from alexnet_keras.data.batches import EvaluationBatches, TrainingBatches
 from alexnet_keras.data.demo import DEMONSTRATIONS
 from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.models.alexnet import new_network
+from alexnet_keras.training.final_model import in_float32
 from alexnet_keras.training.loop import Execution, Outcome, train
 from alexnet_keras.training.recipe_from_options import with_starting_point
 from alexnet_keras.training.run import Run
@@ -117,7 +118,9 @@ def train_from_scratch(
         val_batches=val_batches,
         execution=execution,
     )
-    return folder.finish(model, outcome, val_batches)
+    model, outcome = in_float32(model, outcome, val_batches, execution.workers)
+    folder.finish(model, outcome)
+    return outcome
 
 
 def _usual_recipe(options: ScratchOptions) -> Recipe:

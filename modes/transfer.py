@@ -42,6 +42,7 @@ from alexnet_keras.features.cache import features_below
 from alexnet_keras.models.alexnet import AlexNetModel, new_network
 from alexnet_keras.pretrained.from_options import open_weights
 from alexnet_keras.pretrained.loading import Pretrained
+from alexnet_keras.training.final_model import in_float32
 from alexnet_keras.training.loop import Execution, Outcome, train
 from alexnet_keras.training.run import Run
 from alexnet_keras.training.run_folder import NullRunFolder, RunFolder
@@ -155,7 +156,9 @@ def train_from_pretrained(
             steps=0,
             evaluation=evaluate(model, val_batches, workers=execution.workers),
         )
-    return folder.finish(model, outcome, val_batches)
+    model, outcome = in_float32(model, outcome, val_batches, execution.workers)
+    folder.finish(model, outcome)
+    return outcome
 
 
 def with_new_head(base: Pretrained, recipe: Recipe, class_names: tuple[str, ...]) -> AlexNetModel:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import filelock
@@ -21,8 +20,6 @@ from alexnet_keras.data.manifest import check_unchanged, write_manifest
 from alexnet_keras.errors import RunError
 from alexnet_keras.evaluation.class_tables import FILES as TABLES
 from alexnet_keras.evaluation.class_tables import write_tables
-from alexnet_keras.evaluation.evaluator import evaluate
-from alexnet_keras.models.alexnet import float32_copy
 from alexnet_keras.training.checkpoints import Checkpoints
 from alexnet_keras.training.loop import Outcome
 from alexnet_keras.training.metrics_log import MetricsLog
@@ -101,18 +98,12 @@ class RunFolder:
         """A callback that appends to ``metrics.jsonl``."""
         return MetricsLog(self.path / "metrics.jsonl")
 
-    def finish(self, model: keras.Model, outcome: Outcome, val_batches) -> Outcome:
-        """Save the final weights in float32, and then the result, so that it never describes
-        others; returns the outcome that was written.
-        """
-        saved = float32_copy(model)
-        if saved is not model:
-            outcome = replace(outcome, evaluation=evaluate(saved, val_batches))
+    def finish(self, model: keras.Model, outcome: Outcome) -> None:
+        """Save the final model, and then the result, so that it never describes another."""
         with atomic_write(self.path / "model.keras") as (partial,):
-            saved.save(partial)
+            model.save(partial)
         write_tables(self.path, outcome.evaluation, model.class_names)
         write_json(self.path / RESULT, result_of(outcome))
-        return outcome
 
 
 class NullRunFolder:
@@ -121,8 +112,8 @@ class NullRunFolder:
     def metrics(self) -> keras.callbacks.Callback:
         return keras.callbacks.Callback()
 
-    def finish(self, model: keras.Model, outcome: Outcome, val_batches) -> Outcome:
-        return outcome
+    def finish(self, model: keras.Model, outcome: Outcome) -> None:
+        pass
 
 
 def result_of(outcome: Outcome) -> dict:

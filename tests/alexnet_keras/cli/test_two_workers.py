@@ -1,5 +1,6 @@
 """A command on two workers, each a process: one run, begun, resumed and finished by both."""
 
+import csv
 import json
 import os
 import subprocess
@@ -55,3 +56,19 @@ def test_begun_and_finished_by_both(tmp_path):
     codes, _, errors = on_two_workers("scratch", "--resume", run, "--seed", "4")
     assert codes == [2, 2]
     assert all("--seed: a resumed run keeps the one it began with" in text for text in errors)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_every_val_image_is_counted_once(tmp_path, precision):
+    """Also in the evaluation of the float32 copy that is saved; and no log warns of retracing."""
+    tree, run = class_folders(tmp_path / "tree", count=3), tmp_path / "run"
+    codes, _, errors = on_two_workers(
+        "scratch", "--data", tree, *TINY, "--precision", precision, "--output", run
+    )
+    assert codes == [0, 0], errors
+    assert read(run / "result.json")["images"] == 9
+    with open(run / "confusion.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert sum(int(count) for row in rows[1:] for count in row[1:]) == 9
+    assert not any("retracing" in text for text in (*errors, (run / "run.log").read_text()))

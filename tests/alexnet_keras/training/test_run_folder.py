@@ -125,7 +125,7 @@ def test_runs_is_a_file(tmp_path, monkeypatch):
 
 def test_the_end_of_a_run(tmp_path):
     run, model = new_run_folder(tmp_path / "run", "scratch"), tiny_model(classes=2)
-    run.finish(model, Outcome(False, 7, EVALUATION), None)
+    run.finish(model, Outcome(False, 7, EVALUATION))
     assert json.loads((run.path / "result.json").read_text()) == {
         "top1": 0.5,
         "top5": 0.75,
@@ -197,7 +197,7 @@ class Unsaved:
 def test_a_model_that_is_not_saved_to_its_end(tmp_path, error, raised, says):
     run = new_run_folder(tmp_path / "run", "scratch")
     with pytest.raises(raised, match=says):
-        run.finish(Unsaved(error), Outcome(True, 1, EVALUATION), None)
+        run.finish(Unsaved(error), Outcome(True, 1, EVALUATION))
     assert [path.name for path in run.path.iterdir()] == [".lock"]
 
 
