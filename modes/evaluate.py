@@ -42,7 +42,8 @@ def run_evaluation(source, *, verbose: str | int = "auto", **options) -> Evaluat
         alexnet_keras.evaluate("runs/scratch-1", crops=10).top1
     """
     source = str(getattr(source, "folder", source))
-    options, progress = read_options(EvaluateOptions, options), Progress(verbose)
+    options = read_options(EvaluateOptions, options)
+    progress = Progress(verbose)
     if options.data is None:
         options = _with_data_of_run(options, Path(source))
     dataset, loading = open_data(options)

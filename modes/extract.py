@@ -50,7 +50,8 @@ def run_extraction(*, verbose: str | int = "auto", **options) -> Features:
         features = alexnet_keras.extract(data="photographs", layers=["pool5", "fc6"], out="f.h5")
         features["fc6"][:10], features.rows["class"][:10]
     """
-    options, progress = read_options(ExtractOptions, options), Progress(verbose)
+    options = read_options(ExtractOptions, options)
+    progress = Progress(verbose)
     dataset, loading = open_data(options)
     parts = [dataset.samples(split) for split in options.splits or dataset.split_names]
     if options.probe:
@@ -68,7 +69,8 @@ def run_extraction(*, verbose: str | int = "auto", **options) -> Features:
             overwrite=options.overwrite,
             on_batch=advance,
         )
-    rows, probes = options.out.with_suffix(".csv"), {}
+    rows = options.out.with_suffix(".csv")
+    probes = {}
     for layer, path in files.items():
         progress.say(f"{layer} -> {path}")
         if options.probe:

@@ -74,7 +74,8 @@ def run_prediction(
         found = alexnet_keras.predict(["dog.jpg"], weights="caffe")
         found.top[0][0].name, found.probabilities.shape
     """
-    options, progress = read_options(PredictOptions, options), Progress(verbose)
+    options = read_options(PredictOptions, options)
+    progress = Progress(verbose)
     paths = tuple(map(Path, [images] if isinstance(images, str | os.PathLike) else images))
     _check_files(paths)
     source = open_network(options.weights, options, progress)
@@ -88,7 +89,7 @@ def run_prediction(
 
 
 def _check_files(paths: Sequence[Path]) -> None:
-    """A folder is told apart from a file that is no image before any weights are fetched."""
+    """A folder is found out before any weights are fetched."""
     for path in paths:
         if path.is_dir():
             raise DataError(

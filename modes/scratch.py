@@ -95,7 +95,8 @@ def train_from_scratch(
 
     ``loading``: how images are read; ``execution``: on what, and where to save.
     """
-    train_samples, val_samples = dataset.samples("train"), dataset.samples("val")
+    train_samples = dataset.samples("train")
+    val_samples = dataset.samples("val")
     execution = execution or Execution()
     keras.utils.set_random_seed(seed)
     with execution.workers.strategy.scope():

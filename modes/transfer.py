@@ -65,8 +65,9 @@ def run_transfer(*, verbose: str | int = "auto", **options) -> Run:
         run.result["top1"], run.model
     """
     with open_session("transfer", TransferOptions, options, verbose) as session:
-        options, demo = session.options, session.options.data in DEMONSTRATIONS
-        recipe = session.choose_recipe(DEMO_FINETUNE_RECIPE if demo else FINETUNE_RECIPE)
+        options = session.options
+        usual = DEMO_FINETUNE_RECIPE if options.data in DEMONSTRATIONS else FINETUNE_RECIPE
+        recipe = session.choose_recipe(usual)
         finished = session.finished_run(recipe)
         if finished:
             return finished
@@ -118,7 +119,8 @@ def train_from_pretrained(
     read; ``execution``: on what; ``feature_cache``: a folder where the features that the head is
     trained on are kept for the next time. Ctrl-C while the head trains leaves fine-tuning out.
     """
-    train_samples, val_samples = dataset.samples("train"), dataset.samples("val")
+    train_samples = dataset.samples("train")
+    val_samples = dataset.samples("val")
     execution = execution or Execution()
     keras.utils.set_random_seed(seed)
     with execution.workers.strategy.scope():
@@ -206,11 +208,12 @@ def train_head(
     It takes seconds, so every worker does all of it, and takes the chief's for the sake of the
     last bits.
     """
-    final, everything = model.get_layer(FINAL_LAYER), vars(replace(loading, shard=Shard()))
+    final = model.get_layer(FINAL_LAYER)
+    unsharded = vars(replace(loading, shard=Shard()))
     features = features_below(
         model,
         FINAL_LAYER,
-        EvaluationBatches(samples, model.preprocessing, recipe.batch_size, **everything),
+        EvaluationBatches(samples, model.preprocessing, recipe.batch_size, **unsharded),
         feature_cache,
     )
     center, scale = _conditions(features)

@@ -29,7 +29,7 @@ _WARNING_LINES = _WarningLines(logging.WARNING)
 
 
 class _Terminated(BaseException):
-    """SIGTERM came, and what was written half has to be removed on the way out."""
+    """SIGTERM arrived; half-written files are removed on the way out."""
 
 
 def command(group: click.Group, tensorflow: bool = True, **settings) -> Callable:
@@ -67,7 +67,7 @@ def command(group: click.Group, tensorflow: bool = True, **settings) -> Callable
 
 
 def exit_code_of(error: AlexNetError) -> int:
-    """Bad input; or a run that can be resumed, because a worker was lost or a signal came."""
+    """Bad input; or a run that can be resumed, after a lost worker or SIGTERM."""
     codes = {WorkerLostError: WORKER_LOST, TerminatedError: TERMINATED}
     return codes.get(type(error), BAD_INPUT)
 

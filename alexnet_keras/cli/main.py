@@ -27,7 +27,7 @@ from alexnet_keras.configs.options import (
 def main():
     """AlexNet for Keras: train it, transfer it, extract its features.
 
-    Every command runs on a built-in demonstration when it is given no data.
+    Every command runs on a built-in demonstration unless --data names another data set.
     """
 
 

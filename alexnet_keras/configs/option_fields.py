@@ -70,19 +70,19 @@ class Option:
         return tuple(map(self._convert_one, value))
 
     def _convert_one(self, value: Any) -> Any:
-        given = value
+        original = value
         if self.kind in (str, Path) and isinstance(value, os.PathLike | str):
             value = self.kind(os.fspath(value))
         elif self.kind is float and type(value) is int:
             value = float(value)
         if not isinstance(value, self.kind) or (isinstance(value, bool) and self.kind is not bool):
-            raise ConfigurationError(f"{self.name}: expected {self._expected()}, got {given!r}")
+            raise ConfigurationError(f"{self.name}: expected {self._expected()}, got {original!r}")
         if (
             (self.choices and value not in self.choices)
             or (self.low is not None and value < self.low)
             or (self.high is not None and value > self.high)
         ):
-            raise ConfigurationError(f"{self.name}: expected {self._expected()}, got {given!r}")
+            raise ConfigurationError(f"{self.name}: expected {self._expected()}, got {original!r}")
         return value
 
     def _expected(self) -> str:
@@ -96,7 +96,8 @@ class Option:
 @functools.cache
 def options_of(declared: type) -> dict[str, Option]:
     """The options that a dataclass declares, by name, in the order of ``--help``."""
-    hints, options = get_type_hints(declared), {}
+    hints = get_type_hints(declared)
+    options = {}
     for field in dataclasses.fields(declared):
         kinds = list(get_args(hints[field.name]) or [hints[field.name]])
         repeatable = get_origin(hints[field.name]) is tuple

@@ -1,5 +1,5 @@
-"""Frozen features: a network that gives the activations of any layer, and their rows written as
-they come.
+"""Frozen features: a network that returns the activations of any layer, and files that their rows
+are appended to.
 """
 
 from __future__ import annotations
@@ -25,8 +25,15 @@ def feature_extractor(model: keras.Model, layers: str | Iterable[str]) -> keras.
     """A ``keras.Model`` from images to ``{layer: activations}``, for any public layer names of
     ``model``.
 
-    conv1-conv5, fc6 and fc7 are taken after their activation, fc8 before the softmax. Raises
-    ``ConfigurationError`` that lists the valid names for an unknown one.
+    The inputs are those of ``model``, (batch, height, width, 3) float32; the outputs have the
+    shapes and dtypes of the layers. conv1-conv5, fc6 and fc7 are taken after their activation, fc8
+    before the softmax. Raises ``ConfigurationError`` that lists the valid names for an unknown
+    one.
+
+    Example::
+
+        extractor = feature_extractor(AlexNet(weights="caffe"), ["pool5", "fc7"])
+        extractor(preprocess_input(images))["pool5"].shape  # (batch, 6, 6, 256)
     """
     names = [layers] if isinstance(layers, str) else list(layers)
     valid = [
@@ -73,7 +80,7 @@ def feature_files(
 
     The files get their names when the block ends without an error and every row was written; until
     then, and after any failure, only what was there before is there. ``shapes``: (rows, ...) of
-    each layer's whole array.
+    each layer's array.
     """
     files = tuple(dict.fromkeys(paths.values()))
     with atomic_write(*files) as partial, ExitStack() as stack:
@@ -104,7 +111,8 @@ class _NpyRows:
     """
 
     def __init__(self, file, shape: tuple[int, ...]):
-        self.file, self.rows = file, 0
+        self.file = file
+        self.rows = 0
         np.lib.format.write_array_header_1_0(
             file, {"descr": "<f4", "fortran_order": False, "shape": shape}
         )
@@ -116,7 +124,9 @@ class _NpyRows:
 
 class _H5Rows:
     def __init__(self, dataset, target: _Hdf5Target):
-        self.dataset, self.target, self.rows = dataset, target, 0
+        self.dataset = dataset
+        self.target = target
+        self.rows = 0
 
     def append(self, block: np.ndarray) -> None:
         self.dataset[self.rows : self.rows + len(block)] = block
@@ -125,8 +135,8 @@ class _H5Rows:
 
 
 class _Hdf5Target(io.FileIO):
-    """The file that HDF5 writes: a write that fails, on a full disk, would crash it, so it never
-    hears of that.
+    """The file that HDF5 writes. A write that fails, on a full disk, would crash HDF5, so the
+    error is kept here and raised by :meth:`raise_failure`.
     """
 
     failure: OSError | None = None

@@ -58,7 +58,7 @@ def open_features(path: Path, layer: str) -> np.ndarray:
         return np.load(path, mmap_mode="r")
     with h5py.File(path) as file:
         dataset = file[layer]
-        offset, shape, dtype = dataset.id.get_offset(), dataset.shape, dataset.dtype
+        offset = dataset.id.get_offset()
         if offset is None:  # no rows
             return dataset[...]
-    return np.memmap(path, dtype, "r", offset, shape)
+        return np.memmap(path, dataset.dtype, "r", offset, dataset.shape)

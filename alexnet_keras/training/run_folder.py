@@ -1,4 +1,4 @@
-"""The run folder: what was asked, what happened, what came out.
+"""The run folder: what was asked, what happened, what was learned.
 
 ``config.json`` everything needed to repeat the run; ``samples.csv.gz`` what it learns from;
 ``metrics.jsonl`` a line every few steps and every epoch; ``run.log``; ``checkpoints`` to resume
@@ -73,7 +73,8 @@ class RunFolder:
         """Record in ``config.json`` that the run was resumed, and with what; warn of what keeps
         the bits from being the same.
         """
-        config, now = read_config(self.path), runtime_environment()
+        config = read_config(self.path)
+        now = runtime_environment()
         began = config.get("environment")
         for name, value in began.items() if isinstance(began, dict) else ():
             if now.get(name) != value:

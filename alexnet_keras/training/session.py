@@ -133,7 +133,7 @@ class Session:
             yield run
 
     def result(self, outcome: Outcome) -> Run:
-        """The run that came of it, its evaluation shown."""
+        """The finished or interrupted run, its evaluation shown."""
         if self.workers.is_chief:
             self.progress.show_evaluation(outcome.evaluation, str(self.folder))
         return Run(self.folder, result_of(outcome))

@@ -111,7 +111,8 @@ def _changes(declared: type, named: dict, of_run: dict) -> dict:
     """What the options that a call names change of the run's own. One that may not change may be
     named again as it was, so that a job can be queued again by the same command.
     """
-    options, changes = options_of(declared), {}
+    options = options_of(declared)
+    changes = {}
     for name, value in named.items():
         option = options[name]
         if option.changeable:
@@ -127,7 +128,8 @@ def _changes(declared: type, named: dict, of_run: dict) -> dict:
 
 def _options_of_run(session: Session) -> dict:
     """The options of the run's config, which must be such as a call takes."""
-    options, of_run = {}, session.config["options"]
+    options = {}
+    of_run = session.config["options"]
     for name, option in options_of(type(session.options)).items():
         if name in UNRECORDED:
             continue

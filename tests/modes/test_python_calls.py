@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import logging
 import os
 import signal
 
@@ -247,6 +248,21 @@ def test_progress_is_shown_as_keras_shows_it(files, tmp_path, capsys):
         found = printed.out.splitlines()
         assert len(found) == len(lines)
         assert all(line.startswith(start) for line, start in zip(found, lines, strict=True))
+
+
+def test_warnings_from_before_the_run_folder_are_in_its_log(files, tmp_path, monkeypatch):
+    from alexnet_keras.training import session_start
+
+    def open_data(options, opened=session_start.open_data):
+        logging.getLogger("alexnet_keras.data").warning("3 files with suffix .webp are skipped")
+        return opened(options)
+
+    monkeypatch.setattr(session_start, "open_data", open_data)
+    run = alexnet_keras.scratch(
+        data=files / "tree", output=tmp_path / "run", verbose=0, **{**TINY, "epochs": 1}
+    )
+    (line, *_) = (run.folder / "run.log").read_text().splitlines()
+    assert line.endswith("WARNING 3 files with suffix .webp are skipped")
 
 
 # What follows a run.
