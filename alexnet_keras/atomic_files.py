@@ -6,8 +6,8 @@ from functools import partial
 
 from alexnet_keras.errors import RunError
 from weights import atomic_files
-from weights.atomic_files import PARTIAL_PREFIX, is_partial
+from weights.atomic_files import PARTIAL_PREFIX, is_partial, partial_name
 
-__all__ = ["PARTIAL_PREFIX", "atomic_write", "is_partial"]
+__all__ = ["PARTIAL_PREFIX", "atomic_write", "is_partial", "partial_name"]
 
 atomic_write = partial(atomic_files.atomic_write, raises=RunError)
