@@ -5,40 +5,40 @@ ordinary Keras callbacks.
 from __future__ import annotations
 
 import logging
-import math
 import signal
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from time import perf_counter
-from typing import NamedTuple
 
 import keras
 
 from alexnet_keras.configs.recipe import Recipe
-from alexnet_keras.data.batches import Batch, EvaluationBatches, TrainingBatches
+from alexnet_keras.data.batches import EvaluationBatches, TrainingBatches
 from alexnet_keras.data.feature_batches import FeatureBatches
 from alexnet_keras.distribute.workers import Workers, open_workers
-from alexnet_keras.errors import RunError, TerminatedError, WorkerLostError
+from alexnet_keras.errors import TerminatedError, WorkerLostError
 from alexnet_keras.evaluation.evaluator import Evaluation, evaluate, evaluation_step
 from alexnet_keras.training.checkpoints import Checkpoint, Checkpoints
+from alexnet_keras.training.running_steps import (
+    InterruptedBySignal,
+    RunningSteps,
+    check_finite,
+)
 from alexnet_keras.training.signals import StopRequest, stop_request
 from alexnet_keras.training.snapshots import Snapshots
-from alexnet_keras.training.train_state import TrainState, means
-from alexnet_keras.training.train_step import PendingResult, TrainStep
+from alexnet_keras.training.train_state import TrainState
+from alexnet_keras.training.train_step import TrainStep
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Execution:
-    """On what a run is carried out, and how often it is saved: nothing here changes what is
-    learned.
+    """The devices that train, and how often they save: nothing here changes what is learned.
 
-    ``accumulate``: each batch is computed in so many parts. ``save_seconds``: at least so long
-    from one checkpoint to the next. ``continue_run``: go on from a saved ``checkpoint``, which the
-    chief alone has. ``about``: facts that a checkpoint records, and that must be the same when it
-    is continued; ``config``: the run's, which it records too.
+    ``accumulate``: each batch is computed in so many parts. ``save_seconds``: the least time from
+    one checkpoint to the next. ``continue_run``: resume from ``checkpoint``, which the chief alone
+    has. ``about``: facts that a checkpoint records, and that must be the same when it is resumed;
+    ``config``: the run's, which it records too.
     """
 
     workers: Workers = field(default_factory=lambda: open_workers("one"))
@@ -53,8 +53,8 @@ class Execution:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training run came to: ``finished`` is False if Ctrl-C ended it; ``evaluation`` is of
-    the final weights.
+    """``steps`` taken, and the ``evaluation`` of the final weights; ``finished`` is False if
+    Ctrl-C ended the run.
     """
 
     finished: bool
@@ -109,19 +109,6 @@ def train(
     return Outcome(finished, loop.progress.step, loop.evaluation)
 
 
-class _InterruptedError(Exception):
-    """A signal asked to stop, and all steps begun are complete."""
-
-
-class _RunningStep(NamedTuple):
-    """A step that was started and not yet counted."""
-
-    step: int
-    rate: float
-    input_seconds: float
-    result: PendingResult
-
-
 class _Loop:
     """The state of one call of :func:`train`.
 
@@ -174,20 +161,18 @@ class _Loop:
             else TrainState()
         )
         self.lag = 1 if self.train_step.returns_early else 0
-        self.running: deque[_RunningStep] = deque()
-        self.waited = 0.0
-        self.finished_at = perf_counter()
+        self.running = RunningSteps(self.progress, calls)
 
     def run(self) -> bool:
-        """All epochs; whether they were not interrupted. ``evaluation`` is then of the present
-        weights, or None.
+        """Train all epochs; False if the run was interrupted. ``evaluation`` is then of the
+        present weights, or None.
         """
         try:
             while self.progress.epoch < self.epochs and not (
                 self.model.stop_training or self.progress.is_over(self.recipe)
             ):
                 self.epoch(self.progress.epoch)
-        except _InterruptedError as interrupted:
+        except InterruptedBySignal as interrupted:
             self._interrupted(interrupted.args[0])
             return False
         except KeyboardInterrupt:
@@ -236,7 +221,7 @@ class _Loop:
         evaluation = evaluate(
             self.model, self.val_batches, on_batch, self.evaluation_step, self.execution.workers
         )
-        _check_finite(
+        check_finite(
             f"after step {self.progress.step}: the loss on val",
             evaluation.loss,
             self.recipe.learning_rate,
@@ -246,67 +231,20 @@ class _Loop:
 
     def _steps(self, first: int, end: int) -> None:
         """Run the steps ``first <= step < end``, unless a callback or a signal ends the run."""
-        self.finished_at = perf_counter()
-        for step, batch in enumerate(self._timed(self.batches.iterate(first, end)), first):
+        batches = self.running.timed(self.batches.iterate(first, end))
+        for step, batch in enumerate(batches, first):
             self.calls.on_train_batch_begin(step)
             rate = self._rate(step)
             signal_number = self.request.signal
-            result = self.train_step(step, batch, rate, signal_number)
+            self.running.add(step, rate, self.train_step(step, batch, rate, signal_number))
             self.evaluation = None
-            self.running.append(_RunningStep(step, rate, self.input_seconds, result))
-            self._finish_steps(but=self.lag if signal_number is None else 0)
+            self.running.finish(lag=self.lag if signal_number is None else 0)
             if self.snapshots.is_due:
-                self._finish_steps()
+                self.running.finish()
                 self.snapshots.save(self.progress)
             if self.model.stop_training:
                 break
-        self._finish_steps()
-
-    def _timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """``batches``, the wait for each of which is noted."""
-        batches = iter(batches)
-        while True:
-            began = perf_counter()
-            try:
-                batch = next(batches, None)
-            except Exception:
-                self._finish_steps()
-                raise
-            self.input_seconds = perf_counter() - began
-            self.waited += self.input_seconds
-            if batch is None:
-                return
-            yield batch
-
-    def _finish_steps(self, but: int = 0) -> None:
-        """Count the steps that were started, oldest first, but for the last few, and tell the
-        callbacks.
-        """
-        while len(self.running) > but:
-            self._finish(self.running.popleft())
-
-    def _finish(self, running: _RunningStep) -> None:
-        result = running.result.fetch()
-        _check_finite(f"step {running.step}: the loss", result.loss, running.rate)
-        now = perf_counter()
-        seconds = now - self.finished_at
-        self.progress.add(result[:4], seconds)
-        logs = (
-            means(result)
-            | self.progress.rate()
-            | {
-                "learning_rate": running.rate,
-                "input_seconds": running.input_seconds,
-                "step_seconds": seconds - self.waited,
-            }
-        )
-        if result.all_reduce_seconds is not None:
-            logs["all_reduce_seconds"] = result.all_reduce_seconds
-        self.finished_at = now
-        self.waited = 0.0
-        self.calls.on_train_batch_end(running.step, logs)
-        if result.signal is not None:
-            raise _InterruptedError(result.signal)
+        self.running.finish()
 
     def _rate(self, step: int) -> float:
         return self.recipe.rate_at(
@@ -318,10 +256,10 @@ class _Loop:
     def _after_val_batch(self, images: int) -> None:
         """One worker alone need not finish the evaluation first."""
         if self.request.signal is not None and self.execution.workers.count == 1:
-            raise _InterruptedError(self.request.signal)
+            raise InterruptedBySignal(self.request.signal)
 
     def _interrupted(self, number: int) -> None:
-        self._finish_steps()
+        self.running.finish()
         saved = self._saved()
         if number == signal.SIGTERM:
             raise TerminatedError(f"terminated after {self.progress.step} steps; {saved}")
@@ -330,19 +268,9 @@ class _Loop:
         )
 
     def _saved(self) -> str:
-        """Save, and say in how far."""
+        """Save, and return what to tell the user of it."""
         if not self.snapshots.checkpoints:
             return "this worker has nothing to save"
-        whole = self.snapshots.save_now(self.progress)
-        return (
-            f"saved after step {self.progress.step}"
-            if whole
-            else "the last steps could not be saved"
-        )
-
-
-def _check_finite(what: str, loss: float, rate: float) -> None:
-    if not math.isfinite(loss):
-        raise RunError(
-            f"{what} is {loss}, expected a finite number; try a lower learning rate than {rate:g}"
-        )
+        if self.snapshots.save_now(self.progress):
+            return f"saved after step {self.progress.step}"
+        return "the last steps could not be saved"

@@ -18,11 +18,14 @@ logger = logging.getLogger(__name__)
 
 
 class MetricsLog(keras.callbacks.Callback):
-    """Appends; a run that goes on first drops what it is going to write again."""
+    """Appends; a run that is resumed first drops the lines that it will write again."""
 
     def __init__(self, path: Path):
         super().__init__()
-        self.path, self.epoch, self.steps, self.failing = path, 0, 0, False
+        self.path = path
+        self.epoch = 0
+        self.steps = 0
+        self.failing = False
 
     def on_train_begin(self, logs=None):
         self.steps = int(logs["step"])

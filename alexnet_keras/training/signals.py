@@ -1,5 +1,5 @@
-"""Ctrl-C and SIGTERM as requests that training answers between two steps, where everything can be
-saved.
+"""Ctrl-C and SIGTERM as requests to stop, which training obeys between two steps, where everything
+can be saved.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """``signal``: the number of the signal that came, or None."""
+    """``signal``: the number of the signal that was received, or None."""
 
     signal: int | None = None
 
@@ -25,8 +25,8 @@ class StopRequest:
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Catch the signals while the block runs; outside the main thread, where that is impossible,
-    there are none.
+    """Catch the signals while the block runs. Outside the main thread that is impossible, and
+    nothing is caught.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""From a training loop to a checkpoint of its checkpoints, and back."""
+"""What of a training loop goes into a checkpoint, and back."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from alexnet_keras.training.train_step import TrainStep
 
 
 class Snapshots:
-    """Saves the weights, velocities and progress of a run; the chief writes, and every worker is
-    given what it restores.
+    """Saves the weights, velocities and progress of a run; the chief writes, and sends to every
+    worker what it restores.
 
-    ``about``: facts (JSON-ready) that a checkpoint must share with the run that continues from it;
-    ``config``: the whole of what the run was asked, for whoever finds the checkpoint without it.
+    ``about``: facts (JSON-ready) that a checkpoint must share with the run that resumes from it;
+    ``config``: that of the run, so that a checkpoint explains itself without its run folder.
     """
 
     def __init__(
@@ -33,17 +33,21 @@ class Snapshots:
         save_seconds: float,
     ):
         self.checkpoints = checkpoints if workers.is_chief else None
-        self.train_step, self.workers, self.save_seconds = train_step, workers, save_seconds
-        self.about, self.config = about, config
+        self.train_step = train_step
+        self.workers = workers
+        self.save_seconds = save_seconds
+        self.about = about
+        self.config = config
         self.variables = {variable.path: variable for variable in model.weights}
         self.variables |= {
             f"velocity/{variable.path}": velocity for variable, velocity in train_step.velocities()
         }
-        self.saved, self.saved_progress = perf_counter(), None
+        self.saved = perf_counter()
+        self.saved_progress = None
 
     def restore(self, checkpoint: Checkpoint | None) -> TrainState:
-        """Bring back, on every worker, the checkpoint that the chief gives. Raises ``RunError`` if
-        it is another run's.
+        """Restore on every worker the checkpoint that the chief passes. Raises ``RunError`` if it
+        is another run's.
         """
         if checkpoint is not None:
             self._check_belongs(checkpoint)

@@ -28,9 +28,9 @@ class TensorBoardLog(keras.callbacks.Callback):
     ``histograms`` every weight becomes a histogram ``<layer>/<variable>`` of its finite values.
     All of it is in the file when the method returns.
 
-    A run that goes on at step s (``{"step": s}`` in the logs of ``on_train_begin``) has
-    TensorBoard drop what the killed run had told of step s and later ones; its fast loader drops
-    it of each tag as the tag's next value comes. Steps count from 0. Raises ``RunError`` if the
+    A run that is resumed at step s (``{"step": s}`` in the logs of ``on_train_begin``) has
+    TensorBoard drop what the killed run had written of step s and later ones; its fast loader
+    does so for each tag when the tag's next value is read. Steps count from 0. Raises ``RunError`` if the
     file cannot be written.
     """
 

@@ -1,5 +1,5 @@
-"""Where a training run stands: with the weights and their velocities, everything that its
-continuation depends on.
+"""How far a training run is: with the weights and their velocities, all that a resumed run
+depends on.
 
 Batches, crops and dropout masks are functions of the seed and the step, so there is no state of a
 random generator.
@@ -19,8 +19,8 @@ SUMS = ("loss", "top1", "top5", "images")
 
 @dataclass
 class TrainState:
-    """``step`` updates are made; ``sums`` (loss, top-1 and top-5 hits, images) and ``seconds`` are
-    of those of ``epoch``.
+    """After ``step`` steps: ``sums`` (loss, top-1 and top-5 hits, images) and ``seconds`` of those
+    of ``epoch``.
 
     ``best``: the figures on val of the best epoch so far, and its ``step``. ``waited``: epochs
     since ``best_on_plateau``, the best top-1 at the present rate.
@@ -55,10 +55,12 @@ class TrainState:
         return self.best is not None and self.best["step"] == self.step
 
     def end_epoch(self, figures: dict | None, recipe: Recipe) -> bool:
-        """Go on to the next epoch, given the figures on val; whether a plateau of the accuracy
-        ends the run.
+        """Begin the next epoch, given the figures on val; whether a plateau of the accuracy ends
+        the run.
         """
-        self.epoch, self.sums, self.seconds = self.epoch + 1, [0.0] * len(SUMS), 0.0
+        self.epoch += 1
+        self.sums = [0.0] * len(SUMS)
+        self.seconds = 0.0
         if figures is None:
             return False
         if self.best is None or figures["top1"] > self.best["top1"]:
@@ -74,11 +76,14 @@ class TrainState:
 
     def _watch(self, top1: float, patience: int) -> None:
         if top1 > self.best_on_plateau:
-            self.best_on_plateau, self.waited = top1, 0
+            self.best_on_plateau = top1
+            self.waited = 0
             return
         self.waited += 1
         if self.waited == patience:
-            self.plateaus, self.waited, self.best_on_plateau = self.plateaus + 1, 0, -1.0
+            self.plateaus += 1
+            self.waited = 0
+            self.best_on_plateau = -1.0
 
     @classmethod
     def from_dict(cls, values: dict) -> TrainState:

@@ -74,7 +74,7 @@ def test_overwrite_replaces_checkpoints_and_tensorboard(tree, tmp_path):
 
 def refusing(times, error):
     """A write of a checkpoint that fails so many times."""
-    left, write = [times], checkpoints._write
+    left, write = [times], checkpoints.write_checkpoint
 
     def refused(*arguments):
         if left[0]:
@@ -86,7 +86,9 @@ def refusing(times, error):
 
 
 def test_saves_that_are_refused_for_a_while_are_told_and_tried_again(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "_write", refusing(2, OSError(30, "Read-only file system")))
+    monkeypatch.setattr(
+        checkpoints, "write_checkpoint", refusing(2, OSError(30, "Read-only file system"))
+    )
     result = run_on(tree, tmp_path / "run")
     folder = tmp_path / "run" / "checkpoints"
     first, second = result.stderr.splitlines()

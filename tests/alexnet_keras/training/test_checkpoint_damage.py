@@ -9,8 +9,8 @@ import zipfile
 import numpy as np
 import pytest
 
-import alexnet_keras.training.checkpoints as checkpoints
 from alexnet_keras.errors import RunError
+from alexnet_keras.training import checkpoint_files
 from alexnet_keras.training.checkpoints import Checkpoints
 from tests.alexnet_keras.training.test_checkpoints import FILES, arrays_of, same, save
 
@@ -151,7 +151,7 @@ def test_too_large_for_memory_is_not_damage(folder, monkeypatch):
     def read_array(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(checkpoints.npy, "read_array", read_array)
+    monkeypatch.setattr(checkpoint_files.npy, "read_array", read_array)
     saved = Checkpoints(folder)
     with pytest.raises(RunError, match=f"^{folder / '000002-step-2'}: does not fit into memory$"):
         saved.newest()

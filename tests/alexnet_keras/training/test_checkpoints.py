@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import alexnet_keras.training.checkpoint_files as checkpoint_files
 import alexnet_keras.training.checkpoints as checkpoints
 from alexnet_keras.errors import ConfigurationError, RunError
 from alexnet_keras.training.checkpoints import Checkpoints
@@ -132,7 +133,8 @@ def test_an_array_in_any_order_in_memory(folder):
 
 
 @pytest.mark.parametrize(
-    ("owner", "limit"), [(checkpoints, "CHUNK_BYTES"), (checkpoints.zipfile, "ZIP64_LIMIT")]
+    ("owner", "limit"),
+    [(checkpoint_files, "CHUNK_BYTES"), (checkpoint_files.zipfile, "ZIP64_LIMIT")],
 )
 def test_arrays_over_a_limit(folder, monkeypatch, owner, limit):
     monkeypatch.setattr(owner, limit, 7)

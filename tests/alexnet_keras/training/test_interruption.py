@@ -120,7 +120,7 @@ def test_a_run_that_was_ended_leaves_nothing_that_could_be_taken_for_whole_and_g
     began = max(int(path.name.split("-")[-1]) for path in (run / "checkpoints").iterdir())
     resumed = invoke("scratch", "--resume", run, "--steps", began + 1)
     assert (resumed.exit_code, resumed.stderr) == (0, "")
-    assert f"the newest whole checkpoint: step {began}\n" in resumed.stdout
+    assert f"the newest complete checkpoint: step {began}\n" in resumed.stdout
     assert read(run / "result.json")["steps"] == began + 1
     assert (
         invoke(
