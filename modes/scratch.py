@@ -29,7 +29,7 @@ from alexnet_keras.data.demo import DEMONSTRATIONS
 from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.models.alexnet import new_network
 from alexnet_keras.training.final_model import in_float32
-from alexnet_keras.training.loop import Execution, Outcome, train
+from alexnet_keras.training.loop import ExecutionConfig, TrainingResult, train
 from alexnet_keras.training.recipe_from_options import with_starting_point
 from alexnet_keras.training.run import Run
 from alexnet_keras.training.run_folder import NullRunFolder, RunFolder
@@ -88,8 +88,8 @@ def train_from_scratch(
     seed: int = 0,
     loading: Loading = Loading(),
     callbacks: Iterable[keras.callbacks.Callback] = (),
-    execution: Execution | None = None,
-) -> Outcome:
+    execution: ExecutionConfig | None = None,
+) -> TrainingResult:
     """Train a new network on the train split of ``dataset``, measure it on val, and fill the run
     folder.
 
@@ -97,7 +97,7 @@ def train_from_scratch(
     """
     train_samples = dataset.samples("train")
     val_samples = dataset.samples("val")
-    execution = execution or Execution()
+    execution = execution or ExecutionConfig()
     keras.utils.set_random_seed(seed)
     with execution.workers.strategy.scope():
         model = new_network(architecture, preprocessing, dataset.class_names)

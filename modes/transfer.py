@@ -43,7 +43,7 @@ from alexnet_keras.models.alexnet import AlexNetModel, new_network
 from alexnet_keras.pretrained.from_options import open_weights
 from alexnet_keras.pretrained.loading import Pretrained
 from alexnet_keras.training.final_model import in_float32
-from alexnet_keras.training.loop import Execution, Outcome, train
+from alexnet_keras.training.loop import ExecutionConfig, TrainingResult, train
 from alexnet_keras.training.run import Run
 from alexnet_keras.training.run_folder import NullRunFolder, RunFolder
 from alexnet_keras.training.session_start import open_session
@@ -109,9 +109,9 @@ def train_from_pretrained(
     seed: int = 0,
     loading: Loading = Loading(),
     callbacks: Iterable[keras.callbacks.Callback] = (),
-    execution: Execution | None = None,
+    execution: ExecutionConfig | None = None,
     feature_cache: Path | None = None,
-) -> Outcome:
+) -> TrainingResult:
     """Give ``base`` a new fc8 for the classes of ``dataset``, train it, fine-tune, measure on val,
     fill the run folder.
 
@@ -121,7 +121,7 @@ def train_from_pretrained(
     """
     train_samples = dataset.samples("train")
     val_samples = dataset.samples("val")
-    execution = execution or Execution()
+    execution = execution or ExecutionConfig()
     keras.utils.set_random_seed(seed)
     with execution.workers.strategy.scope():
         model = with_new_head(base, recipe, dataset.class_names)
@@ -130,7 +130,7 @@ def train_from_pretrained(
         val_samples, model.preprocessing, recipe.batch_size, **vars(loading)
     )
 
-    if execution.continue_run or train_head(
+    if execution.resume or train_head(
         model, train_samples, head_recipe, seed, loading, execution.workers, feature_cache
     ):
         _set_trainable(model, frozen, False)
@@ -153,7 +153,7 @@ def train_from_pretrained(
         )
         _set_trainable(model, frozen, True)
     else:
-        outcome = Outcome(
+        outcome = TrainingResult(
             finished=False,
             steps=0,
             evaluation=evaluate(model, val_batches, workers=execution.workers),

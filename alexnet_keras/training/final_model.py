@@ -8,12 +8,12 @@ from alexnet_keras.data.batches import EvaluationBatches
 from alexnet_keras.distribute.workers import Workers
 from alexnet_keras.evaluation.evaluator import evaluate
 from alexnet_keras.models.alexnet import AlexNetModel, float32_copy
-from alexnet_keras.training.loop import Outcome
+from alexnet_keras.training.loop import TrainingResult
 
 
 def in_float32(
-    model: AlexNetModel, outcome: Outcome, val_batches: EvaluationBatches, workers: Workers
-) -> tuple[AlexNetModel, Outcome]:
+    model: AlexNetModel, outcome: TrainingResult, val_batches: EvaluationBatches, workers: Workers
+) -> tuple[AlexNetModel, TrainingResult]:
     """``model`` and ``outcome`` themselves, or after mixed precision a float32 copy and an
     outcome with the evaluation of that.
 

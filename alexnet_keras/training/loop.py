@@ -23,7 +23,7 @@ from alexnet_keras.training.running_steps import (
     RunningSteps,
     check_finite,
 )
-from alexnet_keras.training.signals import StopRequest, stop_request
+from alexnet_keras.training.signals import StopRequest, catch_stop_signals
 from alexnet_keras.training.snapshots import Snapshots
 from alexnet_keras.training.train_state import TrainState
 from alexnet_keras.training.train_step import TrainStep
@@ -32,11 +32,11 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Execution:
+class ExecutionConfig:
     """The devices that train, and how often they save: nothing here changes what is learned.
 
     ``accumulate``: each batch is computed in so many parts. ``save_seconds``: the least time from
-    one checkpoint to the next. ``continue_run``: resume from ``checkpoint``, which the chief alone
+    one checkpoint to the next. ``resume``: resume from ``checkpoint``, which the chief alone
     has. ``about``: facts that a checkpoint records, and that must be the same when it is resumed;
     ``config``: the run's, which it records too.
     """
@@ -45,14 +45,14 @@ class Execution:
     accumulate: int = 1
     checkpoints: Checkpoints | None = None
     save_seconds: float = 60.0
-    continue_run: bool = False
+    resume: bool = False
     checkpoint: Checkpoint | None = None
     about: dict = field(default_factory=dict)
     config: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingResult:
     """``steps`` taken, and the ``evaluation`` of the final weights; ``finished`` is False if
     Ctrl-C ended the run.
     """
@@ -69,8 +69,8 @@ def train(
     *,
     callbacks: Iterable[keras.callbacks.Callback] = (),
     val_batches: EvaluationBatches | None = None,
-    execution: Execution | None = None,
-) -> Outcome:
+    execution: ExecutionConfig | None = None,
+) -> TrainingResult:
     """Train ``model`` (ending in fc8 or prob, built under the strategy of ``execution``) as long
     as ``recipe`` says.
 
@@ -81,14 +81,14 @@ def train(
     Ctrl-C ends it after the step under way. Raises ``RunError`` as soon as a loss is not finite,
     ``TerminatedError`` after SIGTERM and ``WorkerLostError``, both when everything has been saved.
     """
-    with stop_request() as request:
+    with catch_stop_signals() as request:
         loop = _Loop(
             model,
             batches,
             recipe,
             keras.callbacks.CallbackList(list(callbacks), model=model),
             val_batches,
-            execution or Execution(),
+            execution or ExecutionConfig(),
             request,
         )
         model.stop_training = False
@@ -106,7 +106,7 @@ def train(
             loop.calls.on_train_end()
         if val_batches is not None and loop.evaluation is None:
             loop.evaluate()
-    return Outcome(finished, loop.progress.step, loop.evaluation)
+    return TrainingResult(finished, loop.progress.step, loop.evaluation)
 
 
 class _Loop:
@@ -123,7 +123,7 @@ class _Loop:
         recipe: Recipe,
         calls: keras.callbacks.CallbackList,
         val_batches: EvaluationBatches | None,
-        execution: Execution,
+        execution: ExecutionConfig,
         request: StopRequest,
     ):
         samples = len(batches.samples)
@@ -156,9 +156,7 @@ class _Loop:
             execution.save_seconds,
         )
         self.progress = (
-            self.snapshots.restore(execution.checkpoint)
-            if execution.continue_run
-            else TrainState()
+            self.snapshots.restore(execution.checkpoint) if execution.resume else TrainState()
         )
         self.lag = 1 if self.train_step.returns_early else 0
         self.running = RunningSteps(self.progress, calls)

@@ -21,7 +21,7 @@ from alexnet_keras.errors import RunError
 from alexnet_keras.evaluation.class_tables import FILES as TABLES
 from alexnet_keras.evaluation.class_tables import write_tables
 from alexnet_keras.training.checkpoints import Checkpoints
-from alexnet_keras.training.loop import Outcome
+from alexnet_keras.training.loop import TrainingResult
 from alexnet_keras.training.metrics_log import MetricsLog
 from alexnet_keras.training.run_config import (
     CONFIG,
@@ -99,7 +99,7 @@ class RunFolder:
         """A callback that appends to ``metrics.jsonl``."""
         return MetricsLog(self.path / "metrics.jsonl")
 
-    def finish(self, model: keras.Model, outcome: Outcome) -> None:
+    def finish(self, model: keras.Model, outcome: TrainingResult) -> None:
         """Save the final model, and then the result, so that it never describes another."""
         with atomic_write(self.path / "model.keras") as (partial,):
             model.save(partial)
@@ -113,11 +113,11 @@ class NullRunFolder:
     def metrics(self) -> keras.callbacks.Callback:
         return keras.callbacks.Callback()
 
-    def finish(self, model: keras.Model, outcome: Outcome) -> None:
+    def finish(self, model: keras.Model, outcome: TrainingResult) -> None:
         pass
 
 
-def result_of(outcome: Outcome) -> dict:
+def result_of(outcome: TrainingResult) -> dict:
     """What ``result.json`` says of an outcome."""
     figures = outcome.evaluation.figures()
     return {**figures, "steps": outcome.steps, "finished": outcome.finished}

@@ -25,7 +25,7 @@ from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.distribute.workers import Workers
 from alexnet_keras.errors import ConfigurationError, RunError
 from alexnet_keras.progress import Progress
-from alexnet_keras.training.loop import Execution, Outcome
+from alexnet_keras.training.loop import ExecutionConfig, TrainingResult
 from alexnet_keras.training.progress_callback import TrainingProgress
 from alexnet_keras.training.recipe_from_options import new_recipe, resumed_recipe
 from alexnet_keras.training.run import Run
@@ -61,7 +61,7 @@ class Session:
     dataset: Dataset | None = None
     loading: Loading = Loading()
     samples: str = ""  # the manifest
-    execution: Execution | None = None
+    execution: ExecutionConfig | None = None
     callbacks: list[keras.callbacks.Callback] = field(default_factory=list)
     folder: Path | None = None
 
@@ -132,7 +132,7 @@ class Session:
             )
             yield run
 
-    def result(self, outcome: Outcome) -> Run:
+    def result(self, outcome: TrainingResult) -> Run:
         """The finished or interrupted run, its evaluation shown."""
         if self.workers.is_chief:
             self.progress.show_evaluation(outcome.evaluation, str(self.folder))
@@ -173,7 +173,7 @@ class Session:
             **config,
         }
 
-    def _execution(self, run: RunFolder | None, recipe: Recipe, config: dict) -> Execution:
+    def _execution(self, run: RunFolder | None, recipe: Recipe, config: dict) -> ExecutionConfig:
         checkpoints = run and run.checkpoints(self.options.keep)
         checkpoint = checkpoints.newest() if self.config is not None and run else None
         found = self.workers.exchange({"found": checkpoint is not None})[0]["found"]
@@ -192,7 +192,7 @@ class Session:
             "seed": self.options.seed,
             "batch size": recipe.batch_size,
         }
-        return Execution(
+        return ExecutionConfig(
             self.workers,
             self.options.accumulate,
             checkpoints,

@@ -24,7 +24,7 @@ class StopRequest:
 
 
 @contextmanager
-def stop_request() -> Iterator[StopRequest]:
+def catch_stop_signals() -> Iterator[StopRequest]:
     """Catch the signals while the block runs. Outside the main thread that is impossible, and
     nothing is caught.
     """

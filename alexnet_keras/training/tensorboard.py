@@ -30,8 +30,8 @@ class TensorBoardLog(keras.callbacks.Callback):
 
     A run that is resumed at step s (``{"step": s}`` in the logs of ``on_train_begin``) has
     TensorBoard drop what the killed run had written of step s and later ones; its fast loader
-    does so for each tag when the tag's next value is read. Steps count from 0. Raises ``RunError`` if the
-    file cannot be written.
+    does so for each tag when the tag's next value is read. Steps count from 0. Raises
+    ``RunError`` if the file cannot be written.
     """
 
     def __init__(self, folder: Path, every_steps: int = 10, histograms: bool = True):
@@ -45,7 +45,7 @@ class TensorBoardLog(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         first_step = int((logs or {}).get("step", 0))  # Keras hands numbers on as floats
         self.step = first_step - 1
-        with _told_as_run_error(self.folder):
+        with _as_run_error(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             # Readers take the files in the order of their names.
             self.file = tf.io.TFRecordWriter(
@@ -83,7 +83,7 @@ class TensorBoardLog(keras.callbacks.Callback):
                 self._summarize([_histogram(variable.path, keras.ops.convert_to_numpy(variable))])
 
     def on_train_end(self, logs=None):
-        with _told_as_run_error(self.folder):
+        with _as_run_error(self.folder):
             self.file.close()
 
     def _summarize(self, values: list[Summary.Value]) -> None:
@@ -91,7 +91,7 @@ class TensorBoardLog(keras.callbacks.Callback):
 
     def _write(self, event: Event) -> None:
         event.wall_time = time()
-        with _told_as_run_error(self.folder):
+        with _as_run_error(self.folder):
             self.file.write(event.SerializeToString())
             self.file.flush()
 
@@ -124,7 +124,7 @@ def _histogram(tag: str, values: np.ndarray) -> Summary.Value:
 
 
 @contextmanager
-def _told_as_run_error(folder: Path) -> Iterator[None]:
+def _as_run_error(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, tf.errors.OpError) as error:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from alexnet_keras.evaluation.evaluator import Evaluation
-from alexnet_keras.training.loop import Outcome
+from alexnet_keras.training.loop import TrainingResult
 from tests.alexnet_keras.trees import assert_refused, class_folders, invoke, read
 
 WRONG = (None, -3, 0.5, "x", [], [3], {}, {"odd": 1}, True, float("nan"), 10**30, "\u0000")
@@ -44,7 +44,7 @@ def untrained(patch):
     """The network and its batches are made, and not trained."""
     patch.setattr(
         "modes.scratch.train",
-        lambda *arguments, **options: Outcome(
+        lambda *arguments, **options: TrainingResult(
             False, 0, Evaluation(0, 0, 0, 0, 1, 1, np.eye(3, dtype=np.int64), np.ones(3, np.int64))
         ),
     )

@@ -25,7 +25,7 @@ from alexnet_keras.configs.schedule import DropAt, DropEvery, Plateau
 from alexnet_keras.data.colour_pca import colour_axes
 from alexnet_keras.evaluation.evaluator import Evaluation
 from alexnet_keras.models.backends import winograd
-from alexnet_keras.training.loop import Outcome
+from alexnet_keras.training.loop import TrainingResult
 from tests.alexnet_keras.tiny import tiny_model
 from tests.alexnet_keras.trees import assert_refused, class_folders, invoke, read
 
@@ -50,7 +50,7 @@ def configured(files, tmp_path, monkeypatch):
     """
 
     def trained(dataset, run, **options):
-        return Outcome(True, 0, Evaluation(0, 0, 0, 0, 1, 1, np.eye(3), np.ones(3)))
+        return TrainingResult(True, 0, Evaluation(0, 0, 0, 0, 1, 1, np.eye(3), np.ones(3)))
 
     def configure(mode, *options):
         monkeypatch.setattr(f"modes.{mode}.{STORIES[mode]}", trained)

@@ -32,7 +32,7 @@ from alexnet_keras.data.batches import EvaluationBatches, TrainingBatches  # noq
 from alexnet_keras.distribute.workers import open_workers  # noqa: E402
 from alexnet_keras.errors import AlexNetError  # noqa: E402
 from alexnet_keras.training.checkpoints import Checkpoints  # noqa: E402
-from alexnet_keras.training.loop import Execution, train  # noqa: E402
+from alexnet_keras.training.loop import ExecutionConfig, train  # noqa: E402
 from tests.alexnet_keras.tiny import samples_of, tiny_model  # noqa: E402
 
 BATCH, PICTURES, TIMEOUT, DEVICES = 32, 40, 15.0, int(os.environ.get("DEVICES", "1"))
@@ -107,8 +107,8 @@ def main(name, steps, dies=None, dies_after=None):
             samples, rule, BATCH, seed=1, augmentation=recipe.augmentation, shard=shard
         )
     )
-    execution = Execution(
-        workers, 1, checkpoints, save_seconds=0.0, continue_run=found, checkpoint=checkpoint
+    execution = ExecutionConfig(
+        workers, 1, checkpoints, save_seconds=0.0, resume=found, checkpoint=checkpoint
     )
     outcome = train(
         model,

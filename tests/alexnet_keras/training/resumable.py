@@ -34,7 +34,7 @@ from alexnet_keras.configs.recipe import Recipe
 from alexnet_keras.configs.schedule import DropAt
 from alexnet_keras.data.layouts import open_dataset
 from alexnet_keras.training.checkpoints import Checkpoints
-from alexnet_keras.training.loop import Execution
+from alexnet_keras.training.loop import ExecutionConfig
 from alexnet_keras.training.run_folder import new_run_folder, resume_run_folder
 from modes.scratch import train_from_scratch
 
@@ -169,10 +169,10 @@ def go_on(root: Path, folder: Path, recipe: Recipe = RECIPE, plan=None, **option
             preprocessing=RULE,
             recipe=recipe,
             seed=3,
-            execution=Execution(
+            execution=ExecutionConfig(
                 checkpoints=checkpoints,
                 save_seconds=0,
-                continue_run=checkpoint is not None,
+                resume=checkpoint is not None,
                 checkpoint=checkpoint,
                 about={"seed": 3},
                 **options,

@@ -15,7 +15,7 @@ from alexnet_keras.data.layouts import open_dataset
 from alexnet_keras.models.alexnet import build
 from alexnet_keras.pretrained.loading import Pretrained
 from alexnet_keras.training.checkpoints import Checkpoints
-from alexnet_keras.training.loop import Execution
+from alexnet_keras.training.loop import ExecutionConfig
 from alexnet_keras.training.run_folder import RunFolder, new_run_folder
 from modes.scratch import train_from_scratch
 from modes.transfer import train_from_pretrained
@@ -99,8 +99,8 @@ def interrupting(step):
 def execution_of(run):
     checkpoints = run.checkpoints()
     checkpoint = checkpoints.newest()
-    return Execution(
-        checkpoints=checkpoints, continue_run=checkpoint is not None, checkpoint=checkpoint
+    return ExecutionConfig(
+        checkpoints=checkpoints, resume=checkpoint is not None, checkpoint=checkpoint
     )
 
 

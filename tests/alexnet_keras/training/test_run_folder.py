@@ -15,7 +15,7 @@ from alexnet_keras.atomic_files import atomic_write
 from alexnet_keras.errors import RunError
 from alexnet_keras.evaluation.evaluator import Evaluation
 from alexnet_keras.models.saving import load_model
-from alexnet_keras.training.loop import Outcome
+from alexnet_keras.training.loop import TrainingResult
 from alexnet_keras.training.run_config import (
     num_intra_op_threads,
     read_result,
@@ -125,7 +125,7 @@ def test_runs_is_a_file(tmp_path, monkeypatch):
 
 def test_the_end_of_a_run(tmp_path):
     run, model = new_run_folder(tmp_path / "run", "scratch"), tiny_model(classes=2)
-    run.finish(model, Outcome(False, 7, EVALUATION))
+    run.finish(model, TrainingResult(False, 7, EVALUATION))
     assert json.loads((run.path / "result.json").read_text()) == {
         "top1": 0.5,
         "top5": 0.75,
@@ -197,7 +197,7 @@ class Unsaved:
 def test_a_model_that_is_not_saved_to_its_end(tmp_path, error, raised, says):
     run = new_run_folder(tmp_path / "run", "scratch")
     with pytest.raises(raised, match=says):
-        run.finish(Unsaved(error), Outcome(True, 1, EVALUATION))
+        run.finish(Unsaved(error), TrainingResult(True, 1, EVALUATION))
     assert [path.name for path in run.path.iterdir()] == [".lock"]
 
 
@@ -274,7 +274,7 @@ def test_a_continuation_is_recorded_and_what_it_cannot_repeat_is_told(tmp_path, 
 
 def test_a_worker_that_is_not_the_chief_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    outcome = Outcome(True, 1, EVALUATION)
+    outcome = TrainingResult(True, 1, EVALUATION)
     NullRunFolder().finish(None, outcome)
     NullRunFolder().metrics().on_train_begin({"step": 0})
     assert list(tmp_path.iterdir()) == []

@@ -10,8 +10,8 @@ import pytest
 
 from alexnet_keras.errors import TerminatedError
 from alexnet_keras.training.checkpoints import Checkpoints
-from alexnet_keras.training.loop import Execution, train
-from alexnet_keras.training.signals import SIGNALS, stop_request
+from alexnet_keras.training.loop import ExecutionConfig, train
+from alexnet_keras.training.signals import SIGNALS, catch_stop_signals
 from tests.alexnet_keras.training.test_loop import PLAIN, Record, feature_batches, linear
 
 
@@ -31,7 +31,7 @@ def send(number):
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_is_noted_and_the_handlers_come_back(number):
     before = [signal.getsignal(each) for each in SIGNALS]
-    with stop_request() as request:
+    with catch_stop_signals() as request:
         assert request.signal is None
         send(number)
         assert request.signal == number
@@ -39,20 +39,20 @@ def test_a_signal_is_noted_and_the_handlers_come_back(number):
 
 
 def test_the_handlers_come_back_after_an_error():
-    with pytest.raises(ZeroDivisionError), stop_request():
+    with pytest.raises(ZeroDivisionError), catch_stop_signals():
         1 / 0  # noqa: B018
 
 
 @pytest.mark.parametrize("first", SIGNALS)
 def test_a_ctrl_c_after_another_signal_does_not_wait(first):
-    with stop_request():
+    with catch_stop_signals():
         send(first)
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
 
 
 def test_sigterm_can_come_twice():
-    with stop_request() as request:
+    with catch_stop_signals() as request:
         send(signal.SIGTERM)
         send(signal.SIGTERM)
         assert request.signal == signal.SIGTERM
@@ -62,7 +62,7 @@ def test_outside_the_main_thread_there_are_no_signals():
     found = []
 
     def body():
-        with stop_request() as request:
+        with catch_stop_signals() as request:
             found.append((request.signal, signal.getsignal(signal.SIGINT)))
 
     thread = threading.Thread(target=body)
@@ -84,7 +84,7 @@ def at(moment, number, *signals):
 
 def learn(record, folder=None, **changes):
     model = linear()
-    execution = Execution(checkpoints=folder and Checkpoints(folder), save_seconds=1e9)
+    execution = ExecutionConfig(checkpoints=folder and Checkpoints(folder), save_seconds=1e9)
     return model, train(
         model,
         feature_batches(np.eye(8, 2)),

@@ -9,7 +9,7 @@ import pytest
 
 from alexnet_keras.errors import RunError
 from alexnet_keras.training.checkpoints import Checkpoints
-from alexnet_keras.training.loop import Execution, train
+from alexnet_keras.training.loop import ExecutionConfig, train
 from alexnet_keras.training.train_step import PendingResult, TrainStep
 from tests.alexnet_keras.training.test_loop import (
     IMAGES,
@@ -76,7 +76,7 @@ def test_a_step_is_one_compiled_call(accumulate):
             batches,
             replace(PLAIN, epochs=None, steps=9),
             callbacks=[Record(act)],
-            execution=Execution(accumulate=accumulate),
+            execution=ExecutionConfig(accumulate=accumulate),
         )
     finally:
         sys.setprofile(None)
@@ -153,12 +153,14 @@ def test_a_checkpoint_holds_exactly_the_steps_of_its_name(late, tmp_path, monkey
     monkeypatch.setattr(Checkpoints, "save", keep)
     recipe = replace(PLAIN, momentum=0.9, epochs=None, steps=7)
     features = np.random.default_rng(0).standard_normal((12, 2))
-    execution = Execution(checkpoints=Checkpoints(tmp_path / "all"), save_seconds=0)
+    execution = ExecutionConfig(checkpoints=Checkpoints(tmp_path / "all"), save_seconds=0)
     train(linear(), feature_batches(features), recipe, execution=execution)
     assert sorted(saved) == list(range(1, 8))
     monkeypatch.undo()
     for step in (1, 4, 7):
-        execution = Execution(checkpoints=Checkpoints(tmp_path / str(step)), save_seconds=1e9)
+        execution = ExecutionConfig(
+            checkpoints=Checkpoints(tmp_path / str(step)), save_seconds=1e9
+        )
         train(
             linear(), feature_batches(features), replace(recipe, steps=step), execution=execution
         )
@@ -173,7 +175,7 @@ def test_a_signal_keeps_every_step_that_was_started(moment, late, tmp_path):
             send(signal.SIGINT)
 
     record, model = Record(act), linear()
-    execution = Execution(checkpoints=Checkpoints(tmp_path / "saved"), save_seconds=1e9)
+    execution = ExecutionConfig(checkpoints=Checkpoints(tmp_path / "saved"), save_seconds=1e9)
     outcome = train(
         model,
         feature_batches(np.eye(8, 2)),
