@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from alexnet_keras.errors import ConfigurationError
 
@@ -44,10 +45,12 @@ class Loading:
     """The keywords of :class:`~alexnet_keras.data.batches.Batches` that a run passes on.
 
     ``region``: how COCO's boxes are cut out, None for whole images; ``num_threads``: of the
-    loader; ``shard``: this worker's part of each batch; ``bad``: what an unreadable file does.
+    loader; ``shard``: this worker's part of each batch; ``bad``: what an unreadable file does;
+    ``bad_files``: a :class:`~alexnet_keras.data.bad_files.BadFiles`, those known to be unreadable.
     """
 
     region: BoxRegion | None = None
     num_threads: int = 2
     shard: Shard = Shard()
     bad: str = "skip"
+    bad_files: Any = None

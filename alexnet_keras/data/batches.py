@@ -7,8 +7,6 @@ threads.
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -20,15 +18,14 @@ from alexnet_keras.configs.loading import BoxRegion, Shard
 from alexnet_keras.configs.preprocessing import Preprocessing
 from alexnet_keras.data import image_ops
 from alexnet_keras.data.augment_ops import augment
+from alexnet_keras.data.bad_files import BadFiles, BadRows, reason_of
+from alexnet_keras.data.sample_loader import SampleLoader
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.errors import ConfigurationError, DataError
 
-MAX_BAD_FRACTION = 0.01
-logger = logging.getLogger(__name__)
-
 
 class Batch(NamedTuple):
-    """``images`` (batch, crop, crop, 3) float32 as the network eats them; ``labels`` (batch,)
+    """``images`` (batch, crop, crop, 3) float32, the network's input; ``labels`` (batch,)
     int32; ``weights`` (batch,) float32, 0 for padding and unreadable files, else 1; ``rows``
     (batch,) int64 into the samples.
     """
@@ -50,9 +47,11 @@ class Batches:
     ``shard`` is the part of each batch that this worker reads; ``batch_size`` counts the samples
     of all workers.
 
-    An unreadable file stops nothing by itself: its samples get weight 0 and it is named in the
-    log, up to 1% of the files (``DataError`` beyond). ``bad="error"`` raises at the first one,
-    ``bad="mark"`` accepts any number; ``bad_rows`` tells which samples they were.
+    A file that cannot be read, or whose image is of another size than its boxes were drawn on,
+    stops nothing by itself: its samples get weight 0 and it is named in the log, up to 1% of the
+    files (``DataError`` beyond). ``bad="error"`` raises at the first one, ``bad="mark"`` accepts
+    any number. ``bad_rows`` lists these samples; ``bad_files`` holds those known beforehand, which
+    are not tried again, and takes up those that are found.
     """
 
     def __init__(
@@ -63,42 +62,51 @@ class Batches:
         *,
         region: BoxRegion | None = None,
         bad: str = "skip",
+        bad_files: BadFiles | None = None,
         num_threads: int = 2,
         shard: Shard = Shard(),  # noqa: B008  frozen
     ):
         check_batch_size(batch_size, shard.count)
         if num_threads < 1:
             raise ConfigurationError(f"num_threads: expected at least 1, got {num_threads}")
-        self.samples, self.preprocessing, self.batch_size = samples, preprocessing, batch_size
-        self.region, self.bad = region or BoxRegion(), bad
-        self.num_threads, self.shard = num_threads, shard
+        self.samples = samples
+        self.preprocessing = preprocessing
+        self.batch_size = batch_size
+        self.num_threads = num_threads
+        self.shard = shard
+        self._bad = BadRows(samples, bad, bad_files)
         self._size = batch_size // shard.count
-        self.unreadable = np.zeros(len(samples), bool)
-        self._paths = tf.constant(samples.paths.astype(object), tf.string)
+        self._loader = SampleLoader(samples, preprocessing, region or BoxRegion())
         self._labels = tf.constant(samples.labels, tf.int32)
         self._image_shape = (preprocessing.crop, preprocessing.crop, 3)
         # Traced once, not at every pass.
         self._traced_sample = tf.function(self._sample, autograph=False)
-        self._boxes = None if samples.boxes is None else tf.constant(samples.boxes, tf.float32)
+
+    @property
+    def region(self) -> BoxRegion:
+        """How boxes are cut out."""
+        return self._loader.region
 
     @property
     def bad_rows(self) -> np.ndarray:
         """Rows found unreadable so far, ascending (k,) int64."""
-        return np.flatnonzero(self.unreadable)
+        return np.flatnonzero(self._bad.mask)
 
     def iterate(self, first_step: int, last_step: int) -> Iterator[Batch]:
         """Batches of the steps ``first_step <= step < last_step``."""
         step = first_step
         while step < last_step:
             try:
-                for images, weights, rows in self._dataset(step, last_step):
+                for images, weights, rows, failed in self._dataset(step, last_step):
+                    if failed.numpy().any():
+                        self._note_failures(rows.numpy()[failed.numpy()])
                     yield Batch(images, tf.gather(self._labels, rows), weights, rows)
                     step += 1
             except tf.errors.OpError as error:
-                self._mark_unreadable(step, error)
+                self._find_failures(step, error)
 
     def _dataset(self, first_step: int, last_step: int) -> tf.data.Dataset:
-        readable = tf.constant(~self.unreadable)
+        readable = tf.constant(~self._bad.mask)
         options = tf.data.Options()
         options.deterministic = True
         options.autotune.enabled = False  # nothing is left to it
@@ -117,79 +125,61 @@ class Batches:
         )
 
     def _sample(self, position, readable):
+        """The network input at a position of the stream, its weight, its row, and whether reading
+        it failed.
+        """
         row, wanted = self._row(position)
-        usable = wanted & tf.gather(readable, row)
-        image = tf.cond(
-            usable, lambda: self._image(position, row), lambda: tf.zeros(self._image_shape)
+        wanted &= tf.gather(readable, row)
+        pixels, loaded = tf.cond(
+            wanted, lambda: self._loader.try_to_load(row), self._loader.nothing
         )
-        return image, tf.cast(usable, tf.float32), row
+        image = tf.cond(
+            loaded,
+            lambda: self._network_input(position, pixels),
+            lambda: tf.zeros(self._image_shape),
+        )
+        return image, tf.cast(loaded, tf.float32), row, wanted & ~loaded
 
-    def _image(self, position, row):
-        contents = tf.io.read_file(tf.gather(self._paths, row))
-        if self._boxes is None:
-            image = image_ops.load_image(contents)
-        else:
-            box, region = tf.gather(self._boxes, row), self.region
-            image = image_ops.load_box(
-                contents, box, self.preprocessing, region.context, region.square
-            )
-        window, mirrored = self._window(position, image)
+    def _network_input(self, position, pixels):
+        window, mirrored = self._crop(position, pixels)
         return image_ops.to_network_input(window, self.preprocessing, mirrored)
 
     def _row(self, position):
-        """The sample at a place of the stream, and whether it is wanted there (or only fills up a
-        batch).
+        """The sample at a position of the stream, and whether it is wanted there (or only fills up
+        a batch).
         """
         raise NotImplementedError
 
-    def _window(self, position, image):
+    def _crop(self, position, image):
         """What is cut out of the image once it is resized, of shape ``_image_shape``, and whether
         it is to be mirrored.
         """
         raise NotImplementedError
 
-    def _mark_unreadable(self, step: int, error: tf.errors.OpError) -> None:
-        """Find the samples of this step that cannot be read, by reading them one by one, and apply
-        the policy to them.
+    def _note_failures(self, rows: np.ndarray) -> None:
+        """Rows that the pipeline could not read and went on without."""
+        new = [int(row) for row in dict.fromkeys(rows) if not self._bad.mask[row]]
+        self._bad.add(
+            {row: self._loader.failure(row) or "it could not be read at first" for row in new}
+        )
+
+    def _find_failures(self, step: int, error: tf.errors.OpError) -> None:
+        """Find the samples of this step that ended the pipeline, by reading them one by one.
 
         A damaged file can hold boxes that are whole: each sample is tried, so that no batch
         depends on those before it.
         """
-        found = {}
+        reasons = {}
         for index in range(step * self._size, (step + 1) * self._size):
-            position = np.int64(self.shard.stream_position(index, self._size))
-            row, wanted = self._row(position)
-            if not wanted or self.unreadable[int(row)]:
-                continue
-            try:
-                self._image(position, row)
-            except tf.errors.OpError as reason:
-                found[int(row)] = reason_of(reason)
-        if not found:
+            row, wanted = self._row(np.int64(self.shard.stream_position(index, self._size)))
+            if wanted and not self._bad.mask[int(row)]:
+                reasons[int(row)] = self._loader.failure(int(row))
+        reasons = {row: reason for row, reason in reasons.items() if reason is not None}
+        if not reasons:
             raise DataError(
                 f"{self.samples.split}: step {step} could not be read: {reason_of(error)}"
             )
-        for row, reason in found.items():
-            path = self.samples.paths[row]
-            if self.bad == "error":
-                raise DataError(f"{path}: expected a readable image, got: {reason}")
-            if path not in self.samples.paths[self.unreadable]:
-                logger.warning("%s: skipped, not a readable image: %s", path, reason)
-            self.unreadable[row] = True
-        if self.bad == "skip":
-            self._check_bad_fraction()
-
-    def _check_bad_fraction(self) -> None:
-        bad, files = (
-            len(np.unique(self.samples.paths[self.unreadable])),
-            len(np.unique(self.samples.paths)),
-        )
-        if bad > MAX_BAD_FRACTION * files:
-            raise DataError(
-                f"{self.samples.split}: {bad} of {files} image files cannot be read, expected at "
-                "most "
-                f"{MAX_BAD_FRACTION:.0%}; the first is {self.samples.paths[self.bad_rows[0]]}"
-            )
+        self._bad.add(reasons)
 
 
 class TrainingBatches(Batches):
@@ -208,7 +198,8 @@ class TrainingBatches(Batches):
         **options,
     ):
         super().__init__(samples, preprocessing, batch_size, **options)
-        self.seed, self.augmentation = seed, augmentation
+        self.seed = seed
+        self.augmentation = augmentation
 
     def first_step_of(self, epoch: int) -> int:
         """The first step that holds no sample of an earlier epoch: ceil(epoch * samples /
@@ -217,11 +208,12 @@ class TrainingBatches(Batches):
         return -(-epoch * len(self.samples) // self.batch_size)
 
     def _row(self, position):
-        epoch, place = position // len(self.samples), position % len(self.samples)
+        epoch = position // len(self.samples)
+        place = position % len(self.samples)
         seed = tf.stack([tf.cast(self.seed, tf.int64), epoch])
         return tf.random.experimental.index_shuffle(place, seed, len(self.samples) - 1), True
 
-    def _window(self, position, image):
+    def _crop(self, position, image):
         seed = tf.stack([tf.cast(self.seed, tf.int64), position])
         return augment(image, self.preprocessing, self.augmentation, seed)
 
@@ -262,7 +254,7 @@ class EvaluationBatches(Batches):
     def _row(self, position):
         return tf.minimum(position, len(self.samples) - 1), position < len(self.samples)
 
-    def _window(self, position, image):
+    def _crop(self, position, image):
         rule = self.preprocessing
         if self.crops == 10:
             return image_ops.ten_crops(image_ops.resize(image, rule), rule), None
@@ -281,13 +273,3 @@ def check_batch_size(batch_size: int, parts: int) -> None:
         raise ConfigurationError(
             f"batch size: must be divisible by {parts} (devices x accumulate), got {batch_size}"
         )
-
-
-def reason_of(error: tf.errors.OpError) -> str:
-    """TensorFlow's message without the graph nodes around it, or what one of our own checks says,
-    on one line.
-    """
-    message = re.sub(r"\{\{.*?\}\}", "", str(error.message)).split("[[")[0].split("[Op:")[0]
-    line = " ".join(message.split())
-    asserted = re.fullmatch(r"assertion failed: \[(.*)\]", line)
-    return (asserted[1].replace("] [", " ") if asserted else line)[-200:]

@@ -98,6 +98,7 @@ def read_coco(
         side or own,
         skipped,
         class_ids,
+        table["sizes"][used][images],
     )
 
 

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import tensorflow as tf
 
-from alexnet_keras.data.batches import reason_of
+from alexnet_keras.data.bad_files import reason_of
 from alexnet_keras.data.image_ops import load_image
 from alexnet_keras.errors import DataError
 

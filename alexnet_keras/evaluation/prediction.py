@@ -12,7 +12,7 @@ import tensorflow as tf
 from alexnet_keras.configs.architecture import FINAL_LAYER
 from alexnet_keras.configs.preprocessing import Preprocessing
 from alexnet_keras.data import image_ops
-from alexnet_keras.data.batches import reason_of
+from alexnet_keras.data.bad_files import reason_of
 from alexnet_keras.errors import ConfigurationError, DataError
 from alexnet_keras.models.alexnet import AlexNetModel
 

@@ -51,8 +51,11 @@ def dataset(tmp_path):
 def by_hand(source, samples, row, layer="fc7"):
     """One sample through the network, without the pipeline."""
     rule = source.model.preprocessing
-    image = image_ops.load_box(
-        tf.io.read_file(str(samples.paths[row])), tf.constant(samples.boxes[row]), rule, 0.1, True
+    image, _ = image_ops.load_box(
+        tf.io.read_file(str(samples.paths[row])),
+        tf.constant(samples.boxes[row]),
+        rule,
+        BoxRegion(0.1, True),
     )
     crop = image_ops.to_network_input(
         image_ops.center_crop(image_ops.resize(image, rule), rule), rule

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from alexnet_keras.configs.loading import BoxRegion
 from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING
 from alexnet_keras.data import image_headers, image_ops
-from alexnet_keras.data.batches import reason_of
+from alexnet_keras.data.bad_files import reason_of
 from tests.alexnet_keras.tiny import encoded, picture
 
 PICTURE = picture(0, 61, 83)
@@ -42,7 +43,7 @@ def claiming(width, height, file_format):
 READERS = {
     "whole": lambda contents: image_ops.load_image(contents),
     "box": lambda contents: image_ops.load_box(
-        contents, tf.constant((1.0, 2.0, 3.0, 4.0)), CAFFE_PREPROCESSING, 0.1, True
+        contents, tf.constant((1.0, 2.0, 3.0, 4.0)), CAFFE_PREPROCESSING, BoxRegion()
     ),
 }
 

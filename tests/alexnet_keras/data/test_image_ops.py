@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageOps
 
+from alexnet_keras.configs.loading import BoxRegion
 from alexnet_keras.configs.preprocessing import (
     CAFFE_PREPROCESSING,
     PAPER_PREPROCESSING,
@@ -32,7 +33,7 @@ def decoded(contents):
 
 
 def by_pillow(contents):
-    return np.asarray(Image.open(io.BytesIO(contents)).convert("RGB"))
+    return np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(contents))).convert("RGB"))
 
 
 def photographs(shared_data, every):
@@ -105,13 +106,11 @@ def test_short_side_keeps_the_aspect_ratio_as_torchvision_counts_it(height, widt
     )
 
 
-def rotated():
-    """An EXIF block that asks viewers to turn the picture; the published networks never saw one
-    turned.
-    """
-    exif = Image.Exif()
-    exif[0x112] = 6
-    return exif
+def exif(orientation):
+    """An Exif block that asks viewers to turn the picture."""
+    block = Image.Exif()
+    block[0x112] = orientation
+    return block
 
 
 @pytest.mark.parametrize(
@@ -119,7 +118,7 @@ def rotated():
     [
         *({"subsampling": s, "quality": q} for s in (0, 1, 2) for q in (30, 90)),
         {"progressive": True},
-        {"exif": rotated()},
+        *({"exif": exif(orientation)} for orientation in range(10)),
     ],
 )
 @pytest.mark.parametrize("image", [PICTURE, NOISE])
@@ -212,9 +211,10 @@ def test_what_is_no_whole_image_raises(contents):
 
 
 def box_of(contents, box, context=0.0, square=False):
-    return image_ops.load_box(
-        contents, tf.constant(box, tf.float32), CAFFE_PREPROCESSING, context, square
-    ).numpy()
+    region = BoxRegion(context, square)
+    return image_ops.load_box(contents, tf.constant(box, tf.float32), CAFFE_PREPROCESSING, region)[
+        0
+    ].numpy()
 
 
 @pytest.mark.parametrize(
