@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_keras.data.coco_file import read_columns
+from alexnet_keras.data.held_out import held_out, missing_classes, missing_warning
 from alexnet_keras.data.listing import (
     SPLITS,
     find_split,
-    is_held_out,
     list_folder,
     resolves,
     sort_splits,
@@ -50,9 +50,10 @@ def read_coco(
     id>:<annotation id>``.
 
     ``split`` is ``train``, ``val`` or the data set's own name. Where there is no val split
-    (:func:`splits`), ``val`` is a fifth of the images, chosen by a hash of their file names, and
-    ``train`` the rest; the own name, such as ``train2017``, is then the whole file. Labels number
-    the categories of the whole file, or those named in ``classes``, in the order of their ids.
+    (:func:`splits`), ``val`` is a fifth of the images of each class
+    (:func:`~.held_out.held_out`), and ``train`` the rest; the own name, such as ``train2017``, is
+    then the whole file. Labels number the categories of the whole file, or those named in
+    ``classes``, in the order of their ids.
     Left out and counted in ``skipped``: crowds, boxes that are not four finite numbers, that have
     no area or lie outside their image, and those whose shorter side, once clipped to the image, is
     under ``min_size`` pixels. Raises ``DataError`` for files that are not COCO or contradict
@@ -66,11 +67,11 @@ def read_coco(
     file_names, images = unpack_strings(table["file_names"]), table["image_rows"]
     labels, class_names, class_ids = _number_classes(file, table, classes)
     kept = labels >= 0
-    if side is not None:
-        kept &= np.array([is_held_out(name) == (side == "val") for name in file_names], bool)[
-            images
-        ]
     boxes = _clip(table["boxes"], table["sizes"][images])
+    warnings = ()
+    if side is not None:
+        held, warnings = _hold_out(file, table, boxes, file_names)
+        kept &= held[images] == (side == "val")
     skipped = {}
     for reason, mask in _flaws(table, boxes, min_size).items():
         skipped[reason] = int(np.sum(kept & mask))
@@ -99,7 +100,23 @@ def read_coco(
         skipped,
         class_ids,
         table["sizes"][used][images],
+        warnings,
     )
+
+
+def _hold_out(file: Path, table: Columns, boxes: np.ndarray, file_names: list[str]):
+    """Which images are held out, (images,) bool, and warnings of classes that have none.
+
+    The same for any ``classes`` and ``min_size``, so that no option moves an image from train to
+    val: what counts are the objects of all classes that are usable at the default size.
+    """
+    usable = ~np.any(list(_flaws(table, boxes, MIN_SIZE).values()), axis=0)
+    images = table["image_rows"][usable]
+    labels = table["category_rows"][usable]
+    held = held_out(file_names, images, labels)
+    names = unpack_strings(table["category_names"])
+    missing = missing_classes(held, images, labels)
+    return held, missing_warning(file, [names[label] for label in missing])
 
 
 def _own_splits(root: Path) -> tuple[str, ...]:
@@ -171,9 +188,7 @@ def _flaws(table: Columns, clipped: np.ndarray, min_size: float) -> dict[str, np
 
 
 def _find_images(file: Path, folder: Path, file_names: dict[int, str]) -> list[str]:
-    """Absolute paths by image id, each a file under the data set's root; folders are listed once,
-    no file is opened.
-    """
+    """Absolute paths of the images, by their ids; folders are listed once, no file is opened."""
     folder = Path(os.path.abspath(folder))
     listings, paths = {}, []
     for number, file_name in file_names.items():
@@ -182,29 +197,16 @@ def _find_images(file: Path, folder: Path, file_names: dict[int, str]) -> list[s
         if os.path.isabs(file_name) or ".." in (*parent.split("/"), name):
             raise DataError(f"{place}: expected a path within {folder}")
         if parent not in listings:
-            listings[parent] = _list_files(folder, folder / parent)
+            listings[parent] = _list_files(folder / parent)
         if name not in listings[parent]:
             raise DataError(f"{place}: expected a file in {folder}, got none")
-        if not listings[parent][name]:
-            raise DataError(
-                f"{place}: expected a file within {folder.parent}, got a link out of it"
-            )
         paths.append(os.path.join(folder, parent, name))
     return paths
 
 
-def _list_files(images: Path, folder: Path) -> dict[str, bool]:
-    """The files of a folder of images, each with whether it really lies under the data set's
-    root.
+def _list_files(folder: Path) -> set[str]:
+    """The names of the files in a folder of images; links to files count, wherever they lead, as
+    DVC and git-annex make them.
     """
-    homes = [os.path.realpath(home) + os.sep for home in (images.parent, images)]
-
-    def is_within(path: Path | str) -> bool:
-        return f"{os.path.realpath(path)}{os.sep}".startswith(tuple(homes))
-
-    entries = list_folder(folder) if os.path.isdir(folder) and is_within(folder) else []
-    return {
-        entry.name: not entry.is_symlink() or is_within(entry.path)
-        for entry in entries
-        if resolves(entry.is_file)
-    }
+    entries = list_folder(folder) if os.path.isdir(folder) else []
+    return {entry.name for entry in entries if resolves(entry.is_file)}

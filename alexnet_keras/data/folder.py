@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from alexnet_keras.data.held_out import held_out, missing_classes, missing_warning
 from alexnet_keras.data.listing import (
     SPLITS,
     find_split,
     image_names,
-    is_held_out,
     list_folder,
     read_class_folders,
     sort_splits,
@@ -49,7 +49,7 @@ def read_folder(root: Path, split: str) -> Samples:
     name>``.
 
     Classes are the folders of the train split (of the first split where there is no train),
-    sorted. In ``<class>/*``, ``val`` is a fifth of the images, chosen by a hash of their ids, and
+    sorted. In ``<class>/*``, ``val`` is a fifth of each class (:func:`~.held_out.held_out`), and
     ``train`` the rest. Raises ``DataError`` for fewer than two classes, a class that the train
     split lacks and a class without images.
     """
@@ -67,15 +67,22 @@ def read_folder(root: Path, split: str) -> Samples:
         raise DataError(
             f"{folder / unknown[0]}: expected a class of {names[0]}, one of {', '.join(classes)}"
         )
-    ids, paths, labels = read_class_folders(
-        folder, {name: label for label, name in enumerate(classes)}
-    )
-    keep = np.array([not is_flat or is_held_out(name) == (own == "val") for name in ids.tolist()])
+    images = read_class_folders(folder, {name: label for label, name in enumerate(classes)})
+    ids, paths, labels, warnings = images
+    keep = np.ones(len(ids), bool)
+    if is_flat:
+        rows = np.arange(len(ids))
+        held = held_out(ids.tolist(), rows, labels)
+        keep = held == (own == "val")
+        missing = missing_classes(held, rows, labels)
+        warnings += missing_warning(folder, [classes[label] for label in missing])
     if not keep.any():
         raise DataError(
             f"{folder}: split {own!r}: expected a fifth of the images, got none of {len(ids)}"
         )
-    return Samples(ids[keep], paths[keep], labels[keep], None, tuple(classes), own, {})
+    return Samples(
+        ids[keep], paths[keep], labels[keep], None, tuple(classes), own, {}, warnings=warnings
+    )
 
 
 def _nested_splits(root: Path) -> tuple[str, ...]:

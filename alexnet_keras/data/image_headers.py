@@ -45,7 +45,7 @@ def require(condition, *message):
 
 
 def in_python(function, contents, dtype, *arguments):
-    """``function(contents, *arguments)`` in Python, of the bytes of ``contents``: for rare cases."""
+    """``function(contents, *arguments)`` in Python, of the bytes of ``contents``."""
 
     def call(data, *values):
         # Bytes in a graph, an array of an object when called eagerly.

@@ -60,14 +60,15 @@ def read_imagenet(root: Path, split: str) -> Samples:
             f"{Path(root, own, unknown[0])}: expected one of the 1000 wnids of ILSVRC-2012 as "
             "its name"
         )
-    ids, paths, numbers = read_class_folders(Path(root, own), labels)
+    images = read_class_folders(Path(root, own), labels)
     return Samples(
-        ids,
-        paths,
-        numbers,
+        images.ids,
+        images.paths,
+        images.labels,
         None,
         tuple(name for _, name in imagenet_classes()),
         own,
         {},
         tuple(wnid for wnid, _ in imagenet_classes()),
+        warnings=images.warnings,
     )

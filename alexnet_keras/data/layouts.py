@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from alexnet_keras.data import coco, folder, imagenet
 from alexnet_keras.data.demo import DEMONSTRATIONS, demo_root
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.errors import ConfigurationError, DataError
+
+logger = logging.getLogger(__name__)
 
 LAYOUTS = {
     "coco": (coco.splits, coco.read_coco),
@@ -33,7 +36,7 @@ class Dataset:
     split_names: tuple[str, ...]
     chosen: dict
     _read: Callable[[str], Samples] = field(repr=False, compare=False)
-    _known: dict[str, Samples] = field(default_factory=dict, repr=False, compare=False)
+    _loaded: dict[str, Samples] = field(default_factory=dict, repr=False, compare=False)
 
     def samples(self, split: str) -> Samples:
         """One split, by ``train``, ``val`` or the data set's own name; read at the first call and
@@ -42,17 +45,26 @@ class Dataset:
         Raises ``DataError`` for a split that is not there, and for one whose classes are not those
         of another split.
         """
-        if split not in self._known:
+        if split not in self._loaded:
             samples = self._read(split)
-            for other in self._known.values():
+            for other in self._loaded.values():
                 if other.class_names != samples.class_names:
                     raise DataError(
                         f"{self.root}: split {samples.split}: expected the "
                         f"{len(other.class_names)} "
                         f"classes of {other.split}, got {len(samples.class_names)} others"
                     )
-            self._known[split] = samples
-        return self._known[split]
+            for message in samples.warnings:
+                if message not in self.warnings:
+                    logger.warning("%s", message)
+            self._loaded[split] = samples
+        return self._loaded[split]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the splits read so far warned of; each message was logged once."""
+        found = (message for samples in self._loaded.values() for message in samples.warnings)
+        return tuple(dict.fromkeys(found))
 
     def describe(self) -> dict:
         """What a run's config records of its data, JSON-ready: all that :func:`open_dataset`
@@ -69,10 +81,10 @@ class Dataset:
                 {"label": label, "id": class_id, "name": name}
                 for label, (class_id, name) in enumerate(zip(ids, names, strict=True))
             ],
-            "samples": {samples.split: len(samples) for samples in self._known.values()},
+            "samples": {samples.split: len(samples) for samples in self._loaded.values()},
             "skipped": {
                 samples.split: samples.skipped
-                for samples in self._known.values()
+                for samples in self._loaded.values()
                 if samples.skipped
             },
         }

@@ -1,24 +1,21 @@
-"""What the readers share: sorted listings, names of splits, the held-out fraction. Nothing here
-opens an image.
-"""
+"""What the readers share: sorted listings and names of splits. Nothing here opens an image."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from alexnet_keras.data.listing_cache import Columns, indexed, pack_strings, unpack_strings
 from alexnet_keras.errors import DataError
 
-logger = logging.getLogger(__name__)
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
-HELD_OUT_FRACTION = 0.2
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif")
+FOLDER = "folder"
+NO_SUFFIX = "no suffix"
 SPLITS = ("train", "val")
 
 
@@ -65,47 +62,78 @@ def resolves(question: Callable[[], bool]) -> bool:
         return False
 
 
-def read_class_folders(
-    folder: Path, labels: dict[str, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ids ``<class>/<file>``, absolute paths, both (N,) object, and labels (N,) int32 of every
-    image of every class.
+class ClassImages(NamedTuple):
+    """The images of class folders: ``ids`` ``<class>/<file>`` and absolute ``paths``, both (N,)
+    object; ``labels`` (N,) int32; ``warnings``: what else lies there and was not read.
     """
+
+    ids: np.ndarray
+    paths: np.ndarray
+    labels: np.ndarray
+    warnings: tuple[str, ...]
+
+
+def read_class_folders(folder: Path, labels: dict[str, int]) -> ClassImages:
+    """Every image of every class; ``labels`` by class name."""
     classes = subfolders(folder)
     listing = indexed(
         [folder, *(folder / name for name in classes)], lambda: _list_images(folder, classes)
     )
-    if listing["ignored"]:
-        logger.info("%s: %d entries that are not images ignored", folder, listing["ignored"])
-    ids, home = unpack_strings(listing["ids"]), os.path.abspath(folder)
-    return (
+    ids = unpack_strings(listing["ids"])
+    home = os.path.abspath(folder)
+    ignored = zip(
+        unpack_strings(listing["ignored"]), listing["ignored_counts"].tolist(), strict=True
+    )
+    return ClassImages(
         np.array(ids, object),
         np.array([f"{home}/{name}" for name in ids], object),
         np.repeat(np.array([labels[name] for name in classes], np.int32), listing["counts"]),
+        tuple(_warnings(folder, dict(ignored))),
     )
 
 
 def _list_images(folder: Path, classes: list[str]) -> Columns:
-    ids, counts, ignored = [], [], 0
+    ids, counts, ignored = [], [], Counter()
     for name in classes:
         entries = list_folder(folder / name)
         files = image_names(entries)
+        found = Counter(map(_kind, entries)) - Counter(map(_suffix, files))
         if not files:
             raise DataError(
-                f"{folder / name}: expected images ({' '.join(IMAGE_SUFFIXES)}), got none"
+                f"{folder / name}: expected images ({' '.join(IMAGE_SUFFIXES)}), got "
+                f"{_counted(found) or 'none'}"
             )
         ids += [f"{name}/{file}" for file in files]
         counts.append(len(files))
-        ignored += len(entries) - len(files)
-    return {"ids": pack_strings(ids), "counts": np.array(counts), "ignored": np.array(ignored)}
+        ignored += found
+    return {
+        "ids": pack_strings(ids),
+        "counts": np.array(counts, np.int64),
+        "ignored": pack_strings(ignored),
+        "ignored_counts": np.array(list(ignored.values()), np.int64),
+    }
 
 
-def is_held_out(name: str) -> bool:
-    """Whether an image belongs to the held-out fifth: by a hash of its name, so the same on every
-    machine.
-    """
-    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:8], "big") < HELD_OUT_FRACTION * 2**64
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower() or NO_SUFFIX
+
+
+def _kind(entry: os.DirEntry) -> str:
+    return FOLDER if resolves(entry.is_dir) else _suffix(entry.name)
+
+
+def _warnings(folder: Path, ignored: dict[str, int]) -> Iterator[str]:
+    files = {kind: count for kind, count in ignored.items() if kind != FOLDER}
+    if files:
+        yield (f"{folder}: {sum(files.values())} files were not read as images: {_counted(files)}")
+    if FOLDER in ignored:
+        yield f"{folder}: {ignored[FOLDER]} folders within those of the classes were not read"
+
+
+def _counted(kinds: dict[str, int]) -> str:
+    """Kinds of files with their counts, the most frequent first."""
+    ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{kind} {count}" for kind, count in ordered)
 
 
 def sort_splits(names: Iterable[str]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from alexnet_keras.atomic_files import atomic_write
 from alexnet_keras.errors import RunError
 from weights.locations import keras_cache
 
-VERSION = 1  # of the columns that readers keep
+VERSION = 2  # of the columns that readers keep
 WORTH_KEEPING_SECONDS = 1.0
 SETTLED_SECONDS = (
     2.0  # the coarsest clock of a file system, FAT's: a later change could bear the same time

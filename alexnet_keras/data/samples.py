@@ -19,7 +19,7 @@ class Samples:
     ``skipped``: how many annotations or files were left out, by reason. ``class_ids``: what the
     data set itself calls each class (a category id, a wnid), by label; empty where that is its
     name. ``image_sizes``: (N, 2) int32 ``width, height`` of the image that each box was drawn on,
-    or None where that is unknown.
+    or None where that is unknown. ``warnings``: what a user should know of what was read.
     """
 
     ids: np.ndarray
@@ -31,6 +31,7 @@ class Samples:
     skipped: dict[str, int]
     class_ids: tuple[str, ...] = ()
     image_sizes: np.ndarray | None = None
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)

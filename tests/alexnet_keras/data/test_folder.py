@@ -1,6 +1,5 @@
 """The folder reader: what a tree means, and which trees it refuses."""
 
-import logging
 import os
 
 import numpy as np
@@ -17,7 +16,7 @@ def write(root, *paths):
     return root
 
 
-def test_splits_of_classes(tmp_path, caplog):
+def test_splits_of_classes(tmp_path):
     write(
         tmp_path,
         "train/dog/b.JPG",
@@ -33,7 +32,6 @@ def test_splits_of_classes(tmp_path, caplog):
         "val/cat/g.jpg",
         "extra/dog/h.jpg",
     )
-    caplog.set_level(logging.INFO)
     samples = read_folder(tmp_path, "train")
     assert samples.ids.tolist() == [
         "cat/c.png",
@@ -51,7 +49,10 @@ def test_splits_of_classes(tmp_path, caplog):
         "train",
         {},
     )
-    assert f"{tmp_path / 'train'}: 2 entries that are not images ignored" in caplog.text
+    assert samples.warnings == (
+        f"{tmp_path / 'train'}: 1 files were not read as images: .txt 1",
+        f"{tmp_path / 'train'}: 1 folders within those of the classes were not read",
+    )
     assert splits(tmp_path) == ("train", "val", "extra")
     assert read_folder(tmp_path, "extra").labels.tolist() == [1]
 
@@ -84,9 +85,55 @@ def test_classes_alone_have_a_fifth_held_out(tmp_path):
     assert sorted([*train.ids, *val.ids]) == sorted(
         f"{c}/{i}.jpg" for c in ("cat", "train") for i in range(200)
     )
-    assert 55 < len(val) < 105
+    assert np.bincount(val.labels).tolist() == [40, 40]
     assert {"cat/3.jpg", "cat/13.jpg", "cat/30.jpg"} < set(val.ids)  # by sha256sum(1)
     assert {"cat/0.jpg", "cat/1.jpg", "cat/2.jpg"} < set(train.ids)
+
+
+SUFFIXES = (
+    "a.webp",
+    "b.WEBP",
+    "c.tiff",
+    "d.jfif",
+    "e.JFIF",
+    "f.jpe",
+    "g.JPG",
+    "h.Jpeg",
+    "i",
+    "j.PNG",
+)
+
+
+def test_every_jpeg_is_read_and_other_files_are_counted_by_suffix(tmp_path):
+    write(tmp_path, "train/dog/a.jpg", *(f"train/cat/{name}" for name in SUFFIXES))
+    samples = read_folder(tmp_path, "train")
+    assert samples.ids.tolist() == [
+        *(f"cat/{name}" for name in ("d.jfif", "e.JFIF", "f.jpe", "g.JPG", "h.Jpeg", "j.PNG")),
+        "dog/a.jpg",
+    ]
+    assert samples.warnings == (
+        f"{tmp_path / 'train'}: 4 files were not read as images: .webp 2, .tiff 1, no suffix 1",
+    )
+
+
+def test_every_class_has_images_on_both_sides(tmp_path):
+    classes = [f"class {number:02d}" for number in range(40)]
+    write(tmp_path, *(f"{name}/{number}.jpg" for name in classes for number in range(5)))
+    train, val = read_folder(tmp_path, "train"), read_folder(tmp_path, "val")
+    assert np.bincount(train.labels).tolist() == [4] * 40
+    assert np.bincount(val.labels).tolist() == [1] * 40
+    assert train.warnings == val.warnings == ()
+
+
+def test_a_class_of_one_image_is_learned_and_named(tmp_path):
+    write(tmp_path, "cat/a.jpg", "dog/a.jpg", "dog/b.jpg")
+    train, val = read_folder(tmp_path, "train"), read_folder(tmp_path, "val")
+    assert (train.labels.tolist(), val.labels.tolist()) == ([0, 1], [1])
+    assert (
+        train.warnings
+        == val.warnings
+        == (f"{tmp_path}: classes with too few images for val: cat",)
+    )
 
 
 def test_nothing_depends_on_the_order_of_the_directory(tmp_path, monkeypatch):
@@ -149,7 +196,7 @@ def test_links_that_loop_or_lead_nowhere_are_no_images(tmp_path):
         (
             ["train/cat/a.jpg", "train/dog/a.txt"],
             "train",
-            r"train/dog: expected images \(.jpg .*\), got none",
+            r"train/dog: expected images \(.jpg .*\), got .txt 1$",
         ),
         (["cat/a.jpg", "dog/a.txt"], "train", r"dog: expected images"),
         (
