@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import zlib
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +14,6 @@ import tensorflow as tf
 # From here on Pillow, too, takes an image for a decompression bomb; it is 2 GB as float32.
 MAX_PIXELS = 178_956_970
 PNG_START = b"\x89PNG"
-PNG_END = b"IEND\xaeB`\x82"
 JPEG_END = b"\xff\xd9"
 # Exif stands first in a file, and the orientation among its first entries.
 EXIF_BYTES = 4096
@@ -76,22 +76,24 @@ def size_of_other(contents):
     return tf.cond(tf.strings.substr(contents, 0, 4) == PNG_START, png, gif_or_bmp)
 
 
-def is_complete(contents):
-    """Whether a file begins and ends as a JPEG or a PNG does: a bool scalar, for microseconds.
+def is_complete_jpeg(contents):
+    """Whether a file begins and ends as a JPEG does: a bool scalar, for microseconds.
 
-    True for nearly all files that can be decoded, and False for what was cut off, is empty or is a
-    web page. Other formats, and files with something after their end, are for
-    :func:`has_end`.
+    True for nearly all JPEGs that can be decoded, and False for what was cut off, is empty or is a
+    web page. Other formats, and files with something after their end, are for :func:`is_intact`.
     """
-    length = tf.strings.length(contents)
-    png_end = tf.strings.substr(contents, tf.maximum(length - len(PNG_END), 0), len(PNG_END))
-    jpeg_end = tf.strings.substr(contents, tf.maximum(length - len(JPEG_END), 0), len(JPEG_END))
-    png = (tf.strings.substr(contents, 0, 4) == PNG_START) & (png_end == PNG_END)
-    return (tf.io.is_jpeg(contents) & (jpeg_end == JPEG_END)) | png
+    start = tf.maximum(tf.strings.length(contents) - len(JPEG_END), 0)
+    return tf.io.is_jpeg(contents) & (
+        tf.strings.substr(contents, start, len(JPEG_END)) == JPEG_END
+    )
 
 
-def has_end(contents: bytes) -> bool:
-    """Whether a JPEG that other bytes may follow, a GIF or a BMP is complete."""
+def is_intact(contents: bytes) -> bool:
+    """Whether a PNG, a GIF, a BMP, or a JPEG that other bytes may follow, is there from its start
+    to its end; of a PNG the checksums too.
+    """
+    if contents.startswith(PNG_START):
+        return _is_intact_png(contents)
     if contents.startswith(b"GIF8"):
         return contents.endswith(b";")
     if contents.startswith(b"BM"):
@@ -100,6 +102,17 @@ def has_end(contents: bytes) -> bool:
         if marker == 0xDA:
             return contents.find(JPEG_END, start) > 0
     return False
+
+
+def _is_intact_png(contents: bytes) -> bool:
+    view, place, kind = memoryview(contents), 8, b""
+    while kind != b"IEND" and place + 12 <= len(contents):
+        end = place + 8 + int.from_bytes(view[place : place + 4], "big")
+        kind = bytes(view[place + 4 : place + 8])
+        if zlib.crc32(view[place + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+            return False
+        place = end + 4
+    return kind == b"IEND"
 
 
 def is_rotated(contents):

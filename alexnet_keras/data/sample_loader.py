@@ -29,7 +29,7 @@ class SampleLoader:
         """
         contents = tf.io.read_file(tf.gather(self._paths, row))
         is_sound = tf.cond(
-            image_headers.is_complete(contents),
+            image_headers.is_complete_jpeg(contents),
             lambda: True,
             lambda: tf.ensure_shape(
                 image_headers.in_python(self._is_loadable, contents, tf.bool, row), ()
@@ -39,7 +39,7 @@ class SampleLoader:
         return tf.ensure_shape(pixels, (None, None, 3)), is_meant
 
     def _is_loadable(self, contents: bytes, row: np.int64) -> np.bool_:
-        return np.bool_(image_headers.has_end(contents) or self.failure(row) is None)
+        return np.bool_(image_headers.is_intact(contents) or self.failure(row) is None)
 
     def load(self, contents, row):
         """The pixels of a sample (height, width, 3), and whether they are those that its box

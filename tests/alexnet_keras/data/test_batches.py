@@ -1,19 +1,23 @@
 """Batches: a pure function of (seed, step), each sample once, and what bad files do to them."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image, ImageOps
 
 from alexnet_keras.configs.augmentation import AUGMENTATIONS
 from alexnet_keras.configs.loading import BoxRegion, Shard
 from alexnet_keras.configs.preprocessing import Preprocessing
 from alexnet_keras.data import image_ops
+from alexnet_keras.data.bad_files import BadFiles
 from alexnet_keras.data.batches import EvaluationBatches, TrainingBatches
 from alexnet_keras.data.feature_batches import FeatureBatches
-from alexnet_keras.errors import ConfigurationError, DataError
+from alexnet_keras.data.sample_loader import SampleLoader
+from alexnet_keras.errors import ConfigurationError, DataError, RunError
 from tests.alexnet_keras.tiny import PREPROCESSING_16, encoded, picture, picture_files, samples_of
 
 COUNT = 10
@@ -383,3 +387,127 @@ def test_feature_batches_are_shuffled_rows_of_the_same_kind():
         np.testing.assert_array_equal(weights, rows != 4)
         np.testing.assert_array_equal(labels, samples.labels[rows])
         np.testing.assert_array_equal(images, np.where(rows[:, None] == 4, 0, features[rows]))
+
+
+def png_damaged(place):
+    contents = bytearray(encoded(picture(3), "PNG"))
+    contents[place] ^= 255
+    return bytes(contents)
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        *BAD.values(),
+        png_damaged(len(encoded(picture(3), "PNG")) // 2),
+        encoded(picture(3), "GIF")[:-40],
+    ],
+    ids=[*BAD, "png", "gif"],
+)
+def test_a_bad_file_does_not_end_the_pipeline(tmp_path, monkeypatch, contents):
+    batches = training(with_bad(tmp_path, contents), bad="mark")
+    made = []
+    dataset = batches._dataset
+    monkeypatch.setattr(batches, "_dataset", lambda *steps: made.append(steps) or dataset(*steps))
+    assert len(arrays(batches.iterate(0, 5))) == 5
+    assert made == [(0, 5)]
+    np.testing.assert_array_equal(batches.bad_rows, [3])
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        encoded(picture(3)) + b"trailer",
+        encoded(picture(3), "PNG") + b"trailer",
+        encoded(picture(3), "PNG"),
+        encoded(picture(3), "GIF"),
+        encoded(picture(3), "BMP"),
+    ],
+)
+def test_a_file_that_only_looks_odd_is_used(tmp_path, contents):
+    batches = evaluation(with_bad(tmp_path, contents))
+    assert np.concatenate([batch[2] for batch in arrays(batches)])[:COUNT].all()
+    assert len(batches.bad_rows) == 0
+
+
+def test_bad_files_are_remembered(tmp_path, caplog):
+    samples = with_bad(tmp_path, TRUNCATED)
+    record = tmp_path / "bad_files.csv"
+    first = training(samples, bad="mark", bad_files=BadFiles(record))
+    expected = arrays(first.iterate(0, 6))
+    assert record.read_text().splitlines() == [
+        "split,id,path,reason",
+        f"val,id3,{tmp_path / '003.jpg'},{first._loader.failure(3)}",
+    ]
+    assert len(caplog.records) == 1
+    (tmp_path / "003.jpg").write_bytes(encoded(picture(3)))  # what was skipped stays so
+    again = training(samples, bad="mark", bad_files=BadFiles(record))
+    np.testing.assert_array_equal(again.bad_rows, [3])
+    assert_same(expected[2:], arrays(again.iterate(2, 6)))
+    assert len(caplog.records) == 1
+    other = samples_of(samples.paths.tolist(), split="train")
+    assert len(evaluation(other, bad_files=BadFiles(record)).bad_rows) == 0
+
+
+def test_a_record_of_bad_files_that_was_cut_off_or_is_none(tmp_path):
+    record = tmp_path / "bad_files.csv"
+    record.write_text('split,id,path,reason\nval,id1,"a,\n.jpg",short\nval,id2,b.jp')
+    known = BadFiles(record)
+    assert known.mask(samples_of(["a", "b", "c"])).tolist() == [False, True, False]
+    record.write_text("something else\n")
+    with pytest.raises(RunError, match="expected the columns split,id,path,reason"):
+        BadFiles(record)
+
+
+def sized(samples, *sizes):
+    return replace(samples, image_sizes=np.array(sizes, np.int32))
+
+
+def turned(orientation):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    return encoded(picture(0, 40, 50), exif=exif)  # stored 50 wide and 40 high
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_box_is_one_of_the_image_as_it_is_displayed(tmp_path, orientation):
+    """Of every size that the annotations give, held against Pillow."""
+    path = tmp_path / "turned.jpg"
+    path.write_bytes(turned(orientation))
+    displayed = ImageOps.exif_transpose(Image.open(path))
+    box = (5, 11, 21, 17)
+    samples = sized(samples_of([str(path)], boxes=[box]), displayed.size)
+    loader = SampleLoader(samples, PREPROCESSING_16, BoxRegion(0, False))
+    found, is_meant = loader.load(tf.io.read_file(str(path)), 0)
+    assert is_meant
+    left, top, width, height = box
+    expected = displayed.crop((left, top, left + width, top + height))
+    np.testing.assert_allclose(found, np.asarray(expected), atol=1e-4)
+
+
+def test_a_box_of_the_stored_image_where_its_size_says_so(tmp_path):
+    path = tmp_path / "turned.jpg"
+    path.write_bytes(turned(6))
+    stored = Image.open(path)
+    samples = sized(samples_of([str(path)], boxes=[(5, 11, 21, 17)]), stored.size)
+    loader = SampleLoader(samples, PREPROCESSING_16, BoxRegion(0, False))
+    found, is_meant = loader.load(tf.io.read_file(str(path)), 0)
+    assert is_meant
+    np.testing.assert_allclose(found, np.asarray(stored.crop((5, 11, 26, 28))), atol=1e-4)
+
+
+@pytest.mark.parametrize("contents", [encoded(picture()), encoded(picture(), "PNG"), turned(6)])
+def test_an_image_of_another_size_than_its_annotation_is_an_error_that_names_it(
+    tmp_path, contents
+):
+    path = tmp_path / "resized.jpg"
+    path.write_bytes(contents)
+    samples = sized(samples_of([str(path)], boxes=[(0, 0, 20, 20)]), (100, 80))
+    seen = "40 x 50" if contents == turned(6) else "50 x 40"
+    message = f"{path}: expected a readable image, got: {seen} pixels, where its annotation says 100 x 80"
+    with pytest.raises(DataError, match=f"^{message}$"):
+        list(evaluation(samples, 1, bad="error"))
+    batches = evaluation(samples, 1, bad="mark")
+    images, _, weights, _ = arrays(batches)[0]
+    assert not weights.any()
+    assert not images.any()
