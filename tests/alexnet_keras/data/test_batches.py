@@ -497,14 +497,13 @@ def test_a_box_of_the_stored_image_where_its_size_says_so(tmp_path):
 
 
 @pytest.mark.parametrize("contents", [encoded(picture()), encoded(picture(), "PNG"), turned(6)])
-def test_an_image_of_another_size_than_its_annotation_is_an_error_that_names_it(
-    tmp_path, contents
-):
+def test_an_image_of_another_size_than_annotated_is_an_error_that_names_it(tmp_path, contents):
     path = tmp_path / "resized.jpg"
     path.write_bytes(contents)
     samples = sized(samples_of([str(path)], boxes=[(0, 0, 20, 20)]), (100, 80))
     seen = "40 x 50" if contents == turned(6) else "50 x 40"
-    message = f"{path}: expected a readable image, got: {seen} pixels, where its annotation says 100 x 80"
+    reason = f"{seen} pixels, where its annotation says 100 x 80"
+    message = f"{path}: expected a readable image, got: {reason}"
     with pytest.raises(DataError, match=f"^{message}$"):
         list(evaluation(samples, 1, bad="error"))
     batches = evaluation(samples, 1, bad="mark")
