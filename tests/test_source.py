@@ -15,9 +15,8 @@ MEDIAN_FUNCTION = 12
 TO_BE_SPLIT = {
     "alexnet_keras/cli/weights_commands.py",
     "alexnet_keras/configs/architecture.py",
-    "alexnet_keras/distribute/workers.py",
-    "alexnet_keras/pretrained/catalog.py",
     "alexnet_keras/training/checkpoints.py",
+    "alexnet_keras/training/loop.py",
     "weights/restricted_pickle.py",
     "weights/torch.py",
 }
