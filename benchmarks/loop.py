@@ -1,4 +1,4 @@
-"""Our training loop, on batches that are there already, against nothing but a compiled step."""
+"""The training loop on batches already in memory, against a bare compiled training step."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from benchmarks.peers import random_images
 
 BATCH_SIZES = (32, 128)
 TARGETS = {"bare step": 0.95}
-TINY, TINY_WIDTH, TINY_BATCH_SIZES = ALEXNET.with_width(0.03), 0.03, (1, 8)
+TINY_WIDTH = 0.03
+TINY = ALEXNET.with_width(TINY_WIDTH)
+"""So small that the loop's own cost is what is measured."""
+TINY_BATCH_SIZES = (1, 8)
 TINY_TARGETS = {"bare step": 1 / 1.15}
-"""With next to nothing to compute, what is left is the loop's own cost."""
-CLASSES, ENDLESS_STEPS = 1000, 1_000_000
-STEPS_A_CALL = 20
-"""Of the tiny network: handing over to another thread and back costs as much as a step."""
+TINY_STEPS_PER_CALL = 20
+"""Switching to another thread and back takes as long as one step of the tiny network."""
+CLASSES = 1000
+ENDLESS_STEPS = 1_000_000
 
 
 def lines(options: Options) -> Iterator[Line]:
-    """A line for each batch size, of AlexNet and of a tiny network."""
+    """A line for each batch size, of a tiny network and of AlexNet."""
     for batch_size in TINY_BATCH_SIZES:
-        yield _line(TINY, batch_size, STEPS_A_CALL, options.repetitions, TINY_TARGETS)
+        yield _line(TINY, batch_size, TINY_STEPS_PER_CALL, options.repetitions, TINY_TARGETS)
     for batch_size in options.sizes(BATCH_SIZES):
         yield _line(ALEXNET, batch_size, 1, options.repetitions, TARGETS)
 
@@ -48,8 +51,8 @@ def _line(
 
 
 class PacedLoop:
-    """``alexnet_keras.training.loop.train`` in a thread, whose batches let so many steps pass at
-    each call of ``run``.
+    """``alexnet_keras.training.loop.train`` in a thread, advanced by ``steps`` steps at each call
+    of :meth:`run`.
     """
 
     def __init__(
@@ -62,27 +65,27 @@ class PacedLoop:
         self.batch_size = len(labels)
         self.samples = range(len(labels) * ENDLESS_STEPS)
         self.seed = 0
-        self.asked = threading.Semaphore(0)
+        self.requested = threading.Semaphore(0)
         self.allowed = threading.Semaphore(0)
         self.open = True
         self.training = ThreadPoolExecutor(1).submit(self._train)
-        self.training.add_done_callback(lambda training: self.asked.release())
+        self.training.add_done_callback(lambda training: self.requested.release())
         self._wait()
 
     def run(self) -> None:
-        """Let the steps pass and wait until the loop asks for the batch after them; raises what
-        ended the loop.
+        """Run the steps, then wait until the loop requests the next batch; an error that ended the
+        loop is raised here.
         """
         self.allowed.release()
         self._wait()
 
     def _wait(self) -> None:
-        self.asked.acquire()
+        self.requested.acquire()
         if self.training.done():
             self.training.result()
 
     def close(self) -> None:
-        """End the loop."""
+        """Stop the loop."""
         self.open = False
         self.allowed.release()
         self.training.result()
@@ -91,18 +94,11 @@ class PacedLoop:
         return epoch * ENDLESS_STEPS
 
     def iterate(self, first: int, end: int) -> Iterator:
-        import tensorflow as tf
+        from benchmarks.peers.ours import make_batch
 
-        from alexnet_keras.data.batches import Batch
-
-        batch = Batch(
-            tf.constant(self.images),
-            tf.constant(self.labels),
-            tf.ones(self.batch_size),
-            tf.range(self.batch_size, dtype=tf.int64),
-        )
+        batch = make_batch(self.images, self.labels)
         while True:
-            self.asked.release()
+            self.requested.release()
             self.allowed.acquire()
             if not self.open:
                 return
@@ -127,5 +123,5 @@ def _bare_step(architecture: Architecture, images: np.ndarray, labels: np.ndarra
     from benchmarks.engines import TensorflowEngine
 
     engine = TensorflowEngine(architecture, CLASSES, "float32", compiled=False)
-    x, labels = tf.constant(images), tf.constant(labels)
-    return lambda: engine.train(x, labels).numpy()
+    inputs = (tf.constant(images), tf.constant(labels))
+    return lambda: engine.train(*inputs).numpy()

@@ -1,4 +1,4 @@
-"""The training loop that is let through one step at a time."""
+"""The training loop that runs a few steps at a time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def paced():
     return loop.PacedLoop(TINY, images, np.arange(2, dtype=np.int32), steps=3)
 
 
-def test_each_call_lets_its_steps_pass(paced):
+def test_each_call_runs_its_steps(paced):
     paced.run()
     paced.run()
     assert not paced.training.done()
@@ -27,7 +27,7 @@ def test_each_call_lets_its_steps_pass(paced):
     assert paced.training.result().steps == 6
 
 
-def test_what_ends_the_loop_ends_the_measurement(monkeypatch):
+def test_an_error_that_ends_the_loop_ends_the_measurement(monkeypatch):
     def fail(self):
         raise IndexError("out of batches")
 
@@ -37,7 +37,7 @@ def test_what_ends_the_loop_ends_the_measurement(monkeypatch):
 
 
 def test_the_tiny_network_is_measured_against_its_own_target(monkeypatch):
-    monkeypatch.setattr(loop, "STEPS_A_CALL", 1)
+    monkeypatch.setattr(loop, "TINY_STEPS_PER_CALL", 1)
     line = next(loop.lines(Options(repetitions=1)))
     assert line.measure == "training loop of width 0.03, batch 1"
     assert line.targets == {"bare step": pytest.approx(0.87, abs=0.001)}
