@@ -1,6 +1,7 @@
 """The run folder: what was asked, what happened, what was learned.
 
 ``config.json`` everything needed to repeat the run; ``samples.csv.gz`` what it learns from;
+``bad_files.csv`` which of that could not be read;
 ``metrics.jsonl`` a line every few steps and every epoch; ``run.log``; ``checkpoints`` to resume
 from; and at the end ``model.keras`` and what describes it: ``result.json``, ``classes.csv``,
 ``confusion.csv``. A folder without ``result.json`` is a run that did not finish.
@@ -32,8 +33,20 @@ from alexnet_keras.training.run_config import (
 )
 
 logger = logging.getLogger(__name__)
-LOCK, MANIFEST = ".lock", "samples.csv.gz"
-FILES = (CONFIG, MANIFEST, "metrics.jsonl", "run.log", "model.keras", RESULT, LOCK, *TABLES)
+LOCK = ".lock"
+MANIFEST = "samples.csv.gz"
+BAD_FILES = "bad_files.csv"
+FILES = (
+    CONFIG,
+    MANIFEST,
+    BAD_FILES,
+    "metrics.jsonl",
+    "run.log",
+    "model.keras",
+    RESULT,
+    LOCK,
+    *TABLES,
+)
 FOLDERS = ("checkpoints", "tensorboard")
 
 

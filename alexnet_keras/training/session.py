@@ -20,6 +20,7 @@ from alexnet_keras.configs.architecture import Architecture
 from alexnet_keras.configs.loading import Loading
 from alexnet_keras.configs.options import ScratchOptions, TransferOptions, recorded
 from alexnet_keras.configs.recipe import Recipe
+from alexnet_keras.data.bad_files import BadFiles
 from alexnet_keras.data.batches import check_batch_size
 from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.distribute.workers import Workers
@@ -31,6 +32,7 @@ from alexnet_keras.training.recipe_from_options import new_recipe, resumed_recip
 from alexnet_keras.training.run import Run
 from alexnet_keras.training.run_config import CONFIG, read_result
 from alexnet_keras.training.run_folder import (
+    BAD_FILES,
     NullRunFolder,
     RunFolder,
     new_run_folder,
@@ -121,6 +123,8 @@ class Session:
         self.folder = run.path
         with run, self.log.write_to(run.path / "run.log"):
             self.execution = self._execution(run, recipe, config)
+            bad_files = BadFiles(run.path / BAD_FILES)
+            self.loading = dataclasses.replace(self.loading, bad_files=bad_files)
             self.callbacks = [TrainingProgress(self.progress)]
             if self.options.tensorboard:
                 self.callbacks.append(TensorBoardLog(run.path / "tensorboard"))

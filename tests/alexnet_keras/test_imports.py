@@ -21,11 +21,13 @@ COMMANDS = [
 ]
 DECODING = (
     "augment_ops",
+    "bad_files",
     "batches",
     "colour_pca",
     "feature_batches",
     "image_headers",
     "image_ops",
+    "sample_loader",
 )
 PACKAGES = ("alexnet_keras", "weights", "modes")
 

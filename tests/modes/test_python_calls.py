@@ -1,5 +1,6 @@
 """The calls of ``alexnet_keras``: as from the command line, in the same folders."""
 
+import csv
 import inspect
 import json
 import logging
@@ -337,3 +338,34 @@ def test_a_folder_instead_of_images(files):
     assert str(raised.value) == f"{says}{folder}/*.jpg"
     result = invoke("predict", folder, "--weights", files / "run")
     assert (result.exit_code, result.stderr) == (2, f"error: {raised.value}\n")
+
+
+def test_a_run_remembers_the_files_that_it_could_not_read(tmp_path):
+    class_folders(tmp_path / "tree", count=2)
+    classes = sorted(path for path in (tmp_path / "tree" / "train").iterdir())
+    sound = next(classes[0].iterdir())
+    for number in range(100):
+        (classes[0] / f"more{number}.jpg").hardlink_to(sound)
+    bad = classes[0] / "bad.jpg"
+    bad.write_bytes(sound.read_bytes()[:-50])
+    (classes[0] / "note.webp").write_bytes(b"")
+    options = TINY | {"batch_size": 16, "epochs": 1}
+    run = tmp_path / "run"
+    alexnet_keras.scratch(data=tmp_path / "tree", output=run, verbose=0, **options)
+    (row,) = read_rows(run / "bad_files.csv")
+    assert (row["split"], row["id"], row["path"]) == (
+        "train",
+        f"{classes[0].name}/bad.jpg",
+        str(bad),
+    )
+    log = (run / "run.log").read_text()
+    assert log.count(f"{bad}: skipped, not a readable image") == 1
+    assert "1 files were not read as images: .webp 1" in log
+    alexnet_keras.resume(run, epochs=2, verbose=0)
+    assert (run / "run.log").read_text().count("skipped, not a readable image") == 1
+    assert len(read_rows(run / "bad_files.csv")) == 1
+
+
+def read_rows(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
