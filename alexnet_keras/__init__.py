@@ -5,7 +5,7 @@ Whatever a command does, a function here does too, with the same options as keyw
 
     run = alexnet_keras.transfer(data="photographs", epochs=6)
     run.result["top1"], run.history["val_top1"], run.model
-    alexnet_keras.predict("dog.jpg", weights=run.folder).top[0]
+    alexnet_keras.predict("dog.jpg", weights=run).top[0]
 
 ``alexnet_keras.weights`` and ``alexnet_keras.modes`` are the packages of those names, which stand
 beside this one.
@@ -52,7 +52,7 @@ def resume(run, *, verbose="auto", **changes):
 
         alexnet_keras.resume("runs/scratch-1", epochs=60).result["top1"]
     """
-    folder = Path(getattr(run, "folder", run))
+    folder = Path(run)
     mode = import_module("alexnet_keras.training.run_config").read_mode(folder)
     return __getattr__(mode)(resume=folder, verbose=verbose, **changes)
 

@@ -11,6 +11,7 @@ What to expect: ten crops take ten times as long and add one to two percent.
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,9 @@ from alexnet_keras.training.run_config import recorded_data_options
 
 
 @takes(EvaluateOptions, name="evaluate")
-def run_evaluation(source, *, verbose: str | int = "auto", **options) -> Evaluation:
+def run_evaluation(
+    source: str | os.PathLike, *, verbose: str | int = "auto", **options
+) -> Evaluation:
     """Measure a run or a weight file on a split.
 
     The same as the command ``evaluate``. ``source``: a run folder, a ``Run``, a weight file or a
@@ -41,7 +44,7 @@ def run_evaluation(source, *, verbose: str | int = "auto", **options) -> Evaluat
 
         alexnet_keras.evaluate("runs/scratch-1", crops=10).top1
     """
-    source = str(getattr(source, "folder", source))
+    source = os.fspath(source)
     options = read_options(EvaluateOptions, options)
     progress = Progress(verbose)
     if options.data is None:

@@ -22,7 +22,8 @@ class Run:
         result: the figures of ``result.json`` (fractions 0-1, ``steps``, ``finished``); empty
             where the run has written none. ``finished`` is False after Ctrl-C.
 
-    Raises ``RunError`` for a folder that holds no run.
+    It stands for its folder wherever a path is taken, such as in ``weights=run``. Raises
+    ``RunError`` for a folder that holds no run.
 
     Example::
 
@@ -36,6 +37,9 @@ class Run:
             read_config(self._folder)
             result = read_result(self._folder)
         self.result = result or {}
+
+    def __fspath__(self) -> str:
+        return os.fspath(self._folder)
 
     def __repr__(self) -> str:
         state = "finished" if self.result.get("finished") else "not finished"

@@ -153,6 +153,7 @@ def test_what_a_run_has(files):
     assert run.config["recipe"]["multipliers"] == {"fc8": 2}
     assert run.model is run.model
     assert run.model.class_names == ("cat", "dog", "owl")
+    assert os.fspath(run) == str(files / "run")
     assert repr(run) == f"<Run {files / 'run'}: finished>"
 
 
@@ -272,7 +273,7 @@ def test_warnings_from_before_the_run_folder_are_in_its_log(files, tmp_path, mon
 def test_transfer_extract_evaluate_and_predict(files, tmp_path, capsys):
     run = alexnet_keras.Run(files / "run")
     moved = alexnet_keras.transfer(
-        data=files / "tree", weights=run.folder, steps=1, output=tmp_path / "moved", verbose=0
+        data=files / "tree", weights=run, steps=1, output=tmp_path / "moved", verbose=0
     )
     assert (moved.config["mode"], moved.result["steps"]) == ("transfer", 1)
 
@@ -281,7 +282,7 @@ def test_transfer_extract_evaluate_and_predict(files, tmp_path, capsys):
     assert (tmp_path / "tables" / "confusion.csv").is_file()
 
     picture = files / "tree" / "val" / "cat" / "0.jpg"
-    found = alexnet_keras.predict(picture, weights=run.folder, top=2, verbose=0)
+    found = alexnet_keras.predict(picture, weights=run, top=2, verbose=0)
     assert found.probabilities.shape == (1, 3)
     assert (len(found.top), len(found.top[0])) == (1, 2)
     best = found.top[0][0]
