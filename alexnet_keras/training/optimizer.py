@@ -31,7 +31,9 @@ class MomentumSGD(keras.optimizers.Optimizer):
         **kwargs,
     ):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
-        self.momentum, self.decay, self.bias_multiplier = momentum, decay, bias_multiplier
+        self.momentum = momentum
+        self.decay = decay
+        self.bias_multiplier = bias_multiplier
         self.multipliers = dict(multipliers or {})
         self.decay_biases = decay_biases
 

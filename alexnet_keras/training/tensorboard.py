@@ -40,7 +40,9 @@ class TensorBoardLog(keras.callbacks.Callback):
             raise ConfigurationError(
                 f"every_steps: expected a whole number of at least 1, got {every_steps!r}"
             )
-        self.folder, self.every_steps, self.histograms = Path(folder), every_steps, histograms
+        self.folder = Path(folder)
+        self.every_steps = every_steps
+        self.histograms = histograms
 
     def on_train_begin(self, logs=None):
         first_step = int((logs or {}).get("step", 0))  # Keras hands numbers on as floats
