@@ -95,10 +95,12 @@ class BadRows:
 
 
 def reason_of(error: tf.errors.OpError) -> str:
-    """TensorFlow's message without the graph nodes around it, or what one of our own checks says,
-    on one line.
+    """TensorFlow's message without the graph nodes and the traceback around it, or what one of our
+    own checks says, on one line.
     """
     message = re.sub(r"\{\{.*?\}\}", "", str(error.message)).split("[[")[0].split("[Op:")[0]
+    if "(most recent call last):" in message:
+        message = message.rpartition('\n  File "')[2].partition("\n\n")[2]
     line = " ".join(message.split())
     asserted = re.fullmatch(r"assertion failed: \[(.*)\]", line)
     return (asserted[1].replace("] [", " ") if asserted else line)[-200:]

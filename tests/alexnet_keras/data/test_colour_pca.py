@@ -123,6 +123,7 @@ def test_unreadable_files_are_skipped_and_named(tmp_path, caplog):
         paths[5],
     ]
     assert all("\n" not in message for message in named)
+    assert not any(".py" in message for message in named)  # no pieces of a traceback
 
 
 @pytest.mark.parametrize("bad", [{}, {0: b"x", 1: b"y"}])
