@@ -15,25 +15,33 @@ from weights.atomic_files import atomic_write
 from weights.canonical import Layers, WeightSet
 from weights.errors import WeightsError
 
+_MAX_LAYERS = 1000
+
 
 def read_weights_h5(path: Path) -> WeightSet:
     """A ``.weights.h5`` that ``model.save_weights`` of this network, or :func:`write_weights_h5`,
     wrote.
 
-    Raises ``WeightsError`` naming the file and the layer for what is not such a file.
+    Every array is counted against the file's size before any is read, and links other than HDF5's
+    plain names are refused. Raises ``WeightsError`` naming the file and the layer.
     """
+    size = path.stat().st_size
     try:
         with h5py.File(path, "r") as file:
             if "layers" not in file:
                 raise WeightsError(
                     f"{path}: expected a group named layers, got {', '.join(file) or 'nothing'}"
                 )
-            found = _read_layers(file["layers"], path)
-    except (OSError, KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+            datasets = _find_datasets(_member(file, "layers", f"{path}"), path, size)
+            found = {
+                layer: {role: dataset[...] for role, dataset in pair.items()}
+                for layer, pair in datasets.items()
+            }
+    except (OSError, LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(
             f"{path}: expected a .weights.h5 file of Keras, got: {' '.join(str(error).split())}"
         ) from None
-    return WeightSet(collect(found, path, path.stat().st_size), path, "weights.h5")
+    return WeightSet(collect(found, path, size), path, "weights.h5")
 
 
 def write_weights_h5(path: Path, layers: Layers) -> None:
@@ -53,39 +61,69 @@ def write_weights_h5(path: Path, layers: Layers) -> None:
                 group.create_dataset(str(index), data=np.asarray(array, np.float32))
 
 
-def _read_layers(groups: h5py.Group, path: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Keras names a group after the layer's class, with a number from the second on; its attribute
-    has the layer's name.
+def _find_datasets(
+    groups: h5py.Group, path: Path, size: int
+) -> dict[str, dict[str, h5py.Dataset]]:
+    """Kernel and bias of each layer, not yet read.
+
+    Keras names a group after the layer's class, with a number from the second on; the attribute
+    ``name`` of its variables is the layer's name.
     """
     found = {}
-    for key, group in groups.items():
-        if "vars" not in group or not len(group["vars"]):
+    for key in groups:
+        group = _member(groups, key, f"{path}: {key[:80]}")
+        if "vars" not in group or not len(_member(group, "vars", f"{path}: {key[:80]}")):
             continue
-        name = str(group["vars"].attrs.get("name", key))
-        if name in found:
+        name = _layer_name(group["vars"], key, path)
+        if name in found or len(found) == _MAX_LAYERS:
             raise WeightsError(
-                f"{path}: {key}: expected every name once, got a second {name[:80]}"
+                f"{path}: {key[:80]}: expected every name once and at most {_MAX_LAYERS} layers, "
+                f"got {name[:80]}"
             )
-        found[name] = _variables(group, path, name[:80])
+        found[name] = _variables(group["vars"], path, name[:80])
+        size -= sum(variable.size * variable.dtype.itemsize for variable in found[name].values())
+        if size < 0:
+            raise WeightsError(
+                f"{path}: {name[:80]}: expected arrays that fit into the file, got more than its "
+                "size"
+            )
     return found
 
 
-def _variables(group: h5py.Group, path: Path, layer: str) -> dict[str, np.ndarray]:
-    if set(group["vars"]) != {"0", "1"}:
+def _member(group: h5py.Group, name: str, place: str) -> h5py.Group | h5py.Dataset:
+    """What ``group`` itself holds under ``name``: soft links could show one array many times, and
+    external links open other files.
+    """
+    link = group.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
         raise WeightsError(
-            f"{path}: {layer}: expected a kernel and a bias, got variables "
-            f"{', '.join(group['vars'])}"
+            f"{place}: expected plain floating-point numbers of this file, got a "
+            f"{type(link).__name__}"
+        )
+    return group[name]
+
+
+def _layer_name(variables: h5py.Group, key: str, path: Path) -> str:
+    if "name" not in variables.attrs:
+        return key
+    if variables.attrs.get_id("name").shape != ():  # many strings may share the same bytes
+        raise WeightsError(f"{path}: {key[:80]}: expected one name, got several")
+    return str(variables.attrs["name"])
+
+
+def _variables(variables: h5py.Group, path: Path, layer: str) -> dict[str, h5py.Dataset]:
+    if set(variables) != {"0", "1"}:
+        raise WeightsError(
+            f"{path}: {layer}: expected a kernel and a bias, got variables {', '.join(variables)}"
         )
     return {
-        role: _array(group[f"vars/{index}"], path, f"{path}: {layer} {role}")
-        for index, role in enumerate(("kernel", "bias"))
+        role: _checked(_member(variables, index, f"{path}: {layer} {role}"), path, layer, role)
+        for index, role in (("0", "kernel"), ("1", "bias"))
     }
 
 
-def _array(dataset: h5py.Dataset, path: Path, place: str) -> np.ndarray:
-    """Plain contiguous floats of this very file: no links to others, no compression that could
-    swell.
-    """
+def _checked(dataset: h5py.Dataset, path: Path, layer: str, role: str) -> h5py.Dataset:
+    """A contiguous array of floats stored in this very file: no compression that could expand."""
     plain = (
         isinstance(dataset, h5py.Dataset)
         and dataset.chunks is None
@@ -94,11 +132,7 @@ def _array(dataset: h5py.Dataset, path: Path, place: str) -> np.ndarray:
     )
     if not plain or dataset.dtype.kind != "f" or dataset.file.filename != str(path):
         raise WeightsError(
-            f"{place}: expected plain floating-point numbers of this file, got {dataset}"
+            f"{path}: {layer} {role}: expected plain floating-point numbers of this file, got "
+            f"{dataset}"
         )
-    size = path.stat().st_size
-    if dataset.size * dataset.dtype.itemsize > size:
-        raise WeightsError(
-            f"{place}: expected at most the file's {size} bytes, got shape {dataset.shape}"
-        )
-    return dataset[...]
+    return dataset

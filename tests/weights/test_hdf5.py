@@ -112,6 +112,11 @@ DAMAGES = {
     "name is a number": lambda f: f["layers/dense/vars"].attrs.create("name", 3.5),
     "name is a path": lambda f: f["layers/dense/vars"].attrs.modify("name", "../../x"),
     "name is long": lambda f: f["layers/dense/vars"].attrs.modify("name", "x" * 5000),
+    "several names": lambda f: f["layers/dense/vars"].attrs.create("name", ["fc8", "fc7"]),
+    "a soft link to layers": lambda f: (
+        (f.move("layers", "l"), f.create_group("x"))
+        and f.__setitem__("layers", h5py.SoftLink("/l"))
+    ),
     "name is two lines": lambda f: f["layers/dense/vars"].attrs.modify("name", "a\nb"),
 }
 
@@ -149,6 +154,26 @@ def test_a_small_file_that_claims_a_large_array_takes_no_memory(tmp_path):
     assert_memory_in_proportion(
         read_weights_h5, edited(tmp_path / "w.weights.h5", create_kernel((50_000, 50_000)))
     )
+
+
+def many_layers(path, show):
+    """A file of 4 MB that shows its one array as the kernels of 500 layers: 2 GB."""
+    with h5py.File(path, "w") as file:
+        kernel = file.create_dataset("kernel", data=np.ones((1000, 1000), np.float32))
+        for index in range(500):
+            group = file.create_group(f"layers/dense_{index}/vars")
+            group["0"] = show(kernel)
+            group["1"] = np.zeros(1000, np.float32)
+    return path
+
+
+@pytest.mark.parametrize(
+    "show",
+    [lambda kernel: h5py.SoftLink(kernel.name), lambda kernel: kernel],
+    ids=["soft links", "hard links"],
+)
+def test_one_array_under_many_names_takes_no_memory(tmp_path, show):
+    assert_memory_in_proportion(read_weights_h5, many_layers(tmp_path / "w.weights.h5", show))
 
 
 def test_cut_and_flipped_files_never_crash(tmp_path):
