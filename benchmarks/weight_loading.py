@@ -78,12 +78,12 @@ prepare()
 from alexnet_keras.models.alexnet import new_network
 from alexnet_keras.configs.architecture import ALEXNET
 from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING
-from alexnet_keras.pretrained.assign import assign
+from alexnet_keras.pretrained.assign import assign_weights
 from weights.reading import read_weights
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 model = new_network(ALEXNET, CAFFE_PREPROCESSING, tuple(map(str, range(1000))))
 before, began = peak(), perf_counter()
-assign(model, read_weights(sys.argv[1]))
+assign_weights(model, read_weights(sys.argv[1]))
 print(json.dumps({"seconds": perf_counter() - began, "added_mb": peak() - before}))
 """
 

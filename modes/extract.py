@@ -29,7 +29,7 @@ from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.errors import ConfigurationError, RunError
 from alexnet_keras.features.extractor import extract, feature_extractor, feature_files
-from alexnet_keras.features.linear_probe import ProbeResult, linear_probe
+from alexnet_keras.features.linear_probe import ProbeResult, fit_linear_probe
 from alexnet_keras.features.saved import Features
 from alexnet_keras.pretrained.from_options import open_weights
 from alexnet_keras.pretrained.loading import Pretrained, check_loaded
@@ -74,7 +74,7 @@ def run_extraction(*, verbose: str | int = "auto", **options) -> Features:
     for layer, path in files.items():
         progress.say(f"{layer} -> {path}")
         if options.probe:
-            probes[layer] = linear_probe(path, layer, rows, dataset)
+            probes[layer] = fit_linear_probe(path, layer, rows, dataset)
             progress.say(_probe_line(layer, probes[layer]))
     return Features(files, rows, probes)
 

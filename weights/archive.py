@@ -1,131 +1,94 @@
 """Zip archives as NumPy and PyTorch write them: every member stored as it is, so that it can be
-read where it lies.
+read in place.
 
-A compressed member is refused, and with it every zip bomb; so are members that share bytes. The
-directory is bounded before it is parsed, which the standard library does not do.
+``zipfile`` parses the directory, which is bounded first. A compressed member is refused, and with
+it every zip bomb; so are members that share bytes.
 """
 
 from __future__ import annotations
 
+import io
 import struct
+import zipfile
 import zlib
 from pathlib import Path
 
 from weights.errors import WeightsError
 
-_END = struct.Struct("<4s4H2LH")
-_ENTRY = struct.Struct("<4s6H3L5H2L")
-_LOCAL = struct.Struct("<4s5H3L2H")
-_DIRECTORY_LIMIT = 1 << 20
-_COMMENT_LIMIT = 0xFFFF
+_LOCAL = struct.Struct(
+    "<4s22x2H"
+)  # of a member's own header: signature, lengths of name and extra
+_ENCRYPTED, _UTF8 = 1, 1 << 11  # flags
+_MAX_DIRECTORY_BYTES = 1 << 20
+
+
+class SmallReads(io.FileIO):
+    """A file that returns no more than a small archive's directory at once: a hostile one would be
+    read into memory whole.
+    """
+
+    def read(self, size: int = -1) -> bytes:
+        if size > _MAX_DIRECTORY_BYTES:
+            raise zipfile.BadZipFile(f"a directory of {size:,} bytes")
+        return super().read(size)
 
 
 def read_archive(data: memoryview, path: Path) -> dict[str, memoryview]:
     """``{name: bytes}`` of the zip archive ``data``, as views of it, checksums compared.
 
-    Raises ``WeightsError`` that names the member: there twice, compressed, encrypted, outside the
-    archive, damaged.
+    ``data``: the content of the file at ``path``. Raises ``WeightsError`` that names the member:
+    there twice, compressed, encrypted, outside the archive, damaged.
     """
+    members: dict[str, memoryview] = {}
+    free = len(data)
     try:
-        start, size = _find_directory(data)
-        members, position, free = {}, start, start
-        while position < start + size:
-            name, crc, offset, length, position = _read_entry(data, position, start + size)
-            if name in members:
-                raise ValueError(f"member {name[:80]!r}: expected once, got twice")
-            free -= length
-            if free < 0:
-                raise ValueError(
-                    f"member {name[:80]!r}: expected members that fit into the file, got more "
-                    "bytes"
-                )
-            members[name] = _member(data, name, offset, length, start)
-            if crc and crc != (
-                found := zlib.crc32(members[name])
-            ):  # PyTorch writes 0 for "no checksum"
-                raise ValueError(
-                    f"member {name[:80]!r}: expected checksum {crc:08x}, got {found:08x}"
-                )
-    except ValueError as error:
+        with SmallReads(path) as file, zipfile.ZipFile(file) as archive:
+            for entry in archive.infolist():
+                free -= entry.file_size
+                if free < 0:
+                    raise ValueError(
+                        f"{_place(entry)}: expected members that fit into the file, got more bytes"
+                    )
+                if entry.filename in members:
+                    raise ValueError(f"{_place(entry)}: expected once, got twice")
+                members[entry.filename] = _member(data, entry, archive.start_dir)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError, OSError) as error:
         raise WeightsError(f"{path}: zip archive: {error}") from None
     return members
 
 
-def _find_directory(data: memoryview) -> tuple[int, int]:
-    tail_start = max(0, len(data) - _END.size - _COMMENT_LIMIT)
-    found = bytes(data[tail_start:]).rfind(
-        b"PK\x05\x06", 0, max(0, len(data) - tail_start - _END.size + 4)
-    )
-    if found < 0:
-        raise ValueError("expected a directory at its end, got none; the file may be cut short")
-    *_, size, start, _ = _END.unpack_from(data, tail_start + found)
-    if size > _DIRECTORY_LIMIT:
-        raise ValueError(f"directory: expected at most {_DIRECTORY_LIMIT} bytes, got {size}")
-    if start + size > tail_start + found:
-        raise ValueError(
-            f"directory: expected it to end by byte {tail_start + found}, got its end at "
-            f"{start + size}"
-        )
-    return start, size
-
-
-def _read_entry(data: memoryview, position: int, end: int) -> tuple[str, int, int, int, int]:
-    if position + _ENTRY.size > end:
-        raise ValueError(f"directory: expected a member at byte {position}, got its end")
-    (
-        signature,
-        _,
-        _,
-        flags,
-        method,
-        _,
-        _,
-        crc,
-        compressed,
-        length,
-        name_length,
-        extra_length,
-        comment_length,
-        _,
-        _,
-        _,
-        offset,
-    ) = _ENTRY.unpack_from(data, position)
-    following = position + _ENTRY.size + name_length + extra_length + comment_length
-    if signature != b"PK\x01\x02" or following > end:
-        raise ValueError(
-            f"directory: expected a member at byte {position}, got {signature!r} or one beyond "
-            "its end"
-        )
-    name = bytes(data[position + _ENTRY.size : position + _ENTRY.size + name_length]).decode(
-        "utf-8", "backslashreplace"
-    )
+def _member(data: memoryview, entry: zipfile.ZipInfo, end: int) -> memoryview:
+    name, length = entry.filename, entry.file_size
     if name.startswith("/") or ".." in name.split("/"):
-        raise ValueError(f"member {name[:80]!r}: expected a name inside the archive")
-    if method != 0 or compressed != length or flags & 1:
+        raise ValueError(f"{_place(entry)}: expected a name inside the archive")
+    if entry.compress_type or entry.compress_size != length or entry.flag_bits & _ENCRYPTED:
         raise ValueError(
-            f"member {name[:80]!r}: expected it stored, neither compressed nor encrypted, got "
-            "method "
-            f"{method}, {compressed} bytes for {length}"
+            f"{_place(entry)}: expected it stored, neither compressed nor encrypted, got method "
+            f"{entry.compress_type}, {entry.compress_size} bytes for {length}"
         )
-    return name, crc, offset, length, following
+    start = _start(data, entry, end)
+    member = data[start : start + length]
+    if start + length > end or len(member) != length:
+        raise ValueError(f"{_place(entry)}: expected {length} bytes before byte {end}")
+    found = zlib.crc32(member) if entry.CRC else 0  # PyTorch writes 0 for "no checksum"
+    if found != entry.CRC:
+        raise ValueError(f"{_place(entry)}: expected checksum {entry.CRC:08x}, got {found:08x}")
+    return member
 
 
-def _member(data: memoryview, name: str, offset: int, length: int, directory: int) -> memoryview:
-    if offset + _LOCAL.size > directory:
-        raise ValueError(
-            f"member {name[:80]!r}: expected it before byte {directory}, got it at {offset}"
-        )
-    signature, *_, name_length, extra_length = _LOCAL.unpack_from(data, offset)
+def _start(data: memoryview, entry: zipfile.ZipInfo, end: int) -> int:
+    """Where the member's bytes begin, behind a header of its own that repeats its name."""
+    offset = entry.header_offset
+    if not 0 <= offset <= end - _LOCAL.size:
+        raise ValueError(f"{_place(entry)}: expected it before byte {end}, got it at {offset}")
+    signature, name_length, extra_length = _LOCAL.unpack_from(data, offset)
     name_end = offset + _LOCAL.size + name_length
-    start = name_end + extra_length
-    if signature != b"PK\x03\x04" or bytes(data[offset + _LOCAL.size : name_end]) != name.encode():
-        raise ValueError(
-            f"member {name[:80]!r}: expected its header at byte {offset}, got another"
-        )
-    if start + length > directory:
-        raise ValueError(
-            f"member {name[:80]!r}: expected {length} bytes from byte {start}, got "
-            f"{directory - start}"
-        )
-    return data[start : start + length]
+    name = bytes(data[offset + _LOCAL.size : name_end])
+    encoding = "utf-8" if entry.flag_bits & _UTF8 else "cp437"
+    if signature != b"PK\x03\x04" or name != entry.orig_filename.encode(encoding):
+        raise ValueError(f"{_place(entry)}: expected its header at byte {offset}, got another")
+    return name_end + extra_length
+
+
+def _place(entry: zipfile.ZipInfo) -> str:
+    return f"member {entry.filename[:80]!r}"

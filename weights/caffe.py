@@ -190,11 +190,11 @@ def _check_finite(blob: Message, values: np.ndarray, chunk: int = 1 << 18) -> No
 
 
 def _read_npy(mean: Message) -> np.ndarray:
-    shape, fortran, descr, start = read_npy_header(memoryview(mean.data), str(mean.path))
-    if descr not in _MEAN_DTYPES:
-        raise mean.error(0, "numbers of dtype u1, f2, f4 or f8", f"dtype {descr[:20]!r}")
+    shape, fortran, dtype, start = read_npy_header(memoryview(mean.data), str(mean.path))
+    if dtype.str not in _MEAN_DTYPES:
+        raise mean.error(0, "numbers of dtype u1, f2, f4 or f8", f"dtype {dtype.str[:20]!r}")
     try:
-        return view_array(memoryview(mean.data)[start:], np.dtype(descr), shape, fortran)
+        return view_array(memoryview(mean.data)[start:], dtype, shape, fortran)
     except ValueError as error:
         raise WeightsError(f"{mean.path}: mean, byte {start}: {error}") from None
 

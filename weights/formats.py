@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from weights.archive import SmallReads
 from weights.errors import WeightsError
 
 _HEAD_BYTES = 4096
-_MAX_READ_BYTES = 1 << 20
 _MAX_FIELDS = 64
 _FIELD_HEADER_BYTES = 20  # two varints
 _TORCH_LEGACY_MAGIC = bytes.fromhex(
@@ -185,7 +185,7 @@ def _by_directory(path: Path, head: bytes) -> str | None:
     if not head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return None
     try:
-        with _SmallReads(path) as file, zipfile.ZipFile(file) as archive:
+        with SmallReads(path) as file, zipfile.ZipFile(file) as archive:
             names = set(archive.namelist())
     except (zipfile.BadZipFile, NotImplementedError, OverflowError) as error:
         return f"a damaged zip archive ({error})"
@@ -196,17 +196,6 @@ def _by_directory(path: Path, head: bytes) -> str | None:
     if names and all(name.endswith(".npy") for name in names):
         return "npz"
     return "a zip archive of something else than weights"
-
-
-class _SmallReads(io.FileIO):
-    """A file that gives no more than a small zip's directory at once: a hostile one is not taken
-    into memory.
-    """
-
-    def read(self, size: int = -1) -> bytes:
-        if size > _MAX_READ_BYTES:
-            raise zipfile.BadZipFile(f"a directory of {size:,} bytes")
-        return super().read(size)
 
 
 def _by_length(head: bytes, size: int) -> str | None:

@@ -58,12 +58,12 @@ def write_npz(path: Path, layers: Layers) -> None:
 
 
 def _read_array(member: memoryview, place: str) -> np.ndarray:
-    shape, fortran, descr, start = read_npy_header(member, place)
-    if descr not in _DTYPES:
+    shape, fortran, dtype, start = read_npy_header(member, place)
+    if dtype.str not in _DTYPES:
         raise WeightsError(
-            f"{place}: expected floating-point numbers (f2, f4, f8), got dtype {descr[:20]!r}"
+            f"{place}: expected floating-point numbers (f2, f4, f8), got dtype {dtype.str[:20]!r}"
         )
     try:
-        return view_array(member[start:], np.dtype(descr), shape, fortran)
+        return view_array(member[start:], dtype, shape, fortran)
     except ValueError as error:
         raise WeightsError(f"{place}: {error}") from None

@@ -30,12 +30,12 @@ def read_npy(path: Path) -> WeightSet:
     """
     path = Path(path)
     data = memoryview(map_file(path))
-    shape, _, descr, start = read_npy_header(data, str(path))
-    if shape != () or descr.strip("|<>=") not in _OBJECTS:
+    shape, _, dtype, start = read_npy_header(data, str(path))
+    if shape != () or dtype.char != "O":
         raise WeightsError(
             f"{path}: expected a pickled dictionary of layers (dtype O, shape ()), got an array "
             "of "
-            f"dtype {descr[:20]!r} and shape {shape}"
+            f"dtype {dtype.str[:20]!r} and shape {shape}"
         )
     array = RestrictedUnpickler(data, path, _ALLOWED, position=start).load()
     layers = array.value if type(array) is _Array else None

@@ -1,16 +1,15 @@
-"""A pickle machine of our own that builds plain values and arrays and nothing else.
+"""An unpickler that builds plain values and arrays and nothing else.
 
-The standard library's unpickler looks names up in modules and calls what it finds. This one never
-does: a name in a pickle can only be one of the :class:`Global` objects that a reader allows, and
-"calling" it runs the reader's own function on plain values. Opcodes that exist to make or call
-other things (INST, OBJ, NEWOBJ, NEWOBJ_EX, EXT1 ...) are absent. Long byte strings stay where they
-lie in the file, text is short and opcodes are counted, so that neither memory nor time can be used
-up.
+The standard library's looks names up in modules and calls what it finds; with 9 bytes it can be
+made to take 4 GB. This one never does: a name in a pickle can only be one of the :class:`Global`
+objects that a reader allows, and "calling" it runs the reader's own function on plain values.
+Opcodes that exist to make or call other things (INST, OBJ, NEWOBJ, NEWOBJ_EX, EXT1 ...) are
+absent. Long byte strings stay in the file, text is short and opcodes are counted, so that neither
+memory nor time can be used up.
 """
 
 from __future__ import annotations
 
-import codecs
 import pickle
 import struct
 from collections.abc import Callable
@@ -18,12 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weights.errors import WeightsError
+from weights.pickle_stream import PickleStream
 
-OPCODE_LIMIT = 100_000
-TEXT_LIMIT = 256
-INTEGER_BYTES_LIMIT = 16
-_KEY_LIMIT = 1 << 60
-_CHUNK = 1 << 16
+MAX_OPCODES = 100_000
+_MAX_KEY = 1 << 60
 _MARK = object()
 _OPCODE_NAMES = {
     value[0]: name
@@ -52,7 +49,7 @@ class Buildable:
         raise NotImplementedError
 
 
-class RestrictedUnpickler:
+class RestrictedUnpickler(PickleStream):
     """Reads the pickle that begins at ``position`` of ``data``; :attr:`position` is behind it
     after :meth:`load`.
 
@@ -70,9 +67,11 @@ class RestrictedUnpickler:
         persistent_load: Callable[[object], object] | None = None,
         position: int = 0,
     ):
-        self.position = position
-        self._data, self._path, self._place = data, path, place
-        self._allowed, self._persistent_load = allowed, persistent_load
+        super().__init__(data, position)
+        self._path = path
+        self._place = place
+        self._allowed = allowed
+        self._persistent_load = persistent_load
         self._stack: list = []
         self._memo: dict[int, object] = {}
 
@@ -80,7 +79,7 @@ class RestrictedUnpickler:
         """The value of the pickle. Raises ``WeightsError`` naming the opcode and its byte; runs no
         code of the file.
         """
-        for _ in range(OPCODE_LIMIT):
+        for _ in range(MAX_OPCODES):
             start, opcode = self.position, -1
             try:
                 opcode = self.take(1)[0]
@@ -106,7 +105,7 @@ class RestrictedUnpickler:
                     f"{self._path}: {self._place}: opcode {name} at byte {start}: {reason}"
                 ) from None
         raise WeightsError(
-            f"{self._path}: {self._place}: expected at most {OPCODE_LIMIT} opcodes, got more"
+            f"{self._path}: {self._place}: expected at most {MAX_OPCODES} opcodes, got more"
         )
 
     def _step(self, opcode: int) -> None:
@@ -119,59 +118,6 @@ class RestrictedUnpickler:
                 "expected an opcode that builds plain values and arrays, got one that is not "
                 "allowed"
             )
-
-    def take(self, count: int) -> memoryview:
-        """The next ``count`` bytes, as a view."""
-        taken = self._data[self.position : self.position + count]
-        if len(taken) != count:
-            raise ValueError(f"expected {count} more bytes, got {len(taken)}")
-        self.position += count
-        return taken
-
-    def integer(self, width: int, signed: bool = False) -> int:
-        """A little-endian number of ``width`` bytes."""
-        if width > INTEGER_BYTES_LIMIT:
-            raise ValueError(
-                f"expected an integer of at most {INTEGER_BYTES_LIMIT} bytes, got {width}"
-            )
-        return int.from_bytes(self.take(width), "little", signed=signed)
-
-    def line(self, limit: int = TEXT_LIMIT) -> bytes:
-        """Up to the next newline, which is taken and not returned."""
-        start, searched = self.position, 0
-        while searched < min(limit, len(self._data) - start):
-            chunk = bytes(self._data[start + searched : start + searched + _CHUNK])
-            found = chunk.find(b"\n")
-            if found >= 0 and searched + found <= limit:
-                self.position = start + searched + found + 1
-                return bytes(self._data[start : self.position - 1])
-            searched += len(chunk)
-        raise ValueError(f"expected a line of at most {limit} bytes, got no end of it")
-
-    def text(self, size: int) -> str:
-        """UTF-8 of ``size`` bytes."""
-        if size > TEXT_LIMIT:
-            raise ValueError(f"expected text of at most {TEXT_LIMIT} bytes, got {size}")
-        return bytes(self.take(size)).decode("utf-8", "surrogatepass")
-
-    def byte_string(self, size: int) -> str | memoryview:
-        """Python 2's str: short ones are names and become text, byte for byte; long ones are data
-        and stay a view.
-        """
-        taken = self.take(size)
-        return bytes(taken).decode("latin-1") if size <= TEXT_LIMIT else taken
-
-    def quoted(self) -> str | memoryview:
-        """Python 2's str as protocol 0 writes it, in quotes and with escapes."""
-        line = self.line(limit=len(self._data))
-        if len(line) < 2 or line[:1] not in (b"'", b'"') or line[-1:] != line[:1]:
-            raise ValueError("expected a string in quotes")
-        value = codecs.escape_decode(memoryview(line)[1:-1])[0]
-        return value.decode("latin-1") if len(value) <= TEXT_LIMIT else memoryview(value)
-
-    def boolean_or_integer(self) -> int:
-        line = self.line()
-        return {b"00": False, b"01": True}[line] if line in (b"00", b"01") else int(line)
 
     def push(self, value: object) -> None:
         self._stack.append(value)
@@ -262,7 +208,7 @@ def fill(target: dict, values: list) -> dict:
     if len(values) % 2:
         raise ValueError("expected keys and values in pairs, got one too many")
     for key, value in zip(values[::2], values[1::2], strict=True):
-        if not (type(key) is str or (type(key) is int and abs(key) < _KEY_LIMIT)):
+        if not (type(key) is str or (type(key) is int and abs(key) < _MAX_KEY)):
             raise ValueError(f"expected text or a small integer as a key, got {_kind(key)}")
         if key in target:
             raise ValueError(f"expected each key once, got {key!r} twice")

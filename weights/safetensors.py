@@ -19,7 +19,7 @@ from weights.arrays import collect
 from weights.atomic_files import atomic_write
 from weights.canonical import Layers, WeightSet, to_channels_first
 from weights.errors import WeightsError
-from weights.torch import by_layer
+from weights.state_dict import by_layer
 from weights.wire import map_file
 
 _METADATA = {
@@ -27,7 +27,7 @@ _METADATA = {
     "layout": "channels first: kernels OIHW, dense (out, in), fc6 in C,H,W order",
 }
 _DTYPES = ("F16", "BF16", "F32", "F64")
-_HEADER_LIMIT = 1 << 20
+_MAX_HEADER_BYTES = 1 << 20
 
 
 def read_safetensors(path: Path) -> WeightSet:
@@ -41,10 +41,10 @@ def read_safetensors(path: Path) -> WeightSet:
     data = map_file(path)
     length = int.from_bytes(data[:8], "little")
     if (
-        length > _HEADER_LIMIT
+        length > _MAX_HEADER_BYTES
     ):  # before the library parses it: it keeps several times the header in memory
         raise WeightsError(
-            f"{path}: byte 0: expected a header of at most {_HEADER_LIMIT} bytes, got {length}"
+            f"{path}: byte 0: expected a header of at most {_MAX_HEADER_BYTES} bytes, got {length}"
         )
     try:
         with safe_open(path, framework="numpy") as file:

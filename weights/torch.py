@@ -1,6 +1,4 @@
-"""PyTorch's ``.pth`` files, zip and legacy, without PyTorch, and the names that torchvision's
-AlexNet has in them.
-"""
+"""PyTorch's ``.pth`` files, zip and legacy, read without PyTorch."""
 
 from __future__ import annotations
 
@@ -16,19 +14,9 @@ from weights.arrays import BFLOAT16, collect, is_shape
 from weights.canonical import WeightSet
 from weights.errors import WeightsError
 from weights.restricted_pickle import Buildable, Global, RestrictedUnpickler, fill
+from weights.state_dict import by_layer
 from weights.wire import map_file
 
-TORCHVISION_NAMES = {
-    "features.0": "conv1",
-    "features.3": "conv2",
-    "features.6": "conv3",
-    "features.8": "conv4",
-    "features.10": "conv5",
-    "classifier.1": "fc6",
-    "classifier.4": "fc7",
-    "classifier.6": "fc8",
-}
-_ROLES = {"weight": "kernel", "bias": "bias"}
 _STORAGE_DTYPES = {
     "FloatStorage": np.dtype("<f4"),
     "HalfStorage": np.dtype("<f2"),
@@ -71,28 +59,6 @@ def read_pth(path: Path) -> WeightSet:
     return WeightSet(
         collect(by_layer(arrays, path), path, len(data), channels_first=True), path, "pth"
     )
-
-
-def by_layer(tensors: dict[str, np.ndarray], path: Path) -> dict[str, dict[str, np.ndarray]]:
-    """``{"features.0.weight" or "conv1.weight": array}`` to ``{"conv1": {"kernel": array, ...}}``.
-
-    Raises ``WeightsError`` for a name of another network, and for two names of one array.
-    """
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for name, array in tensors.items():
-        layer, _, role = name.removeprefix("module.").rpartition(".")
-        layer = TORCHVISION_NAMES.get(layer, layer)
-        if role not in _ROLES or "." in layer:
-            raise WeightsError(
-                f"{path}: tensor {name[:80]!r}: expected a name of torchvision's AlexNet such as "
-                f"features.0.weight, or of ours such as conv1.weight"
-            )
-        if _ROLES[role] in found.setdefault(layer, {}):
-            raise WeightsError(
-                f"{path}: tensor {name[:80]!r}: expected one tensor for {layer}'s {role}, got two"
-            )
-        found[layer][_ROLES[role]] = array
-    return found
 
 
 @dataclass

@@ -22,7 +22,7 @@ class ProbeResult:
     images: int
 
 
-def linear_probe(features: Path, layer: str, rows: Path, dataset: Dataset) -> ProbeResult:
+def fit_linear_probe(features: Path, layer: str, rows: Path, dataset: Dataset) -> ProbeResult:
     """Fit multinomial logistic regression on the train rows of a feature file and measure it on
     the val rows.
 

@@ -14,7 +14,7 @@ from weights.canonical import Layers, WeightSet
 _CACHE_LINE_VALUES = 16  # float32
 
 
-def assign(
+def assign_weights(
     model, weights: WeightSet, skip: Iterable[str] = (), partial: bool = False
 ) -> tuple[str, ...]:
     """Put every layer of ``weights`` into ``model`` (a ``keras.Model``), or change nothing and

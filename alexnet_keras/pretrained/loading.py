@@ -14,7 +14,7 @@ from alexnet_keras.configs.preprocessing import PREPROCESSING
 from alexnet_keras.errors import ConfigurationError, WeightsError
 from alexnet_keras.models.alexnet import AlexNetModel, new_network
 from alexnet_keras.models.saving import load_model, model_path
-from alexnet_keras.pretrained.assign import assign
+from alexnet_keras.pretrained.assign import assign_weights
 from alexnet_keras.pretrained.catalog import PUBLISHED
 from alexnet_keras.pretrained.identification import (
     ResolvedWeights,
@@ -112,7 +112,7 @@ def load_pretrained(
         raise WeightsError(
             f"{found.path}: expected the layers of some {found.architecture.name}, got: {error}"
         ) from None
-    missing = assign(model, found.weights, partial=partial)
+    missing = assign_weights(model, found.weights, partial=partial)
     if missing:
         logger.warning(
             "%s lacks %s: they stay at their initial values", found.path, ", ".join(missing)

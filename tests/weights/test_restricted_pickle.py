@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet_keras.errors import WeightsError
+from weights.pickle_stream import MAX_TEXT_BYTES
 from weights.restricted_pickle import (
-    OPCODE_LIMIT,
-    TEXT_LIMIT,
+    MAX_OPCODES,
     Buildable,
     Global,
     RestrictedUnpickler,
@@ -169,13 +169,13 @@ def test_other_values_of_the_standard_library_are_refused(value, protocol):
         ),
         (
             b"V" + b"a" * 300 + b"\n.",
-            f"opcode UNICODE at byte 0: expected a line of at most {TEXT_LIMIT} bytes",
+            f"opcode UNICODE at byte 0: expected a line of at most {MAX_TEXT_BYTES} bytes",
         ),
         (
             b"\x8b\xff\xff\xff\x7f",
             "opcode LONG4 at byte 0: expected an integer of at most 16 bytes, got 2147483647",
         ),
-        (b"N" * (OPCODE_LIMIT + 1), f"expected at most {OPCODE_LIMIT} opcodes, got more"),
+        (b"N" * (MAX_OPCODES + 1), f"expected at most {MAX_OPCODES} opcodes, got more"),
     ],
 )
 def test_message_names_the_opcode_and_its_byte(content, expected):

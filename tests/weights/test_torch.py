@@ -31,7 +31,8 @@ from tests.weights.torch_files import (
     write_pth,
     zip_of,
 )
-from weights.torch import TORCHVISION_NAMES, read_pth
+from weights.state_dict import TORCHVISION_NAMES
+from weights.torch import read_pth
 
 # Made by Python 3.11 and torch 2.13.0: base = torch.arange(64.) tensors = {"features.0.weight":
 # base[1:37].reshape(2, 3, 3, 2).permute(0, 3, 1, 2), "features.0.bias": base[40:42],

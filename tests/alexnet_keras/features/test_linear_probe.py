@@ -9,7 +9,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.errors import DataError
-from alexnet_keras.features.linear_probe import balanced_accuracy, fit_probe, linear_probe
+from alexnet_keras.features.linear_probe import balanced_accuracy, fit_linear_probe, fit_probe
 from tests.alexnet_keras.tiny import samples_of
 
 
@@ -49,7 +49,7 @@ SPLITS = ["train2017"] * 40 + ["val2017"] * 20
 @pytest.mark.parametrize("shape", [(8,), (2, 2, 2)])
 def test_classes_that_a_line_tells_apart(tmp_path, suffix, shape):
     path, rows = written(tmp_path, clouds(LABELS).reshape(60, *shape), LABELS, SPLITS, suffix)
-    result = linear_probe(path, "fc7", rows, dataset(tmp_path))
+    result = fit_linear_probe(path, "fc7", rows, dataset(tmp_path))
     assert (result.accuracy, result.balanced_accuracy, result.images) == (1, 1, 20)
 
 
@@ -57,7 +57,7 @@ def test_it_is_measured_on_val_and_learned_from_train(tmp_path):
     """Labels that are right in train and turned by one in val: every answer is wrong."""
     turned = np.where(np.arange(60) < 40, LABELS, (LABELS + 1) % 5)
     path, rows = written(tmp_path, clouds(LABELS), turned, SPLITS)
-    assert linear_probe(path, "fc7", rows, dataset(tmp_path)).accuracy == 0
+    assert fit_linear_probe(path, "fc7", rows, dataset(tmp_path)).accuracy == 0
 
 
 def test_few_samples_of_many_features_are_read_too():
@@ -78,7 +78,7 @@ def test_unreadable_rows_are_left_out(tmp_path):
     features = clouds(LABELS)
     features[[3, 45]] = np.nan
     path, rows = written(tmp_path, features, LABELS, SPLITS)
-    result = linear_probe(path, "fc7", rows, dataset(tmp_path))
+    result = fit_linear_probe(path, "fc7", rows, dataset(tmp_path))
     assert (result.accuracy, result.images) == (1, 19)
 
 
@@ -93,7 +93,7 @@ def test_unreadable_rows_are_left_out(tmp_path):
 def test_nothing_to_learn_from(tmp_path, labels, splits, says):
     path, rows = written(tmp_path, clouds(LABELS), labels, splits)
     with pytest.raises(DataError, match=f"^{path}: probe: {says}$"):
-        linear_probe(path, "fc7", rows, dataset(tmp_path))
+        fit_linear_probe(path, "fc7", rows, dataset(tmp_path))
 
 
 def test_balanced_accuracy_is_scikit_learns():

@@ -60,7 +60,7 @@ from alexnet_keras.configs import recipe as recipes
 from alexnet_keras.models.alexnet import build
 from alexnet_keras.configs.architecture import VARIANTS
 from benchmarks.engines import mean_loss
-from alexnet_keras.pretrained.assign import assign, layers_of
+from alexnet_keras.pretrained.assign import assign_weights, layers_of
 from weights.reading import read_weights
 
 def gradients(model, x, labels):
@@ -77,7 +77,7 @@ for path in sorted(folder.glob("*.npy")):
     x = keras.ops.convert_to_tensor(np.load(path))
     narrow = VARIANTS[path.stem].with_width(0.05)
     model = build(narrow, keras.Input(x.shape[1:]), 5, classifier_activation=None)
-    assign(model, read_weights(path.with_suffix(".npz")))
+    assign_weights(model, read_weights(path.with_suffix(".npz")))
     labels = keras.ops.convert_to_tensor(np.arange(len(x)))
     found = {f"d {variable.path}": gradient for variable, gradient in
              zip(model.trainable_variables, gradients(model, x, labels), strict=True)}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alexnet_keras.errors import WeightsError
-from alexnet_keras.pretrained.assign import assign, layers_of
+from alexnet_keras.pretrained.assign import assign_weights, layers_of
 from tests.alexnet_keras.tiny import tiny_layers, tiny_model
 from weights.canonical import WeightSet
 
@@ -31,7 +31,7 @@ def weight_set(changes=None):
 
 def test_every_layer_gets_its_arrays(model):
     weights = weight_set()
-    assert assign(model, weights) == ()
+    assert assign_weights(model, weights) == ()
     for name, (kernel, bias) in weights.layers.items():
         np.testing.assert_array_equal(model.get_layer(name).kernel, kernel)
         np.testing.assert_array_equal(model.get_layer(name).bias, bias)
@@ -39,7 +39,7 @@ def test_every_layer_gets_its_arrays(model):
 
 def test_layers_of_is_what_was_assigned_as_a_copy(model):
     weights = weight_set()
-    assign(model, weights)
+    assign_weights(model, weights)
     found = layers_of(model)
     assert tuple(found) == WEIGHTED
     for name, arrays in weights.layers.items():
@@ -63,7 +63,7 @@ def test_layers_of_is_what_was_assigned_as_a_copy(model):
 )
 def test_arrays_of_any_layout(model, view):
     weights = weight_set()
-    assign(
+    assign_weights(
         model,
         WeightSet(
             {name: tuple(map(view, arrays)) for name, arrays in weights.layers.items()}, "f", "npz"
@@ -109,7 +109,7 @@ def test_every_fault_is_listed_and_nothing_is_changed(model, changes, options, m
     with pytest.raises(
         WeightsError, match=f"^some.file: does not fit alexnet; {re.escape(message)}$"
     ):
-        assign(model, weight_set(changes), **options)
+        assign_weights(model, weight_set(changes), **options)
     for one, other in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -134,7 +134,7 @@ def test_skipped_and_absent_layers_keep_their_values_and_are_told(
         "f",
         "npz",
     )
-    assert assign(model, weights, **options) == initial
+    assert assign_weights(model, weights, **options) == initial
     after = layers_of(model)
     for name in WEIGHTED:
         expected = before[name] if name in initial else weights.layers[name]
@@ -146,7 +146,7 @@ def test_skip_of_what_is_nowhere_is_refused(model):
     with pytest.raises(
         WeightsError, match="^some.file: skip: no layer fc88, prob; expected some of conv1, .*fc8$"
     ):
-        assign(model, weight_set(), skip=("fc88", "fc8", "prob"))
+        assign_weights(model, weight_set(), skip=("fc88", "fc8", "prob"))
 
 
 @pytest.mark.parametrize(
@@ -163,4 +163,4 @@ def test_the_other_familys_weights_are_told_by_shape(variant, filters, hint):
     with pytest.raises(
         WeightsError, match=re.escape(f"got 11x11x3x{filters} and {filters}){hint}") + "$"
     ):
-        assign(model, weights, partial=True)
+        assign_weights(model, weights, partial=True)

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from alexnet_keras.pretrained.assign import layers_of
 from alexnet_keras.pretrained.catalog import PUBLISHED
 from alexnet_keras.pretrained.loading import check_loaded, load_pretrained, resolve_weights
 from tests.alexnet_keras.tiny import tiny_layers, tiny_model
+from tests.conftest import ROOT
 from tests.weights import caffe_files, torch_files
 from tests.weights.refusal import assert_refused
 from weights.canonical import to_channels_first
@@ -229,6 +232,21 @@ def test_whole_models_bring_everything_and_runs_too(tmp_path):
         assert_holds(load_model(place), layers_of(model))
         with pytest.raises(WeightsError, match="these are weights of owt, not of alexnet"):
             load_pretrained(str(place), "alexnet")
+
+
+def test_the_function_can_be_called_again_after_its_package_was_imported(tmp_path):
+    """``alexnet_keras.pretrained`` was a function until its submodule was imported."""
+    write_weights(tmp_path / "w.npz", LAYERS)
+    code = """
+import sys, types, alexnet_keras
+first = alexnet_keras.load_pretrained(sys.argv[1])
+import alexnet_keras.pretrained.loading
+second = alexnet_keras.load_pretrained(sys.argv[1])
+assert first.path == second.path
+assert isinstance(alexnet_keras.pretrained, types.ModuleType)
+"""
+    command = [sys.executable, "-c", code, tmp_path / "w.npz"]
+    subprocess.run(command, cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize("name", ["nowhere.npy", "x" * 5000, "nul\0byte", ""])

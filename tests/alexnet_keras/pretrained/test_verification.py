@@ -79,7 +79,7 @@ def test_a_partial_file_is_verified_as_far_as_it_goes(tmp_path):
 
 
 def test_a_network_that_differs_in_one_bit_is_noticed(tmp_path, monkeypatch):
-    real = loading.assign
+    real = loading.assign_weights
 
     def assign_wrongly(model, weights, **options):
         missing = real(model, weights, **options)
@@ -89,7 +89,7 @@ def test_a_network_that_differs_in_one_bit_is_noticed(tmp_path, monkeypatch):
         kernel.assign(values)
         return missing
 
-    monkeypatch.setattr(loading, "assign", assign_wrongly)
+    monkeypatch.setattr(loading, "assign_weights", assign_wrongly)
     path = caffemodel(tmp_path / "w.caffemodel")
     with pytest.raises(
         WeightsError,

@@ -1,0 +1,59 @@
+"""What ``weights list`` and ``weights show`` print."""
+
+from __future__ import annotations
+
+import math
+
+import click
+
+NOT_RECORDED = "not recorded in the file"
+
+
+def print_published(rows: list[dict]) -> None:
+    """A line for each entry of the catalogue, then its accuracy's protocol, notes and licence."""
+    for row in rows:
+        accuracy = f"{row['top1']} / {row['top5']}" if row["top1"] else "none published"
+        size = f"{row['size'] / 1e6:.1f} MB" if row["size"] else ""
+        click.echo(
+            f"{row['name']:14}{row['variant'] or '':10}{size:>9}  {accuracy:15} "
+            f"{row['path'] or 'not here'}"
+        )
+        for text in filter(None, (row["protocol"], row["notes"], f"licence: {row['licence']}")):
+            click.echo(f"{'':14}{text}")
+
+
+def print_weights(about: dict) -> None:
+    """The facts of ``show``, a line each, then a row for each array."""
+    count = sum(math.prod(row["shape"]) for row in about["arrays"])
+    lines = {
+        "path": about["path"],
+        "format": about["format"],
+        "sha256": about["sha256"],
+        "variant": about["variant"] or NOT_RECORDED,
+        "numbers": f"{count:,}",
+        "input": _input(about["preprocessing"]),
+        "layer order": " ".join(about["layer_order"]) or NOT_RECORDED,
+        "axes in file": about["order_in_file"],
+        "axes shown": about["order_shown"],
+    }
+    for title, text in lines.items():
+        click.echo(f"{title:13} {text}")
+    columns = f"{'min':>11}{'mean':>12}{'max':>11}{'std':>11}"
+    click.echo(f"\n{'layer':7}{'array':8}{'shape':16}{'dtype':9}{columns}")
+    for row in about["arrays"]:
+        shape = "x".join(map(str, row["shape"]))
+        click.echo(
+            f"{row['layer']:7}{row['role']:8}{shape:16}{row['dtype']:9}{row['minimum']:11.4g}"
+            f"{row['mean']:12.4g}{row['maximum']:11.4g}{row['std']:11.4g}"
+        )
+
+
+def _input(preprocessing: dict | None) -> str:
+    if preprocessing is None:
+        return NOT_RECORDED
+    size = preprocessing["crop"]
+    red, green, blue = preprocessing["mean"]
+    return (
+        f"{preprocessing['channel_order']}, 0-255 minus the mean (red {red:.2f}, green "
+        f"{green:.2f}, blue {blue:.2f}), {size}x{size}"
+    )
