@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_keras.data.coco_file import read_columns
-from alexnet_keras.data.held_out import held_out, missing_classes, missing_warning
+from alexnet_keras.data.held_out import hold_out, missing_classes, missing_warning
 from alexnet_keras.data.listing import (
     SPLITS,
     find_split,
@@ -51,7 +51,7 @@ def read_coco(
 
     ``split`` is ``train``, ``val`` or the data set's own name. Where there is no val split
     (:func:`splits`), ``val`` is a fifth of the images of each class
-    (:func:`~.held_out.held_out`), and ``train`` the rest; the own name, such as ``train2017``, is
+    (:func:`~.held_out.hold_out`), and ``train`` the rest; the own name, such as ``train2017``, is
     then the whole file. Labels number the categories of the whole file, or those named in
     ``classes``, in the order of their ids.
     Left out and counted in ``skipped``: crowds, boxes that are not four finite numbers, that have
@@ -113,7 +113,7 @@ def _hold_out(file: Path, table: Columns, boxes: np.ndarray, file_names: list[st
     usable = ~np.any(list(_flaws(table, boxes, MIN_SIZE).values()), axis=0)
     images = table["image_rows"][usable]
     labels = table["category_rows"][usable]
-    held = held_out(file_names, images, labels)
+    held = hold_out(file_names, images, labels)
     names = unpack_strings(table["category_names"])
     missing = missing_classes(held, images, labels)
     return held, missing_warning(file, [names[label] for label in missing])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_keras.data.held_out import held_out, missing_classes, missing_warning
+from alexnet_keras.data.held_out import hold_out, missing_classes, missing_warning
 from alexnet_keras.data.listing import (
     SPLITS,
     find_split,
@@ -49,7 +49,7 @@ def read_folder(root: Path, split: str) -> Samples:
     name>``.
 
     Classes are the folders of the train split (of the first split where there is no train),
-    sorted. In ``<class>/*``, ``val`` is a fifth of each class (:func:`~.held_out.held_out`), and
+    sorted. In ``<class>/*``, ``val`` is a fifth of each class (:func:`~.held_out.hold_out`), and
     ``train`` the rest. Raises ``DataError`` for fewer than two classes, a class that the train
     split lacks and a class without images.
     """
@@ -72,7 +72,7 @@ def read_folder(root: Path, split: str) -> Samples:
     keep = np.ones(len(ids), bool)
     if is_flat:
         rows = np.arange(len(ids))
-        held = held_out(ids.tolist(), rows, labels)
+        held = hold_out(ids.tolist(), rows, labels)
         keep = held == (own == "val")
         missing = missing_classes(held, rows, labels)
         warnings += missing_warning(folder, [classes[label] for label in missing])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 
-def held_out(names: Sequence[str], images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def hold_out(names: Sequence[str], images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(len(names),) bool: a fifth of the images of each class, at least one where there are two.
 
     ``images`` and ``labels``, (N,) each, say which image (a row of ``names``) shows an object of

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alexnet_keras.data.held_out import held_out, missing_classes
+from alexnet_keras.data.held_out import hold_out, missing_classes
 
 IMAGES_OF_A_CLASS = {1: 0, 2: 1, 3: 1, 4: 1, 5: 1, 7: 1, 8: 2, 10: 2, 13: 3, 100: 20}
 
@@ -15,23 +15,23 @@ IMAGES_OF_A_CLASS = {1: 0, 2: 1, 3: 1, 4: 1, 5: 1, 7: 1, 8: 2, 10: 2, 13: 3, 100
 @pytest.mark.parametrize(("images", "expected"), IMAGES_OF_A_CLASS.items())
 def test_a_fifth_of_a_class_and_at_least_one_of_two(images, expected):
     names = [f"{number}.jpg" for number in range(images)]
-    held = held_out(names, np.arange(images), np.zeros(images, int))
+    held = hold_out(names, np.arange(images), np.zeros(images, int))
     assert held.sum() == expected
 
 
 def test_other_classes_change_nothing():
     names = [f"{name}/{number}" for name in "abc" for number in range(9)]
     labels = np.repeat(np.arange(3), 9)
-    together = held_out(names, np.arange(27), labels)
+    together = hold_out(names, np.arange(27), labels)
     for label in range(3):
         rows = np.flatnonzero(labels == label)
-        alone = held_out([names[row] for row in rows], np.arange(9), np.zeros(9, int))
+        alone = hold_out([names[row] for row in rows], np.arange(9), np.zeros(9, int))
         np.testing.assert_array_equal(together[rows], alone)
 
 
 def test_the_hash_is_sha256sums():
     """The smallest of ten by ``printf %s NAME | sha256sum``."""
-    held = held_out([f"{number}.jpg" for number in range(10)], np.arange(10), np.zeros(10, int))
+    held = hold_out([f"{number}.jpg" for number in range(10)], np.arange(10), np.zeros(10, int))
     digests = [hashlib.sha256(f"{number}.jpg".encode()).hexdigest() for number in range(10)]
     assert set(np.flatnonzero(held)) == set(np.argsort(digests)[:2])
 
@@ -40,14 +40,14 @@ def test_a_class_whose_images_count_as_those_of_others_gets_one():
     """Class 1 is on the two images of class 0 and those of class 2, which are one each."""
     images = np.array([0, 1, 0, 1, 2, 3, 4, 2, 3, 4])
     labels = np.array([0, 0, 1, 1, 1, 2, 2, 2, 1, 1])
-    held = held_out("abcde", images, labels)
+    held = hold_out("abcde", images, labels)
     for label in range(3):
         sides = held[images[labels == label]]
         assert set(sides) == {False, True}
 
 
 def test_images_without_objects_are_divided_too():
-    held = held_out([str(number) for number in range(50)], np.zeros(0, int), np.zeros(0, int))
+    held = hold_out([str(number) for number in range(50)], np.zeros(0, int), np.zeros(0, int))
     assert held.sum() == 10
 
 
@@ -63,13 +63,13 @@ def test_missing_classes():
 )
 def test_neither_order_nor_repetition_matters(pairs, random):
     names = [f"{number}.jpg" for number in range(20)]
-    first = held_out(names, *np.array(pairs).T)
+    first = hold_out(names, *np.array(pairs).T)
     random.shuffle(pairs)
-    np.testing.assert_array_equal(first, held_out(names, *np.array(pairs + pairs[:3]).T))
+    np.testing.assert_array_equal(first, hold_out(names, *np.array(pairs + pairs[:3]).T))
     order = list(range(20))
     random.shuffle(order)
     places = np.argsort(order)
-    moved = held_out(
+    moved = hold_out(
         [names[row] for row in order], places[[image for image, _ in pairs]], np.array(pairs)[:, 1]
     )
     np.testing.assert_array_equal(first[order], moved)
@@ -79,7 +79,7 @@ def test_neither_order_nor_repetition_matters(pairs, random):
 @given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=1), min_size=2, max_size=60))
 def test_a_class_of_two_images_is_on_both_sides(shown):
     labels = np.concatenate(shown)
-    held = held_out([str(number) for number in range(len(shown))], np.arange(len(shown)), labels)
+    held = hold_out([str(number) for number in range(len(shown))], np.arange(len(shown)), labels)
     for label, count in enumerate(np.bincount(labels)):
         sides = held[labels == label]
         assert count < 2 or set(sides) == {False, True}
