@@ -67,7 +67,9 @@ def lines(options: Options) -> Iterator[Line]:
 def _extraction(
     model: AlexNetModel, samples: Samples, batch_size: int, threads: int, folder: Path
 ) -> dict:
-    source = Pretrained(model, "random", folder / "random.keras")
+    path = folder / "random.keras"
+    model.save(path)
+    source = Pretrained(model, "random", path)
     out = folder / "fc7.npy"
     dataset = Dataset("photographs", "folder", folder, ("train",), {}, lambda split: samples)
     extractor = feature_extractor(model, "fc7")

@@ -158,10 +158,12 @@ def extract(size: int, threads: int) -> dict:
         model = new_network(
             ALEXNET.with_width(0.05), CAFFE_PREPROCESSING.for_input(67), samples.class_names
         )
+        path = folder / "random.keras"
+        model.save(path)
         extract_features(
             Dataset("growth", "folder", folder, ("train",), {}, lambda split: samples),
             folder / "fc7.npy",
-            source=Pretrained(model, "random", folder / "random"),
+            source=Pretrained(model, "random", path),
             batch_size=BATCH_SIZE,
             loading=Loading(num_threads=threads),
             on_batch=clock,
