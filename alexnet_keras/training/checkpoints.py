@@ -20,7 +20,7 @@ from time import perf_counter
 
 import numpy as np
 
-from alexnet_keras.atomic_files import PARTIAL_PREFIX
+from alexnet_keras.atomic_files import PARTIAL_PREFIX, partial_name
 from alexnet_keras.errors import ConfigurationError, RunError
 from alexnet_keras.training.checkpoint_files import (
     STATE,
@@ -31,7 +31,7 @@ from alexnet_keras.training.checkpoint_files import (
 )
 
 CHECKPOINT_NAME = re.compile(r"([0-9]{6,})-step-([0-9]+)")
-PARTIAL_NAME = re.compile(re.escape(PARTIAL_PREFIX) + "[0-9]+-" + CHECKPOINT_NAME.pattern)
+PARTIAL_NAME = re.compile(re.escape(PARTIAL_PREFIX) + "[0-9a-f]+-" + CHECKPOINT_NAME.pattern)
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ class Checkpoints:
             max((checkpoint.number for checkpoint in _checkpoints_in(self.folder)), default=0) + 1
         )
         path = self.folder / f"{number:06d}-step-{step}"
-        partial = _partial_name(path)
+        partial = partial_name(path)
         try:
             write_checkpoint(partial, arrays, state)
             os.rename(partial, path)
@@ -175,7 +175,7 @@ class Checkpoints:
             for checkpoint in found:
                 if checkpoint not in kept:
                     # Under this name, what a kill leaves of it does not look like a checkpoint.
-                    os.rename(checkpoint.path, _partial_name(checkpoint.path))
+                    os.rename(checkpoint.path, partial_name(checkpoint.path))
             _remove_partial(self.folder)
         except OSError as error:
             logger.warning(
@@ -219,10 +219,6 @@ def _folders(parent: Path, name: re.Pattern) -> list[re.Match]:
             name.fullmatch(entry.name) for entry in entries if entry.is_dir(follow_symlinks=False)
         ]
     return [match for match in matches if match]
-
-
-def _partial_name(path: Path) -> Path:
-    return path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-{path.name}")
 
 
 def _remove_partial(folder: Path) -> None:
