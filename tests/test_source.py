@@ -12,12 +12,7 @@ LONGEST_FILE = 300
 LONGEST_CLI_FILE = 150
 LONGEST_FUNCTION = 60
 MEDIAN_FUNCTION = 12
-TO_BE_SPLIT = {
-    "alexnet_keras/configs/architecture.py",
-    "alexnet_keras/data/image_ops.py",
-    "alexnet_keras/training/checkpoints.py",
-    "alexnet_keras/training/loop.py",
-}
+TO_BE_SPLIT = {"alexnet_keras/data/image_ops.py"}
 
 
 def functions(path):
