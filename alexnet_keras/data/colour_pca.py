@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_keras.data.bad_files import reason_of
-from alexnet_keras.data.image_ops import load_image
+from alexnet_keras.data.decoding import load_image
 from alexnet_keras.errors import DataError
 
 PIXELS_OF_AN_IMAGE = 256**2  # at most, on a regular grid: as many as the paper's images had

@@ -1,130 +1,16 @@
-"""Per-image operations in TensorFlow: decode, crop a box, resize, crop, mirror, normalize. All
-stateless.
+"""Per-image operations in TensorFlow: resize, crop, mirror, normalize. All stateless.
 
 Between the steps an image is (height, width, 3) RGB in grey levels, 0-255: uint8 as decoded,
-float32 once it is resized. The mean is subtracted last, from the few pixels that are left; what
-leaves an image is filled with it.
+float32 once it is resized. The mean is subtracted last, from the few pixels that are left.
 """
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-from alexnet_keras.configs.loading import BoxRegion
 from alexnet_keras.configs.preprocessing import Preprocessing
-from alexnet_keras.data import image_headers
 
 MAX_ASPECT = 16
-
-
-def load_image(contents):
-    """Encoded bytes (JPEG, PNG, GIF, BMP; grey, CMYK and palette too) -> (height, width, 3) uint8
-    RGB, a JPEG turned as its Exif orientation says.
-
-    JPEG is decoded with the exact integer transform, as Pillow and libjpeg do by default. An image
-    of more than ``MAX_PIXELS`` raises ``InvalidArgumentError`` by what its header claims, before
-    anything is decoded.
-    """
-
-    def other():
-        image, orientation = _decode(contents)
-        return image_headers.upright(image, orientation)
-
-    return tf.cond(_is_plain_jpeg(contents), lambda: _decode_jpeg(contents), other)
-
-
-def load_box(contents, box, preprocessing: Preprocessing, region: BoxRegion, annotated_size=None):
-    """The region of ``box`` (x, y, width, height in pixels, float32), with ``region.context``
-    times its size added on each side.
-
-    ``region.square`` grows the shorter side to the longer around the same centre. Of a JPEG only
-    the region is decoded. What leaves the image is the mean.
-
-    The box is one of the image as it is displayed, after its Exif orientation. Where that has not
-    the ``annotated_size``, (width, height) int32, but the stored image has, the annotator's tool
-    ignored the orientation, and so does this.
-
-    Returns the region (height, width, 3) float32 RGB, and the size (width, height) int32 of the
-    image that it was cut out of: a box of another image than that of ``annotated_size`` means
-    nothing.
-    """
-    start, end = _box_region(box, region)
-
-    def plain_jpeg():
-        size = image_headers.size_of_jpeg(contents)
-        first, last = _inside(start, end, size)
-        return _decode_jpeg_window(contents, size, first, last), first, last, size
-
-    def other():
-        whole = _decode_as_annotated(contents, annotated_size)
-        size = tf.shape(whole)[:2]
-        first, last = _inside(start, end, size)
-        return whole[first[0] : last[0], first[1] : last[1]], first, last, size
-
-    image, first, last, size = tf.cond(_is_plain_jpeg(contents), plain_jpeg, other)
-    margins = tf.stack([first - start, end - last], 1)
-    return _padded_with_mean(image, margins, preprocessing), size[::-1]
-
-
-def _is_plain_jpeg(contents):
-    """Whether it is a JPEG that is seen as it is stored."""
-    return tf.io.is_jpeg(contents) & ~image_headers.is_rotated(contents)
-
-
-def _decode_as_annotated(contents, annotated_size):
-    """(height, width, 3) uint8: as displayed, or as stored where only that has the annotated
-    size.
-    """
-    stored, orientation = _decode(contents)
-    displayed = image_headers.upright(stored, orientation)
-    if annotated_size is None:
-        return displayed
-    expected = annotated_size[::-1]
-    is_of_stored = tf.reduce_any(tf.shape(displayed)[:2] != expected) & tf.reduce_all(
-        tf.shape(stored)[:2] == expected
-    )
-    return tf.cond(is_of_stored, lambda: stored, lambda: displayed)
-
-
-def _decode(contents):
-    """The stored pixels (height, width, 3) uint8 of any format, and their Exif orientation."""
-    return tf.cond(
-        tf.io.is_jpeg(contents),
-        lambda: (_decode_jpeg(contents), image_headers.orientation(contents)),
-        lambda: (_decode_other(contents), tf.constant(1, tf.int64)),
-    )
-
-
-def _decode_jpeg(contents):
-    checked = image_headers.within_limit(contents, image_headers.size_of_jpeg(contents))
-    return tf.io.decode_jpeg(checked, channels=3, dct_method="INTEGER_ACCURATE")
-
-
-def _decode_jpeg_window(contents, size, first, last):
-    """The pixels of a JPEG of ``size`` (height, width) from ``first`` to ``last``, (2,) int32."""
-    # two columns more on each side: at its edges a decoder would guess the neighbours of
-    # subsampled colours
-    left, right = tf.maximum(first[1] - 2, 0), tf.minimum(last[1] + 2, size[1])
-    decoded = tf.image.decode_and_crop_jpeg(
-        image_headers.within_limit(contents, size),
-        tf.stack([first[0], left, last[0] - first[0], right - left]),
-        channels=3,
-        dct_method="INTEGER_ACCURATE",
-    )
-    return decoded[:, first[1] - left : last[1] - left]
-
-
-def _inside(start, end, size):
-    """What of the region from ``start`` to ``end`` lies in an image of ``size``, at least one
-    pixel; all (2,) int32.
-    """
-    return tf.clip_by_value(start, 0, size - 1), tf.clip_by_value(end, 1, size)
-
-
-def _padded_with_mean(image, margins, preprocessing: Preprocessing):
-    """``margins``: (2, 2) int32, above and below, left and right."""
-    centered = by_rows(tf.subtract, tf.cast(image, tf.float32), preprocessing.mean)
-    return by_rows(tf.add, tf.pad(centered, tf.concat([margins, [[0, 0]]], 0)), preprocessing.mean)
 
 
 def resize(image, preprocessing: Preprocessing):
@@ -283,29 +169,3 @@ def by_rows(operation, image, colour):
     rows = tf.reshape(image, tf.concat([shape[:-2], [shape[-2] * 3]], 0))
     result = operation(rows, tf.tile(tf.convert_to_tensor(colour, tf.float32), shape[-2:-1]))
     return tf.ensure_shape(tf.reshape(result, shape), image.shape)
-
-
-def _decode_other(contents):
-    size = image_headers.size_of_other(contents)
-    image_headers.require(tf.reduce_all(size > 0), "no JPEG, PNG, GIF or BMP with a whole header")
-    header = tf.io.decode_raw(tf.strings.substr(contents, 0, 29), tf.uint8, fixed_length=29)
-    palette_bmp = tf.reduce_all(header[:2] == list(b"BM")) & (header[28] <= 8)
-    image_headers.require(
-        ~palette_bmp, "a BMP with a palette, which would decode to wrong colours"
-    )
-    image = tf.io.decode_image(
-        image_headers.within_limit(contents, size), channels=3, expand_animations=False
-    )
-    return tf.ensure_shape(image, (None, None, 3))
-
-
-def _box_region(box, region: BoxRegion):
-    """The region of a box as (top, left) and (bottom, right) int32, which may leave the image;
-    never empty.
-    """
-    center = box[1::-1] + box[:1:-1] / 2
-    extent = box[:1:-1] * (1 + 2 * region.context)
-    if region.square:
-        extent = tf.fill([2], tf.reduce_max(extent))
-    start = tf.cast(tf.round(center - extent / 2), tf.int32)
-    return start, tf.maximum(tf.cast(tf.round(center + extent / 2), tf.int32), start + 1)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from alexnet_keras.configs.loading import BoxRegion
 from alexnet_keras.configs.preprocessing import Preprocessing
-from alexnet_keras.data import image_headers, image_ops
+from alexnet_keras.data import decoding, image_headers
 from alexnet_keras.data.bad_files import reason_of
 from alexnet_keras.data.samples import Samples
 
@@ -46,13 +46,13 @@ class SampleLoader:
         means.
         """
         if self._boxes is None:
-            return image_ops.load_image(contents), tf.constant(True)
+            return decoding.load_image(contents), tf.constant(True)
         box = tf.gather(self._boxes, row)
         if self._sizes is None:
-            image, _ = image_ops.load_box(contents, box, self.preprocessing, self.region)
+            image, _ = decoding.load_box(contents, box, self.preprocessing, self.region)
             return image, tf.constant(True)
         annotated = tf.gather(self._sizes, row)
-        image, size = image_ops.load_box(contents, box, self.preprocessing, self.region, annotated)
+        image, size = decoding.load_box(contents, box, self.preprocessing, self.region, annotated)
         return image, tf.reduce_all(size == annotated)
 
     def nothing(self):
@@ -70,7 +70,7 @@ class SampleLoader:
             return reason_of(error)
         if is_meant:
             return None
-        height, width, _ = image_ops.load_image(contents).shape
+        height, width, _ = decoding.load_image(contents).shape
         expected = "{} x {}".format(*self.image_sizes[row])
         return f"{width} x {height} pixels, where its annotation says {expected}"
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from alexnet_keras.configs.architecture import FINAL_LAYER
 from alexnet_keras.configs.preprocessing import Preprocessing
-from alexnet_keras.data import image_ops
+from alexnet_keras.data import decoding, image_ops
 from alexnet_keras.data.bad_files import reason_of
 from alexnet_keras.errors import ConfigurationError, DataError
 from alexnet_keras.models.alexnet import AlexNetModel
@@ -76,7 +76,7 @@ def _read(path: str | os.PathLike, preprocessing: Preprocessing, crops: int) -> 
     """An image file as the network's input, (crops, crop, crop, 3) float32."""
     try:
         image = image_ops.resize(
-            image_ops.load_image(tf.io.read_file(os.fsencode(path))), preprocessing
+            decoding.load_image(tf.io.read_file(os.fsencode(path))), preprocessing
         )
     except tf.errors.OpError as error:
         raise DataError(

@@ -94,6 +94,7 @@ def _key(model: AlexNetModel, below: keras.Model, batches: EvaluationBatches) ->
     facts = {
         "architecture": model.architecture.to_dict(),
         "preprocessing": dataclasses.asdict(batches.preprocessing),
+        "orientation": "exif",  # files of versions that ignored it hold other features
         "region": None if batches.samples.boxes is None else dataclasses.asdict(batches.region),
         "dtype": below.output["features"].dtype,
     }

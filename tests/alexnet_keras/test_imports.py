@@ -24,6 +24,7 @@ DECODING = (
     "bad_files",
     "batches",
     "colour_pca",
+    "decoding",
     "feature_batches",
     "image_headers",
     "image_ops",

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from alexnet_keras.configs.architecture import ALEXNET, InitialValues
 from alexnet_keras.configs.loading import BoxRegion, Loading
-from alexnet_keras.data import image_ops
+from alexnet_keras.data import decoding, image_ops
 from alexnet_keras.data.layouts import open_dataset
 from alexnet_keras.errors import ConfigurationError, DataError, RunError, WeightsError
 from alexnet_keras.features import extractor as features_module
@@ -51,7 +51,7 @@ def dataset(tmp_path):
 def by_hand(source, samples, row, layer="fc7"):
     """One sample through the network, without the pipeline."""
     rule = source.model.preprocessing
-    image, _ = image_ops.load_box(
+    image, _ = decoding.load_box(
         tf.io.read_file(str(samples.paths[row])),
         tf.constant(samples.boxes[row]),
         rule,

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from alexnet_keras.configs.augmentation import AUGMENTATIONS
 from alexnet_keras.configs.loading import BoxRegion, Shard
 from alexnet_keras.configs.preprocessing import Preprocessing
-from alexnet_keras.data import image_ops
+from alexnet_keras.data import decoding, image_ops
 from alexnet_keras.data.bad_files import BadFiles
 from alexnet_keras.data.batches import EvaluationBatches, TrainingBatches
 from alexnet_keras.data.feature_batches import FeatureBatches
@@ -137,7 +137,7 @@ def test_images_are_random_windows_of_the_resized_image_and_its_mirror(samples):
 
 
 def resized(samples, row):
-    image = image_ops.load_image(Path(samples.paths[row]).read_bytes())
+    image = decoding.load_image(Path(samples.paths[row]).read_bytes())
     return image_ops.to_network_input(
         image_ops.resize(image, PREPROCESSING_16), PREPROCESSING_16
     ).numpy()
@@ -205,7 +205,7 @@ def test_an_evaluation_can_be_run_again(samples):
 )
 def test_boxes_are_cropped_with_their_context(tmp_path, crops, rows, columns):
     samples = samples_of(picture_files(tmp_path, 2), boxes=[(10, 9, 24, 10), (0, 0, 50, 40)])
-    whole = image_ops.load_image((tmp_path / "000.jpg").read_bytes()).numpy() - np.float32(
+    whole = decoding.load_image((tmp_path / "000.jpg").read_bytes()).numpy() - np.float32(
         PREPROCESSING_16.mean
     )
     region = np.pad(whole, [(50, 50), (50, 50), (0, 0)])[
@@ -364,7 +364,7 @@ def test_other_preprocessing_other_images(samples):
         std=(50.0, 60.0, 70.0),
     )
     image = arrays(evaluation(samples, preprocessing=rule))[0][0][2]
-    pixels = image_ops.load_image(Path(samples.paths[2]).read_bytes()).numpy() - np.float32(
+    pixels = decoding.load_image(Path(samples.paths[2]).read_bytes()).numpy() - np.float32(
         rule.mean
     )
     expected = tf.image.resize(pixels, (20, 25), antialias=True).numpy()[6:14, 8:16] / np.float32(

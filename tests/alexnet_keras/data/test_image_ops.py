@@ -17,7 +17,7 @@ from alexnet_keras.configs.preprocessing import (
     TORCHVISION_PREPROCESSING,
     Preprocessing,
 )
-from alexnet_keras.data import image_ops
+from alexnet_keras.data import decoding, image_ops
 from tests.alexnet_keras.tiny import encoded, picture
 
 MEAN = np.float32(CAFFE_PREPROCESSING.mean)
@@ -29,7 +29,7 @@ def decoded(contents):
     """Grey levels as this project decodes them, of more than eight bits so that differences can be
     negative.
     """
-    return image_ops.load_image(contents).numpy().astype(np.float32)
+    return decoding.load_image(contents).numpy().astype(np.float32)
 
 
 def by_pillow(contents):
@@ -55,7 +55,7 @@ def test_warp_is_opencvs_bilinear_resize_within_one_grey_level(shared_data):
     rounding.
     """
     for contents, pixels in photographs(shared_data, every=6):
-        found = image_ops.resize(image_ops.load_image(contents), CAFFE_PREPROCESSING)
+        found = image_ops.resize(decoding.load_image(contents), CAFFE_PREPROCESSING)
         theirs = cv2.resize(pixels, (256, 256), interpolation=cv2.INTER_LINEAR)
         assert abs(found - theirs).numpy().max() <= 1
 
@@ -83,7 +83,7 @@ def test_short_side_is_pillows_antialiased_resize_within_one_grey_level(shared_d
     8-bit images.
     """
     for contents, pixels in photographs(shared_data, every=9):
-        found = image_ops.resize(image_ops.load_image(contents), rule).numpy()
+        found = image_ops.resize(decoding.load_image(contents), rule).numpy()
         exact, rounded = pillow_short_side(pixels)
         if rule.resize == "square":
             top, left = (exact.shape[0] - 256) // 2, (exact.shape[1] - 256) // 2
@@ -207,12 +207,12 @@ def test_other_formats(image, file_format):
 )
 def test_what_is_no_whole_image_raises(contents):
     with pytest.raises(tf.errors.InvalidArgumentError):
-        image_ops.load_image(contents)
+        decoding.load_image(contents)
 
 
 def box_of(contents, box, context=0.0, square=False):
     region = BoxRegion(context, square)
-    return image_ops.load_box(contents, tf.constant(box, tf.float32), CAFFE_PREPROCESSING, region)[
+    return decoding.load_box(contents, tf.constant(box, tf.float32), CAFFE_PREPROCESSING, region)[
         0
     ].numpy()
 
@@ -357,7 +357,7 @@ def test_a_mirrored_input_is_the_plain_one_turned_over_in_every_bit(rule):
 
 def test_a_palette_bmp_is_refused_since_tensorflow_gets_its_colours_wrong():
     with pytest.raises(tf.errors.InvalidArgumentError, match="palette"):
-        image_ops.load_image(tf.constant(encoded(palette(), file_format="BMP")))
+        decoding.load_image(tf.constant(encoded(palette(), file_format="BMP")))
 
 
 def test_a_line_of_pixels_does_not_grow_with_its_aspect_ratio():

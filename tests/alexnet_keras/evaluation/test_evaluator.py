@@ -9,7 +9,7 @@ import scipy.special
 import tensorflow as tf
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, top_k_accuracy_score
 
-from alexnet_keras.data import image_ops
+from alexnet_keras.data import decoding, image_ops
 from alexnet_keras.data.batches import Batch, EvaluationBatches
 from alexnet_keras.evaluation.evaluator import (
     Counts,
@@ -234,7 +234,7 @@ def test_ten_crops_of_a_data_set_are_those_of_its_images(tmp_path):
     rule = model.preprocessing
     batches = list(EvaluationBatches(samples, rule, 2, crops=10))
 
-    image = image_ops.resize(image_ops.load_image(tf.io.read_file(samples.paths[1])), rule)
+    image = image_ops.resize(decoding.load_image(tf.io.read_file(samples.paths[1])), rule)
     np.testing.assert_array_equal(
         batches[0].images[1], image_ops.to_network_input(image_ops.ten_crops(image, rule), rule)
     )
