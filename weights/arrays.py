@@ -108,7 +108,7 @@ def read_npy_header(data: memoryview, place: str) -> tuple[tuple[int, ...], bool
     file = io.BytesIO(data[:_MAX_HEADER_BYTES])
     readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     try:
-        with warnings.catch_warnings(action="ignore"):  # NumPy tells of headers by Python 2
+        with warnings.catch_warnings(action="ignore"):  # of headers by Python 2
             shape, fortran, dtype = readers[npy.read_magic(file)](file)
     except Exception as error:  # of a parser of Python literals: anything
         reason = " ".join(str(error).split())[:120]

@@ -38,7 +38,9 @@ _PUBLIC_NAME = re.compile("conv[1-5]|norm[12]|pool[125]|fc[678]|prob")
 _V0_LAYER = 1
 _DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8
 _LEGACY_SHAPE = {1: "num", 2: "channels", 3: "height", 4: "width"}
-_MAX_LAYERS, _MAX_DIMENSIONS, _MAX_MEAN_SIDE = 1000, 4, 2048
+_MAX_LAYERS = 1000
+_MAX_DIMENSIONS = 4
+_MAX_MEAN_SIDE = 2048
 _MEAN_DTYPES = {"|u1"} | {order + kind for order in "<>" for kind in ("f2", "f4", "f8")}
 
 
@@ -77,9 +79,9 @@ def read_mean(path: Path) -> np.ndarray:
     """Caffe's mean, BGR in the file, as (H, W, 3) or (3,) float32 in RGB order and grey levels
     (0-255).
 
-    Reads a ``.binaryproto`` (a BlobProto) or a plain ``.npy`` of shape (3, H, W) or (3,), told
-    apart by content. Raises ``WeightsError`` for anything else, a pickle included, and for values
-    that are no grey levels.
+    Reads a ``.binaryproto`` (a BlobProto) or a plain ``.npy`` of shape (3, H, W) or (3,),
+    detected from the content. Raises ``WeightsError`` for anything else, a pickle included, and
+    for values that are no grey levels.
     """
     blob = _open(Path(path), "mean")
     mean = _read_npy(blob) if blob.data[:6] == b"\x93NUMPY" else _read_blob(blob)

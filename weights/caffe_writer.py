@@ -22,10 +22,10 @@ def write_caffemodel(path: Path, layers: Layers, layer_order: Iterable[str] = ()
     of the dictionary.
 
     Of ``layer_order``, the network's public names, those without weights are written too, empty:
-    where norm1 and pool1 stand tells a CaffeNet from an AlexNet. Blocks of 8 MB are brought into
-    Caffe's order and written one by one, under another name until all is on disk, so that ``path``
-    never holds half a file. :func:`weights.caffe.read_caffemodel` gives the same bits back. Raises
-    ``WeightsError`` where the file cannot be written.
+    the order of norm1 and pool1 distinguishes CaffeNet from AlexNet. Blocks of 8 MB are converted
+    to Caffe's order and written one by one, under another name until all is on disk, so that
+    ``path`` never holds half a file. :func:`weights.caffe.read_caffemodel` gives the same bits
+    back. Raises ``WeightsError`` where the file cannot be written.
     """
     with atomic_write(Path(path)) as (unfinished,), unfinished.open("wb") as file:
         for name in dict.fromkeys((*layer_order, *layers)):

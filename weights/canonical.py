@@ -1,5 +1,4 @@
-"""The one form that every reader's file is brought into: ``{layer: (kernel, bias)}`` as Keras
-holds it.
+"""The one form that every reader returns: ``{layer: (kernel, bias)}`` as Keras holds it.
 
 Convolution kernels are (height, width, in / groups, out), dense kernels (in, out), and fc6's rows
 run in height, width, channel order, as the network flattens. Names are the public layer names,
@@ -22,11 +21,14 @@ _CACHE_LINE_VALUES = 16
 
 @dataclass(frozen=True)
 class WeightSet:
-    """What a reader found: ``layers`` in canonical form, and what the file itself says of its
-    origin.
+    """The content of a weight file.
 
-    ``layer_order``: the names of all layers in the file's own order (norm and pool too), empty
-    where it does not tell.
+    Args:
+        layers: in canonical form.
+        path: the file.
+        file_format: as :func:`weights.formats.detect_format` calls it.
+        layer_order: the names of all layers in the file's own order, norm and pool included;
+            empty where the format does not record it.
     """
 
     layers: Layers
@@ -39,7 +41,7 @@ def from_channels_first(layers: Layers, path: Path) -> Layers:
     """Caffe's and PyTorch's order to the canonical one: OIHW -> HWIO, (out, in) -> (in, out), fc6
     C,H,W -> H,W,C.
 
-    All but fc6 are views. The spatial size of what fc6 eats follows from its inputs and conv5's
+    All but fc6 are views. The spatial size of fc6's input follows from its rows and conv5's
     filters. Raises ``WeightsError`` where they do not fit together.
     """
     canonical = {}
@@ -86,14 +88,13 @@ def _height_first(kernel: np.ndarray, layers: Layers, path: Path) -> np.ndarray:
 
 
 def _fc6_channels(inputs: int, layers: Layers, axis: int, path: Path) -> int:
-    """The filters of conv5, which tell the order of fc6's inputs; ``axis`` of its kernel counts
-    them.
+    """The number of filters of conv5, the size of its kernel along ``axis``; it determines the
+    order of fc6's inputs.
     """
     if "conv5" not in layers:
         raise WeightsError(
-            f"{path}: fc6: expected conv5 beside it, whose filters tell the order of fc6's "
-            "inputs; "
-            f"got {', '.join(layers)}"
+            f"{path}: fc6: expected conv5 beside it, whose filters determine the order of fc6's "
+            f"inputs; got {', '.join(layers)}"
         )
     channels = layers["conv5"][0].shape[axis]
     if math.isqrt(inputs // channels) ** 2 * channels != inputs:

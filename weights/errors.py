@@ -2,8 +2,8 @@
 
 
 class AlexNetError(Exception):
-    """Root of every expected failure: one line with what is wrong, where, what was expected and
-    what came.
+    """Root of every expected failure: one line that says where, what was expected and what was
+    found.
     """
 
 

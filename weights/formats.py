@@ -121,7 +121,7 @@ def detect_format(path: str | os.PathLike) -> WeightFile:
 
 
 SAVED_MODELS = ("keras", "run")
-"""Formats of a whole network; the others hold bare layers."""
+"""Formats that hold a network; the others hold bare layers."""
 _FORMATS = {*_MESSAGES, "npy", "pth", "safetensors", "npz", "weights.h5", *SAVED_MODELS}
 
 

@@ -29,7 +29,10 @@ _REPEATED_DATA = {
     1: 4,
     11: 10,
 }  # data_type to the field that holds numbers where raw_data does not
-_MAX_FIELDS, _MAX_DIMENSIONS, _MAX_DIMENSION, _MAX_TEXT = 200_000, 8, 1 << 40, 255
+_MAX_FIELDS = 200_000
+_MAX_DIMENSIONS = 8
+_MAX_DIMENSION = 1 << 40
+_MAX_TEXT = 255
 _CONVOLUTIONS, _DENSE = ("conv1", "conv2", "conv3", "conv4", "conv5"), ("fc6", "fc7", "fc8")
 _NUMBERED = {"LRN": "norm", "MaxPool": "pool"}
 
@@ -68,7 +71,8 @@ class _Record:
     """
 
     def __init__(self, message: Message, budget: Iterator[int]):
-        self.message, self._budget = message, budget
+        self.message = message
+        self._budget = budget
         self.fields: dict[int, list[Field]] = {}
         for field in message:
             if next(budget, None) is None:
@@ -104,15 +108,13 @@ class _Record:
 
 
 class _Node:
-    """A node of the graph: what it does, what it eats and what comes out."""
+    """A node of the graph: its operator, inputs and outputs."""
 
     def __init__(self, record: _Record):
         self.record = record
-        self.operator, self.inputs, self.outputs = (
-            record.text(_OP_TYPE),
-            record.texts(_INPUT),
-            record.texts(_OUTPUT),
-        )
+        self.operator = record.text(_OP_TYPE)
+        self.inputs = record.texts(_INPUT)
+        self.outputs = record.texts(_OUTPUT)
 
     def transposes_kernel(self) -> bool:
         """Gemm's transB; raises ``WeightsError`` where the Gemm does more than a dense layer

@@ -1,4 +1,4 @@
-"""A file that somebody published: what it is called, where it lies, how to tell it from others."""
+"""A published file: its name, where to download it and how to check it."""
 
 from __future__ import annotations
 

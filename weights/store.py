@@ -151,9 +151,7 @@ def _locked(target: Path) -> filelock.BaseFileLock:
 
 
 def _fault_of(path: Path, file: PublishedFile, kept_as: Path | None = None) -> str | None:
-    """Why ``path`` is not the file of ``file``, None where it is. ``kept_as``: the name that it
-    is to get.
-    """
+    """Why the file at ``path`` is not ``file``, None where it is. ``kept_as``: its final name."""
     try:
         expected = _expected_digest(kept_as or path, file)
         return (
@@ -164,8 +162,8 @@ def _fault_of(path: Path, file: PublishedFile, kept_as: Path | None = None) -> s
 
 
 def _fault_of_digest(path: Path, file: PublishedFile, algorithm: str, digest: str) -> str | None:
-    """A digest once found to fit is remembered with size and time of change: half a second saved
-    for the big files.
+    """A digest that matched is remembered with size and time of change, which saves half a second
+    for large files.
     """
     checked = {
         "digest": f"{algorithm}:{digest}",
@@ -183,7 +181,7 @@ def _fault_of_digest(path: Path, file: PublishedFile, algorithm: str, digest: st
 
 
 def _fault_of_content(path: Path, file: PublishedFile) -> str | None:
-    """What size and content tell where nobody published a digest."""
+    """What is wrong with size or content, where no digest is published."""
     size = path.stat().st_size
     if file.size is not None and size != file.size:
         return f"wrong size: {size:,} bytes, expected {file.size:,}"
@@ -217,9 +215,7 @@ def _record_of(path: Path) -> Path:
 
 
 def _record_first_use(path: Path) -> None:
-    """Trust on first use: from now on the file must stay what it is. In the form that ``sha256sum
-    -c`` reads.
-    """
+    """Trust on first use: the file must keep its digest, written as ``sha256sum`` does."""
     if not _record_of(path).exists():
         _write_if_possible(_record_of(path), f"{digest_of(path)}  {path.name}\n")
 
@@ -232,7 +228,7 @@ def _remembered(memory: Path) -> object:
 
 
 def _write_if_possible(path: Path, text: str) -> None:
-    """A cache that cannot be written only forgets."""
+    """Only time is lost where the cache cannot be written."""
     with contextlib.suppress(OSError, WeightsError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as (temporary,):

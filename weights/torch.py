@@ -23,7 +23,8 @@ _STORAGE_DTYPES = {
     "BFloat16Storage": BFLOAT16,
     "DoubleStorage": np.dtype("<f8"),
 }
-_LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_PROTOCOL = 1001
 
 
 def read_pth(path: Path) -> WeightSet:

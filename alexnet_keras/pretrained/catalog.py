@@ -1,6 +1,4 @@
-"""The published weights that this project knows by name: what they are, and which file holds
-them.
-"""
+"""The catalogue of published weights: what they are, and which file holds them."""
 
 from __future__ import annotations
 
@@ -154,8 +152,7 @@ _ENTRIES = (
         "alexnet",
         CAFFE_PREPROCESSING,
         classes=9,
-        notes="comes with the package: a narrow network that knows the demonstration's shapes "
-        "alone",
+        notes="part of the package: a narrow network for the shapes of the demonstration only",
     ),
     CatalogEntry(
         "imagenet_mean",

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A network with weights, and where they came from.
+    """A network with weights, and their source.
 
     ``missing``: layers that the file lacks, which stay at their initial values.
     """

@@ -82,7 +82,7 @@ def test_all_but_fc6_are_views():
     [
         (
             {"conv5": None},
-            "fc6: expected conv5 beside it, whose filters tell the order of fc6's inputs; "
+            "fc6: expected conv5 beside it, whose filters determine the order of fc6's inputs; "
             "got conv1, fc6, fc7, fc8",
         ),
         (
