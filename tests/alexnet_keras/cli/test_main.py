@@ -317,10 +317,11 @@ def test_transfer_is_the_same_twice_also_where_layers_start_anew(files, tmp_path
 @pytest.mark.slow
 def test_a_run_is_repeated_from_its_config_alone(run, tmp_path):
     from alexnet_keras.configs.loading import BoxRegion, Loading
-    from alexnet_keras.training.run_folder import data_of, new_run_folder
+    from alexnet_keras.training.run_config import recorded_data_options
+    from alexnet_keras.training.run_folder import new_run_folder
     from modes.scratch import train_from_scratch
 
-    config, data = read(run[0] / "config.json"), data_of(run[0])
+    config, data = read(run[0] / "config.json"), recorded_data_options(run[0])
     region = BoxRegion(data.pop("context"), data.pop("square"))
     loading = Loading(region, num_threads=config["options"]["num_threads"])
     again = new_run_folder(tmp_path / "again", "scratch")
