@@ -112,6 +112,9 @@ class RecipeOptions:
     weight_decay: float | None = option(
         None, "Of kernels, through the momentum.", shown=RECIPES_OWN
     )
+    decay_biases: bool | None = option(
+        None, "Apply weight decay to biases too, or to kernels only.", shown=RECIPES_OWN
+    )
     clip_norm: float | None = option(
         None, "Largest norm of the whole gradient.", shown=RECIPES_OWN, changeable=True
     )

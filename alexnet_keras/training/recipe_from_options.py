@@ -21,6 +21,7 @@ FIELDS = {
     "lr_gamma": "gamma",
     "momentum": "momentum",
     "weight_decay": "weight_decay",
+    "decay_biases": "decay_biases",
     "bias_lr_mult": "bias_multiplier",
     "head_lr_mult": "head_multiplier",
     "clip_norm": "clip_norm",

@@ -80,6 +80,10 @@ FIELDS = {  # options -> what they change of the recipe
     "--bias-lr-mult 1": {"bias_multiplier": 1},
     "--momentum 0.5": {"momentum": 0.5},
     "--weight-decay 0": {"weight_decay": 0},
+    "--decay-biases": {"decay_biases": True},
+    "--recipe torchvision --variant owt --no-decay-biases": replace(
+        RECIPES["torchvision"], decay_biases=False
+    ),
     "--clip-norm 2": {"clip_norm": 2},
     "--dropout 0.2": {"dropout": 0.2},
     **{

@@ -112,6 +112,7 @@ FIXED = {
     "bias_lr_mult": "1",
     "momentum": "0.5",
     "weight_decay": "0",
+    "decay_biases": None,
     "dropout": "0.1",
     "augment": "none",
     "colour": "data",
