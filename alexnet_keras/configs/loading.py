@@ -1,17 +1,18 @@
-"""How images are read for a network, as data: nothing here changes what an image holds."""
+"""Options of the image loader: regions of boxes, shards, threads and unreadable files."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from alexnet_keras.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
 class BoxRegion:
-    """How a box becomes a region: ``context`` times its size is added on each side; ``square``
-    keeps the aspect ratio.
+    """How a bounding box becomes an image region: ``context`` times its size is added on each
+    side; with ``square`` the region is a square, so that resizing keeps the aspect ratio.
     """
 
     context: float = 0.1
@@ -32,25 +33,38 @@ class Shard:
     count: int = 1
 
     def stream_position(self, index, size: int):
-        """The place in the stream of sample ``index`` of this worker, which reads ``size`` samples
-        of each batch.
+        """The position in the training stream of sample ``index`` of this worker, which reads
+        ``size`` samples of each batch.
         """
-        if self.count == 1:  # the same, by no operation
+        # No TensorFlow operation where the result is the same.
+        if self.count == 1:
             return index
         return (index // size * self.count + self.index) * size + index % size
 
 
+class KnownBadFiles(Protocol):
+    """The part of :class:`~alexnet_keras.data.bad_files.BadFiles` that a loader uses; that module
+    needs TensorFlow, and configs do not.
+    """
+
+    def mask(self, samples: Any) -> Any: ...
+
+    def add(self, split: str, rows: Iterable[tuple[str, str, str]]) -> None: ...
+
+
 @dataclass(frozen=True)
 class Loading:
-    """The keywords of :class:`~alexnet_keras.data.batches.Batches` that a run passes on.
+    """Keyword arguments of :class:`~alexnet_keras.data.batches.Batches` that are common to all
+    splits of a run.
 
-    ``region``: how COCO's boxes are cut out, None for whole images; ``num_threads``: of the
-    loader; ``shard``: this worker's part of each batch; ``bad``: what an unreadable file does;
-    ``bad_files``: a :class:`~alexnet_keras.data.bad_files.BadFiles`, those known to be unreadable.
+    ``region``: how COCO boxes become regions, None for full images. ``num_threads``: threads of
+    the loader. ``shard``: this worker's part of each batch. ``bad``: what to do about unreadable
+    files: ``"skip"`` up to 1% of them, ``"mark"`` any number, or ``"error"``. ``bad_files``: the
+    files that are known to be unreadable.
     """
 
     region: BoxRegion | None = None
     num_threads: int = 2
     shard: Shard = Shard()
     bad: str = "skip"
-    bad_files: Any = None
+    bad_files: KnownBadFiles | None = None
