@@ -1,6 +1,6 @@
-"""The names of TensorFlow that are not public, all in this file.
+"""The private names of TensorFlow that this project uses, all in this file.
 
-Tried on TensorFlow 2.18 to 2.21; a test names the first one that is missing.
+Tested with TensorFlow 2.18 to 2.21; a test names the first one that is missing.
 """
 
 from __future__ import annotations
@@ -11,9 +11,14 @@ from tensorflow.python.distribute.collective_all_reduce_strategy import (
 from tensorflow.python.eager import context
 from tensorflow.python.saved_model.save_context import in_save_context
 
-__all__ = ["HEALTH_CHECK", "check_workers_health", "context_is_initialized", "in_save_context"]
+__all__ = [
+    "HEALTH_CHECK_FIELDS",
+    "check_workers_health",
+    "context_is_initialized",
+    "in_save_context",
+]
 
-HEALTH_CHECK = (
+HEALTH_CHECK_FIELDS = (
     "_check_health_initial_timeout",
     "_check_health_interval",
     "_check_health_timeout",
@@ -22,15 +27,15 @@ HEALTH_CHECK = (
 
 
 def context_is_initialized() -> bool:
-    """Whether an operation has run already, after which no cluster can be joined."""
+    """Whether an operation has already run, after which this process can join no cluster."""
     return context.context()._context_handle is not None
 
 
 def check_workers_health(timeout_seconds: float) -> None:
-    """Have the strategies of several workers ask one another for their health.
+    """Make the strategies of several workers check one another's health.
 
-    A worker that does not answer ends every collective operation, also one without a timeout.
-    TensorFlow's coordination service is turned off: it waits for absent workers without end, and
+    A worker that does not answer ends every collective operation, even one without a timeout.
+    TensorFlow's coordination service is turned off: it waits for absent workers forever, and
     handles SIGTERM itself.
     """
     context.context().configure_coordination_service(service_type="")
@@ -39,5 +44,5 @@ def check_workers_health(timeout_seconds: float) -> None:
         min(30, timeout_seconds / 4),
         max(1, int(timeout_seconds / 2)),
     )
-    for name, value in zip(HEALTH_CHECK, (*seconds, 1), strict=True):
+    for name, value in zip(HEALTH_CHECK_FIELDS, (*seconds, 1), strict=True):
         setattr(CollectiveAllReduceExtended, name, value)

@@ -226,7 +226,7 @@ def train_head(
         {"kernel": kernel / scale, "bias": bias - center @ kernel / scale}, {}
     )
     final.set_weights([agreed["kernel"], agreed["bias"]])
-    return all(worker["finished"] for worker in workers.exchange({"finished": outcome.finished}))
+    return all(worker["finished"] for worker in workers.all_gather({"finished": outcome.finished}))
 
 
 def _conditions(features: np.ndarray) -> tuple[np.ndarray, np.float32]:

@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from alexnet_keras.errors import ConfigurationError, WorkerLostError
 
 TF_CONFIG_KEYS = ("cluster", "task", "rpc_layer", "environment")
-KINDS = ("chief", "master", "worker")  # master: the chief's name until TensorFlow 1.11
-PORTS_A_JOB, JOBS_APART = 64, 256
+# "master" is the chief's name until TensorFlow 1.11.
+TASK_TYPES = ("chief", "master", "worker")
+BASE_PORT = 16_384
+PORTS_PER_JOB = 64
+PORT_SLOTS = 256
 MAX_NODES = 65_536
 RETRY_SECONDS = 0.2
 
@@ -32,6 +35,7 @@ class Cluster:
 
     @property
     def others(self) -> dict[int, str]:
+        """The addresses of the other workers, by index."""
         return {
             index: address for index, address in enumerate(self.addresses) if index != self.index
         }
@@ -46,10 +50,8 @@ def find_cluster(environ: Mapping[str, str]) -> Cluster | None:
         config = json.loads(text) if text else slurm_tf_config(environ)
     except ConfigurationError:
         raise
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # ValueError also for a number of thousands of digits
+    except (ValueError, RecursionError) as error:
+        # Not only JSONDecodeError: a number of thousands of digits is a plain ValueError.
         raise ConfigurationError(
             f"TF_CONFIG: expected JSON, got {_short(text)}: {error}"
         ) from None
@@ -60,8 +62,8 @@ def parse_tf_config(config: object) -> Cluster | None:
     """The cluster of a decoded TF_CONFIG: ``worker`` tasks, and at most one ``chief`` or
     ``master`` before them; None if it names none.
 
-    What managed services add (``job``, ``environment``, ``task.trial``) is ignored; parameter
-    servers and evaluators are refused. Raises ``ConfigurationError``.
+    Fields that managed services add (``job``, ``environment``, ``task.trial``) are ignored. Raises
+    ``ConfigurationError``, also for parameter servers and evaluators.
     """
     _check_mapping("", config, TF_CONFIG_KEYS)
     if "cluster" not in config:
@@ -69,23 +71,24 @@ def parse_tf_config(config: object) -> Cluster | None:
     if not config.get("cluster") and not config.get("task"):
         return None
     cluster = config.get("cluster")
-    _check_mapping("cluster", cluster, KINDS)
-    _check_keys("cluster", {kind: tasks for kind, tasks in cluster.items() if tasks}, KINDS)
+    _check_mapping("cluster", cluster, TASK_TYPES)
+    named = {task_type: tasks for task_type, tasks in cluster.items() if tasks}
+    _check_keys("cluster", named, TASK_TYPES)
     tasks = {
-        (kind, index): address
-        for kind in KINDS
-        for index, address in enumerate(_addresses(cluster, kind))
+        (task_type, index): address
+        for task_type in TASK_TYPES
+        for index, address in enumerate(_addresses(cluster, task_type))
     }
     addresses = tuple(tasks.values())
-    _require(addresses, "cluster.worker", "one address or more", cluster)
-    chiefs = [address for (kind, _), address in tasks.items() if kind != "worker"]
+    _require(addresses, "cluster.worker", "at least one address", cluster)
+    chiefs = [address for (task_type, _), address in tasks.items() if task_type != "worker"]
     chief = "chief" if cluster.get("chief") else "master"
     _require(len(chiefs) < 2, f"cluster.{chief}", "one address", chiefs)
-    for (kind, index), address in tasks.items():
+    for (task_type, index), address in tasks.items():
         _require(
             addresses.count(address) == 1,
-            f"cluster.{kind}[{index}]",
-            "an address of its own",
+            f"cluster.{task_type}[{index}]",
+            "an address that no other task has",
             address,
         )
     return Cluster(addresses, list(tasks).index(_own_task(config, list(tasks))))
@@ -94,27 +97,28 @@ def parse_tf_config(config: object) -> Cluster | None:
 def _own_task(config: dict, tasks: list[tuple[str, int]]) -> tuple[str, int]:
     task = config.get("task")
     _check_mapping("task", task, ("type", "index"))
-    kind = task.get("type")
+    task_type = task.get("type")
     index = task.get("index")
-    kinds = sorted({kind for kind, _ in tasks})
-    _require(kind in kinds, "task.type", " or ".join(kinds), kind)
+    types = sorted({each for each, _ in tasks})
+    _require(task_type in types, "task.type", " or ".join(types), task_type)
+    # Templates often quote the index.
     if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) < 10:
-        index = int(index)  # templates often quote it
-    last = sum(other == kind for other, _ in tasks) - 1
+        index = int(index)
+    last = sum(each == task_type for each, _ in tasks) - 1
     _require(type(index) is int and 0 <= index <= last, "task.index", f"0 to {last}", index)
-    return kind, index
+    return task_type, index
 
 
-def _addresses(cluster: dict, kind: str) -> list[str]:
-    addresses = cluster.get(kind, [])
-    _require(isinstance(addresses, list), f"cluster.{kind}", "a list of host:port", addresses)
-    for place, address in enumerate(addresses):
+def _addresses(cluster: dict, task_type: str) -> list[str]:
+    addresses = cluster.get(task_type, [])
+    _require(isinstance(addresses, list), f"cluster.{task_type}", "a list of host:port", addresses)
+    for index, address in enumerate(addresses):
         good = isinstance(address, str) and re.fullmatch(
             r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}", address
         )
         _require(
             good and 0 < split_address(address)[1] < 65_536,
-            f"cluster.{kind}[{place}]",
+            f"cluster.{task_type}[{index}]",
             "host:port",
             address,
         )
@@ -144,18 +148,18 @@ def _short(value: object) -> str:
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """``host:port`` or ``[IPv6]:port`` in its two parts."""
+    """Split ``host:port`` or ``[IPv6]:port`` into host and port."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
 
 
-def slurm_tf_config(environ: Mapping[str, str], base_port: int = 16_384) -> dict | None:
+def slurm_tf_config(environ: Mapping[str, str]) -> dict | None:
     """The TF_CONFIG of a task that ``srun`` started; None outside a Slurm step and for a step of
     one task.
 
-    A job's workers listen at ``base_port + 64 * (job id % 256)`` and, where several tasks share a
-    node, at the ports after it. Tasks must be distributed by blocks, as Slurm does unless told
-    otherwise. Raises ``ConfigurationError``.
+    A job's workers listen on port ``16384 + 64 * (job id % 256)`` and, where several tasks share a
+    node, on the ports after it. Tasks must be distributed by blocks, which is Slurm's default.
+    Raises ``ConfigurationError``.
     """
     names = (
         "SLURM_PROCID",
@@ -167,22 +171,22 @@ def slurm_tf_config(environ: Mapping[str, str], base_port: int = 16_384) -> dict
     if not all(environ.get(name) for name in names[:3]) or _number(environ, "SLURM_NTASKS") < 2:
         return None
     index, count, job = (_number(environ, name) for name in (names[0], names[1], names[4]))
-    nodes, sizes = expand_hostlist(environ[names[2]]), _tasks_per_node(environ.get(names[3], ""))
+    nodes = expand_hostlist(environ[names[2]])
+    sizes = _tasks_per_node(environ.get(names[3], ""))
     if len(nodes) != len(sizes) or sum(sizes) != count or index >= count:
         raise ConfigurationError(
-            f"SLURM_STEP_TASKS_PER_NODE: expected {count} tasks on {len(nodes)} nodes, among "
-            "them task "
-            f"{index}, got {environ.get(names[3])!r}"
+            f"SLURM_STEP_TASKS_PER_NODE: expected {count} tasks on {len(nodes)} nodes, including "
+            f"task {index}, got {environ.get(names[3])!r}"
         )
-    first = base_port + PORTS_A_JOB * (job % JOBS_APART)
+    first = BASE_PORT + PORTS_PER_JOB * (job % PORT_SLOTS)
     hosts = [
         (node, local) for node, size in zip(nodes, sizes, strict=True) for local in range(size)
     ]
-    here = environ.get("SLURMD_NODENAME", hosts[index][0])
-    if here != hosts[index][0]:
+    expected = hosts[index][0]
+    this_node = environ.get("SLURMD_NODENAME", expected)
+    if this_node != expected:
         raise ConfigurationError(
-            f"SLURM_PROCID: expected task {index} on node {hosts[index][0]}, got {here}; start "
-            "with "
+            f"SLURM_PROCID: expected task {index} on node {expected}, got {this_node}; start with "
             "srun --distribution=block"
         )
     return {
@@ -246,17 +250,19 @@ def _expand(part: str) -> Iterator[str]:
             yield from (f"{before}{number:0{len(found[1])}}{tail}" for tail in _expand(rest))
 
 
-def meet(cluster: Cluster, timeout: float) -> None:
-    """Listen at this worker's port until each of the others has answered at its own.
+def wait_for_peers(cluster: Cluster, timeout: float) -> None:
+    """Listen on this worker's port until every other worker has answered on its own.
 
     Raises ``ConfigurationError`` if the port is taken, ``WorkerLostError`` for the first worker
-    that does not answer within ``timeout`` seconds of the call. It comes before TensorFlow's
-    server, which would wait for ever.
+    that does not answer within ``timeout`` seconds of the call. Call it before TensorFlow's server
+    is started, which would wait forever.
     """
     with closing(_listener(cluster)):
         began = time.monotonic()
         for index, address in cluster.others.items():
-            while reason := _refusal(address, max(0.1, began + timeout - time.monotonic())):
+            while reason := _connection_error(
+                address, max(0.1, began + timeout - time.monotonic())
+            ):
                 if time.monotonic() - began >= timeout:
                     raise WorkerLostError(
                         f"worker {index} at {address} does not answer after {timeout:g} seconds: "
@@ -273,15 +279,16 @@ def _listener(cluster: Cluster) -> socket.socket:
         )
     except OSError as error:
         raise ConfigurationError(
-            f"worker {cluster.index} at {own}: cannot listen at its port: "
+            f"worker {cluster.index} at {own}: cannot listen on this port: "
             f"{os.strerror(error.errno)}"
         ) from None
 
 
-def _refusal(address: str, seconds: float) -> str:
-    """Why nobody answers at ``address``; empty if somebody does."""
+def _connection_error(address: str, seconds: float) -> str:
+    """Why no connection to ``address`` can be made; empty if one can."""
     try:
         socket.create_connection(split_address(address), timeout=min(seconds, 5.0)).close()
         return ""
-    except (OSError, UnicodeError) as error:  # UnicodeError: a label of the name that is too long
+    except (OSError, UnicodeError) as error:
+        # UnicodeError: a label of the host name is too long.
         return getattr(error, "strerror", None) or str(error)

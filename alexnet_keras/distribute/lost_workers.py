@@ -1,4 +1,4 @@
-"""Which of TensorFlow's errors mean that another worker is gone, and which worker that is."""
+"""Recognize TensorFlow's errors that mean a lost worker, and name that worker."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ LOST_ERRORS = (
 PEER = re.compile(r"/job:worker(?:/replica:0)?/task:(\d+)")
 
 
-def is_loss(error: tf.errors.OpError) -> bool:
-    """Whether one of ``LOST_ERRORS`` comes from a collective operation."""
+def is_lost_worker_error(error: tf.errors.OpError) -> bool:
+    """Whether an error of ``LOST_ERRORS`` was raised by a collective operation."""
     return not isinstance(error, tf.errors.InternalError) or "ollective" in str(error)
 
 
 def describe_lost_worker(message: str, cluster: Cluster) -> str:
-    """The worker that an error's message names, with its address, where it names one."""
+    """Index and address of the worker that an error message names, or ``another worker``."""
     found = [index for index in map(int, PEER.findall(message)) if index in cluster.others]
     if not found and len(cluster.addresses) == 2:
         found = list(cluster.others)

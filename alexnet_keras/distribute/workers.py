@@ -1,5 +1,5 @@
-"""The workers of a run: opening the tf.distribute strategy, agreeing before the first step, and
-exchanging what each of them has.
+"""The workers of a run: they open the ``tf.distribute`` strategy, check that they agree before the
+first step, and exchange values.
 """
 
 from __future__ import annotations
@@ -16,20 +16,25 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_keras import tensorflow_internals
-from alexnet_keras.distribute.cluster import Cluster, find_cluster, meet
-from alexnet_keras.distribute.lost_workers import LOST_ERRORS, describe_lost_worker, is_loss
+from alexnet_keras.distribute.cluster import Cluster, find_cluster, wait_for_peers
+from alexnet_keras.distribute.lost_workers import (
+    LOST_ERRORS,
+    describe_lost_worker,
+    is_lost_worker_error,
+)
 from alexnet_keras.errors import ConfigurationError, WorkerLostError
 
 STRATEGIES = ("auto", "one", "mirrored", "multiworker")
-PIECE = 2**22  # int32 values of one collective: 16 MiB
+# int32 values per collective operation: 16 MiB.
+CHUNK_VALUES = 2**22
 
 
 class Workers:
-    """The processes that train together, as one of them sees them.
+    """The processes that train together, seen from one of them.
 
-    ``strategy``: create variables under its scope. ``index`` of this process among ``count``;
-    ``is_chief``: it alone writes. Every method that is a collective must be called by every
-    worker, in the same order.
+    ``strategy``: create variables under its scope. ``index``: of this process among ``count``.
+    ``is_chief``: whether it is worker 0, the only one that writes files. All workers must call the
+    methods that are collectives, in the same order.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy, cluster: Cluster | None = None):
@@ -41,7 +46,7 @@ class Workers:
 
     @property
     def replicas(self) -> int:
-        """How many devices this worker has."""
+        """Number of devices of this worker."""
         return self.strategy.num_replicas_in_sync // self.count
 
     def per_replica(self, pieces: list):
@@ -50,28 +55,26 @@ class Workers:
         """
         if len(pieces) == 1:
             return pieces[0]
-        place = iter(pieces)
+        remaining = iter(pieces)
         return self.strategy.experimental_distribute_values_from_function(
-            lambda context: next(place)
+            lambda context: next(remaining)
         )
 
     def local_values(self, value) -> tuple:
-        """A value that a function of the strategy returned, as each device of this worker has
-        it.
-        """
+        """What a function of the strategy returned on each device of this worker."""
         return self.strategy.experimental_local_results(value)
 
-    def exchange(self, facts: dict) -> list[dict]:
-        """The JSON-able ``facts`` of every worker, by index. A collective; raises
+    def all_gather(self, value: dict) -> list[dict]:
+        """The JSON-able ``value`` of every worker, by index. A collective; raises
         ``WorkerLostError``.
         """
         if self.count == 1:
-            return [facts]
-        text = np.frombuffer(json.dumps(facts).encode(), np.uint8).astype(np.int32)
-        lengths = self._sum(_in_row(np.array([text.size], np.int32), self.index, self.count, 1))
+            return [value]
+        text = np.frombuffer(json.dumps(value).encode(), np.uint8).astype(np.int32)
+        lengths = self._sum(_one_row(np.array([text.size], np.int32), self.index, self.count, 1))
         width = int(lengths.max())
         rows = (
-            self._sum(_in_row(text, self.index, self.count, width))
+            self._sum(_one_row(text, self.index, self.count, width))
             .reshape(self.count, width)
             .astype(np.uint8)
         )
@@ -79,25 +82,25 @@ class Workers:
             json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths, strict=True)
         ]
 
-    def require_equal(self, facts: dict) -> None:
-        """Raise the same ``ConfigurationError`` on every worker if a field of ``facts`` is not the
-        chief's everywhere.
+    def check_equal(self, value: dict) -> None:
+        """Raise the same ``ConfigurationError`` on every worker if a field of ``value`` differs
+        from the chief's on any worker.
 
-        A collective. Its text is such as ``worker 1: tensorflow 2.20.0, expected 2.21.0 as on
-        worker 0``.
+        A collective. The message is, for example, ``worker 1: tensorflow: expected 2.21.0 as on
+        worker 0, got 2.20.0``.
         """
-        chief, *others = self.exchange(facts)
+        chief, *others = self.all_gather(value)
         for index, other in enumerate(others, 1):
             for field in [*chief, *(field for field in other if field not in chief)]:
                 found = other.get(field, "absent")
                 expected = chief.get(field, "absent")
                 if found != expected:
                     raise ConfigurationError(
-                        f"worker {index}: {field} {found}, expected {expected} as on worker 0"
+                        f"worker {index}: {field}: expected {expected} as on worker 0, got {found}"
                     )
 
-    def total(self, values: list) -> list[np.ndarray]:
-        """The sums over all workers of each of their arrays (int32, int64 or floating). A
+    def all_reduce_sum(self, values: list) -> list[np.ndarray]:
+        """Sum each array of ``values`` (int32, int64 or floating) over all workers. A
         collective.
         """
         if self.count == 1:
@@ -111,8 +114,8 @@ class Workers:
         """The chief's ``arrays`` (any numeric dtype and shape) and JSON-able ``state``, bit for
         bit, on every worker.
 
-        A collective; what the others pass is not looked at. It needs 16 MiB beside the arrays.
-        Raises ``WorkerLostError``.
+        A collective; the arguments of the other workers are ignored. It needs 16 MiB besides the
+        arrays. Raises ``WorkerLostError``.
         """
         if self.count == 1:
             return dict(arrays), state
@@ -122,7 +125,7 @@ class Workers:
             else {}
         )
         shapes = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
-        sent = self.exchange({"arrays": shapes, "state": state} if self.is_chief else {})[0]
+        sent = self.all_gather({"arrays": shapes, "state": state} if self.is_chief else {})[0]
         received = {
             name: self._receive(arrays.get(name), np.dtype(dtype), tuple(shape))
             for name, (dtype, shape) in sent["arrays"].items()
@@ -132,25 +135,26 @@ class Workers:
     def _receive(
         self, array: np.ndarray | None, dtype: np.dtype, shape: tuple[int, ...]
     ) -> np.ndarray:
-        """A sum in which only the chief's bits are not zero, as int32: a float's sign of zero or
-        NaN would not survive.
+        """The chief's ``array``, from a sum to which the other workers add zeros.
+
+        The bits are summed as int32: as floats, the sign of a zero and NaNs would not survive.
         """
-        found = np.zeros(shape, dtype) if array is None else array.copy()
-        data = found.reshape(-1).view(np.uint8)
-        for first in range(0, data.size, 4 * PIECE):
-            part = data[first : first + 4 * PIECE]
+        received = np.zeros(shape, dtype) if array is None else array.copy()
+        data = received.reshape(-1).view(np.uint8)
+        for first in range(0, data.size, 4 * CHUNK_VALUES):
+            part = data[first : first + 4 * CHUNK_VALUES]
             padded = np.pad(part, (0, -part.size % 4)).view(np.int32)
             part[:] = self._sum(padded).view(np.uint8)[: part.size]
-        return found
+        return received
 
     def _sum(self, values: np.ndarray) -> np.ndarray:
-        """The sum over workers of equally long vectors."""
+        """Sum a vector, of the same length on each worker, over all workers."""
         with self.detect_lost_worker():
-            total = self._summing_function(values.dtype.name)(tf.constant(values))
+            total = self._make_all_reduce(values.dtype.name)(tf.constant(values))
             return self.local_values(total)[0].numpy()
 
-    @functools.lru_cache  # noqa: B019  as many as there are dtypes
-    def _summing_function(self, dtype: str) -> tf.types.experimental.GenericFunction:
+    @functools.lru_cache  # noqa: B019  one entry per dtype
+    def _make_all_reduce(self, dtype: str) -> tf.types.experimental.GenericFunction:
         """Traced once for vectors of any length."""
         local = self.replicas
 
@@ -170,17 +174,17 @@ class Workers:
 
     @contextmanager
     def detect_lost_worker(self) -> Iterator[None]:
-        """Around each step or collective: TensorFlow's errors of a lost worker become one
-        ``WorkerLostError``.
+        """Turn TensorFlow's errors about a lost worker into a ``WorkerLostError``; wraps each step
+        and each collective.
 
-        Variables can still be read after it, and the process can exit; no other collective can
-        run.
+        Afterwards variables can still be read and the process can exit, but no other collective
+        can run.
         """
         began = time.monotonic()
         try:
             yield
         except LOST_ERRORS as error:
-            if self.count == 1 or not is_loss(error):
+            if self.count == 1 or not is_lost_worker_error(error):
                 raise
             raise WorkerLostError(
                 f"{describe_lost_worker(str(error), self.cluster)} was lost: no answer, waited "
@@ -188,8 +192,8 @@ class Workers:
             ) from error
 
 
-def _in_row(values: np.ndarray, row: int, rows: int, width: int) -> np.ndarray:
-    """A (rows, width) int32 table, flat, that is zero but for ``values`` at the beginning of
+def _one_row(values: np.ndarray, row: int, rows: int, width: int) -> np.ndarray:
+    """A flattened (rows, width) int32 table of zeros, but for ``values`` at the start of
     ``row``.
     """
     table = np.zeros((rows, width), np.int32)
@@ -198,12 +202,13 @@ def _in_row(values: np.ndarray, row: int, rows: int, width: int) -> np.ndarray:
 
 
 def open_workers(strategy: str = "auto", worker_timeout: float = 300.0) -> Workers:
-    """The workers of this run. Call it before any other TensorFlow operation, and once a process.
+    """The workers of this run. Call it before any other TensorFlow operation, only once per
+    process.
 
-    ``strategy``: ``one`` device; ``mirrored`` over the GPUs of this machine (over the CPU where it
-    has none); ``multiworker``, the processes that TF_CONFIG or Slurm names; ``auto``, the last one
-    that applies. A worker that does not answer within ``worker_timeout`` seconds is lost. Raises
-    ``ConfigurationError``, ``WorkerLostError``.
+    ``strategy``: ``one`` device; ``mirrored`` over the GPUs of this machine (over the CPU if it
+    has none); ``multiworker``, the processes that TF_CONFIG or Slurm names; ``auto``, the last of
+    these that applies. A worker that does not answer within ``worker_timeout`` seconds is lost.
+    Raises ``ConfigurationError``, ``WorkerLostError``.
     """
     if strategy not in STRATEGIES:
         raise ConfigurationError(f"strategy: expected {', '.join(STRATEGIES)}, got {strategy!r}")
@@ -214,9 +219,10 @@ def open_workers(strategy: str = "auto", worker_timeout: float = 300.0) -> Worke
     cluster = find_cluster(os.environ) if strategy in ("auto", "multiworker") else None
     if strategy == "multiworker" and cluster is None:
         raise ConfigurationError(
-            "strategy multiworker: expected workers in TF_CONFIG or Slurm's variables, got neither"
+            "strategy: expected workers in TF_CONFIG or Slurm's variables for multiworker, got "
+            "neither"
         )
-    with _quiet():
+    with _quiet_tensorflow_log():
         if cluster is not None and len(cluster.addresses) > 1:
             return _open_multiworker(cluster, worker_timeout)
         gpus = tf.config.get_visible_devices("GPU")
@@ -231,10 +237,10 @@ def open_workers(strategy: str = "auto", worker_timeout: float = 300.0) -> Worke
 def _open_multiworker(cluster: Cluster, timeout: float) -> Workers:
     if tensorflow_internals.context_is_initialized():
         raise ConfigurationError(
-            "strategy multiworker: expected to be opened before any other TensorFlow operation, "
-            "got it after one"
+            "strategy: expected multiworker to be opened before any other TensorFlow operation, "
+            "got an earlier operation"
         )
-    meet(cluster, timeout)
+    wait_for_peers(cluster, timeout)
     tensorflow_internals.check_workers_health(timeout)
     gpus = len(tf.config.get_visible_devices("GPU"))
     communication = tf.distribute.experimental.CommunicationImplementation
@@ -263,18 +269,17 @@ def _open_multiworker(cluster: Cluster, timeout: float) -> Workers:
             ) from error
         raise ConfigurationError(
             f"worker {cluster.index} at {cluster.addresses[cluster.index]}: TensorFlow cannot "
-            "join: "
-            f"{str(error).splitlines()[0]}"
+            f"join: {str(error).splitlines()[0]}"
         ) from error
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what TensorFlow writes to its log about strategies, and for good what its health
-    check writes.
+def _quiet_tensorflow_log() -> Iterator[None]:
+    """Suppress TensorFlow's log messages about strategies in the block, and permanently those of
+    its health check.
     """
     logger = tf.get_logger()
-    logger.addFilter(_not_health)
+    logger.addFilter(_drop_health_messages)
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
@@ -283,7 +288,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _not_health(record: logging.LogRecord) -> bool:
+def _drop_health_messages(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith(
         ("Cluster check alive failed", "Unexpected exception in check alive")
     )

@@ -85,7 +85,7 @@ def evaluate(
         counts = Counts(*map(tf.add, counts, of_batch))
         on_batch(int(of_batch.sums[3]))
     if workers is not None:
-        counts = Counts(*workers.total(list(counts)))
+        counts = Counts(*workers.all_reduce_sum(list(counts)))
     return _figures(counts, perf_counter() - began)
 
 

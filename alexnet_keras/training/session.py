@@ -87,7 +87,7 @@ class Session:
         last_step = recipe.last_step(len(self.dataset.samples("train")))
         if result and not (result["finished"] and result["steps"] >= last_step):
             result = None
-        result = self.workers.exchange({"result": result})[0]["result"]
+        result = self.workers.all_gather({"result": result})[0]["result"]
         if result is None:
             return None
         path = self.resumed and self.resumed.path
@@ -180,7 +180,7 @@ class Session:
     def _execution(self, run: RunFolder | None, recipe: Recipe, config: dict) -> ExecutionConfig:
         checkpoints = run and run.checkpoints(self.options.keep)
         checkpoint = checkpoints.newest() if self.config is not None and run else None
-        found = self.workers.exchange({"found": checkpoint is not None})[0]["found"]
+        found = self.workers.all_gather({"found": checkpoint is not None})[0]["found"]
         if self.config is not None and run:
             self.progress.say(
                 f"resuming from {checkpoint.path}, the newest complete checkpoint: step "

@@ -70,7 +70,7 @@ def _agree_on_options(session: Session) -> None:
     """
     if session.workers.is_chief:
         _find_resumed_run(session)
-    chief = session.workers.exchange(
+    chief = session.workers.all_gather(
         {
             "config": session.config,
             "options": recorded(dataclasses.asdict(session.options)),
@@ -160,7 +160,7 @@ def _open_same_data(session: Session) -> None:
     parts = [session.dataset.samples(split) for split in ("train", "val")]
     session.samples = manifest.sample_table(session.dataset.root, parts)
     options = recorded(dataclasses.asdict(session.options))
-    session.workers.require_equal(
+    session.workers.check_equal(
         {
             "alexnet_keras": __version__,
             **{name: version(name) for name in ("tensorflow", "keras", "numpy")},
@@ -169,7 +169,7 @@ def _open_same_data(session: Session) -> None:
                 for name, option in options_of(type(session.options)).items()
                 if name in options and name != "data"
             },
-            "the data set": manifest.digest(session.samples),
+            "data set": manifest.digest(session.samples),
         }
     )
 

@@ -19,7 +19,7 @@ def test_the_version_is_one_that_they_were_tried_on():
     )
 
 
-@pytest.mark.parametrize("name", tensorflow_internals.HEALTH_CHECK)
+@pytest.mark.parametrize("name", tensorflow_internals.HEALTH_CHECK_FIELDS)
 def test_the_health_check_has_its_settings(name):
     assert hasattr(tensorflow_internals.CollectiveAllReduceExtended, name), (
         f"TensorFlow {tf.__version__} has no CollectiveAllReduceExtended.{name}: a worker that "

@@ -15,9 +15,9 @@ from alexnet_keras.distribute.cluster import (
     Cluster,
     expand_hostlist,
     find_cluster,
-    meet,
     slurm_tf_config,
     split_address,
+    wait_for_peers,
 )
 from alexnet_keras.errors import ConfigurationError, WorkerLostError
 
@@ -161,7 +161,7 @@ def test_no_cluster(environ):
         ),
         (
             tf_config({"worker": []}, FIRST),
-            "cluster.worker: expected one address or more, got {'worker': []}",
+            "cluster.worker: expected at least one address, got {'worker': []}",
         ),
         (tf_config(TWO, {"type": "worker", "index": 2}), "task.index: expected 0 to 1, got 2"),
         (tf_config(TWO, {"type": "worker", "index": -1}), "task.index: expected 0 to 1, got -1"),
@@ -219,7 +219,7 @@ def test_no_cluster(environ):
         ),
         (
             tf_config({"worker": ["a:1", "b:1", "a:1"]}, FIRST),
-            "cluster.worker[0]: expected an address of its own, got 'a:1'",
+            "cluster.worker[0]: expected an address that no other task has, got 'a:1'",
         ),
     ],
 )
@@ -333,11 +333,11 @@ def test_not_a_slurm_step_of_several_tasks(change):
         ({"SLURM_JOB_ID": ""}, "SLURM_JOB_ID: expected a number, got ''"),
         (
             {"SLURM_PROCID": "3"},
-            "SLURM_STEP_TASKS_PER_NODE: expected 3 tasks on 2 nodes, among them task 3, got '2,1'",
+            "SLURM_STEP_TASKS_PER_NODE: expected 3 tasks on 2 nodes, including task 3, got '2,1'",
         ),
         (
             {"SLURM_STEP_TASKS_PER_NODE": "3"},
-            "SLURM_STEP_TASKS_PER_NODE: expected 3 tasks on 2 nodes, among them task 2, got '3'",
+            "SLURM_STEP_TASKS_PER_NODE: expected 3 tasks on 2 nodes, including task 2, got '3'",
         ),
         (
             {"SLURM_STEP_TASKS_PER_NODE": "2x"},
@@ -366,7 +366,7 @@ def free_cluster(count=2):
 
 def test_workers_meet_whoever_comes_last():
     first, second = free_cluster()
-    waiting = threading.Thread(target=meet, args=(first, 30))
+    waiting = threading.Thread(target=wait_for_peers, args=(first, 30))
     waiting.start()
     time.sleep(0.5)
     with socket.create_server(("127.0.0.1", split_address(second.addresses[1])[1])):
@@ -378,7 +378,7 @@ def test_a_worker_that_does_not_answer_is_named():
     first, _ = free_cluster()
     began = time.monotonic()
     with pytest.raises(WorkerLostError) as raised:
-        meet(first, 0.5)
+        wait_for_peers(first, 0.5)
     assert (
         str(raised.value)
         == f"worker 1 at {first.addresses[1]} does not answer after 0.5 seconds: Connection "
@@ -392,15 +392,15 @@ def test_a_name_that_nobody_has():
     with pytest.raises(
         WorkerLostError, match=r"^worker 1 at .*:1 does not answer after 0.2 seconds: "
     ):
-        meet(Cluster((first.addresses[0], f"{'x' * 70}.invalid:1"), 0), 0.2)
+        wait_for_peers(Cluster((first.addresses[0], f"{'x' * 70}.invalid:1"), 0), 0.2)
 
 
 def test_a_port_in_use():
     first, _ = free_cluster()
     taken = socket.create_server(("127.0.0.1", split_address(first.addresses[0])[1]))
     with taken, pytest.raises(ConfigurationError) as raised:
-        meet(first, 5)
+        wait_for_peers(first, 5)
     assert (
         str(raised.value)
-        == f"worker 0 at {first.addresses[0]}: cannot listen at its port: Address already in use"
+        == f"worker 0 at {first.addresses[0]}: cannot listen on this port: Address already in use"
     )

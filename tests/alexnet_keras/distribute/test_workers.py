@@ -113,9 +113,9 @@ def test_workers_exchange_agree_and_receive_every_bit():
     code = """
 workers = open_workers("auto", 120)
 print(workers.index, workers.count, workers.is_chief, workers.strategy.num_replicas_in_sync)
-facts = workers.exchange({"index": workers.index, "name": "é" * (1 + 3000 * workers.index)})
+facts = workers.all_gather({"index": workers.index, "name": "é" * (1 + 3000 * workers.index)})
 print([(fact["index"], len(fact["name"])) for fact in facts])
-workers.require_equal({"tensorflow": "2.21.0", "seed": 3})
+workers.check_equal({"tensorflow": "2.21.0", "seed": 3})
 bits = np.arange(2**16, dtype=np.uint16)
 floats = (bits.astype(np.uint32) << 16 | 1).view(np.float32).reshape(256, 256)
 sent = {"half": bits.view(np.float16), "float": floats, "int": np.array(-2**62),
@@ -125,7 +125,7 @@ same = {name: arrays[name].tobytes() == sent[name].tobytes() for name in sent}
 print(state, [same[name] and arrays[name].shape == sent[name].shape
               and arrays[name].dtype == sent[name].dtype for name in sent])
 try:
-    workers.require_equal({"data": "abc", "tensorflow": f"2.2{1 - workers.index}.0"})
+    workers.check_equal({"data": "abc", "tensorflow": f"2.2{1 - workers.index}.0"})
 except ConfigurationError as error:
     print(error)
 """
@@ -135,7 +135,7 @@ except ConfigurationError as error:
                 f"{index} 2 {index == 0} 2",
                 "[(0, 1), (1, 3001)]",
                 "{'step': 7} [True, True, True, True, True]",
-                "worker 1: tensorflow 2.20.0, expected 2.21.0 as on worker 0",
+                "worker 1: tensorflow: expected 2.21.0 as on worker 0, got 2.20.0",
             ]
 
 
@@ -145,9 +145,9 @@ def test_exchanges_of_every_length_are_traced_once():
     code = """
 workers = open_workers("auto", 120)
 for length in range(12):
-    workers.exchange({"text": "a" * 10 * length})
-workers.total([np.arange(3.0), np.arange(2), np.ones((2, 2), np.int32)])
-print(workers.total([np.arange(3.0)])[0].tolist())
+    workers.all_gather({"text": "a" * 10 * length})
+workers.all_reduce_sum([np.arange(3.0), np.arange(2), np.ones((2, 2), np.int32)])
+print(workers.all_reduce_sum([np.arange(3.0)])[0].tolist())
 """
     with started(code) as running:
         for process in running:
@@ -230,7 +230,7 @@ signal.signal(signal.SIGTERM, lambda *_: print("heard", flush=True))
         + TRY.format("workers = open_workers('multiworker', 60)")
         + """
 os.kill(os.getpid(), signal.SIGTERM)
-workers.exchange({})
+workers.all_gather({})
 """
     )
     with started(code) as running:
@@ -240,9 +240,8 @@ workers.exchange({})
     ):
         output, _ = late.communicate(timeout=120)
     assert output == (
-        "ConfigurationError: strategy multiworker: expected to be opened before any other "
-        "TensorFlow "
-        "operation, got it after one\n"
+        "ConfigurationError: strategy: expected multiworker to be opened before any other "
+        "TensorFlow operation, got an earlier operation\n"
     )
 
 
@@ -255,7 +254,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 workers = open_workers("mirrored")
 strategy = workers.strategy
-print(type(strategy).__name__, strategy.num_replicas_in_sync, workers.exchange({"a": 1}))
+print(type(strategy).__name__, strategy.num_replicas_in_sync, workers.all_gather({"a": 1}))
 steps(workers, 2)
 """
     )
@@ -274,8 +273,8 @@ def test_one_worker_needs_no_other(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     workers = open_workers()
     assert (workers.index, workers.count, workers.is_chief) == (0, 1, True)
-    assert workers.exchange({"a": [1, "é"]}) == [{"a": [1, "é"]}]
-    workers.require_equal({"a": 1})
+    assert workers.all_gather({"a": [1, "é"]}) == [{"a": [1, "é"]}]
+    workers.check_equal({"a": 1})
     assert workers.broadcast({"w": [1.0]}, {"step": 3}) == ({"w": [1.0]}, {"step": 3})
     with pytest.raises(ZeroDivisionError), workers.detect_lost_worker():
         _ = 1 / 0
@@ -298,7 +297,7 @@ def test_a_tf_config_of_one_worker_is_one_worker(monkeypatch):
         (
             "multiworker",
             300,
-            "strategy multiworker: expected workers in TF_CONFIG or Slurm's variables, got "
+            "strategy: expected workers in TF_CONFIG or Slurm's variables for multiworker, got "
             "neither",
         ),
     ],

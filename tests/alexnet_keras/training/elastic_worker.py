@@ -100,7 +100,7 @@ def main(name, steps, dies=None, dies_after=None):
         model = tiny_model(network)
     checkpoints = Checkpoints(Path(f"{name}-checkpoints")) if workers.is_chief else None
     checkpoint = checkpoints.newest() if checkpoints else None
-    found = workers.exchange({"found": checkpoint is not None})[0]["found"]
+    found = workers.all_gather({"found": checkpoint is not None})[0]["found"]
     told = Told(int(dies_after) if dies is not None and int(dies) == workers.index else None)
     batches = Noted(
         TrainingBatches(
