@@ -18,7 +18,7 @@ from alexnet_keras.configs.recipe import HEAD_RECIPE
 from alexnet_keras.configs.schedule import DropAt
 from alexnet_keras.data.batches import EvaluationBatches
 from alexnet_keras.data.feature_batches import FeatureBatches
-from alexnet_keras.features.cache import features_below
+from alexnet_keras.features.cache import layer_inputs
 from alexnet_keras.models.alexnet import new_network
 from alexnet_keras.training.loop import train
 from benchmarks.measure import Line, Options, Rate
@@ -54,7 +54,7 @@ def lines(options: Options) -> Iterator[Line]:
                     np.load(folder / "features.npy", mmap_mode="r"), rows, clock
                 ),
                 "in memory": lambda clock: _epochs(stored, rows, clock),
-                RECOMPUTED: lambda clock: features_below(
+                RECOMPUTED: lambda clock: layer_inputs(
                     model, FINAL_LAYER, batches, on_batch=clock
                 ),
             },

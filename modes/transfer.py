@@ -38,7 +38,7 @@ from alexnet_keras.data.samples import Samples
 from alexnet_keras.distribute.workers import Workers
 from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.evaluation.evaluator import evaluate
-from alexnet_keras.features.cache import features_below
+from alexnet_keras.features.cache import layer_inputs
 from alexnet_keras.models.alexnet import AlexNetModel, new_network
 from alexnet_keras.pretrained.from_options import open_weights
 from alexnet_keras.pretrained.loading import Pretrained
@@ -210,7 +210,7 @@ def train_head(
     """
     final = model.get_layer(FINAL_LAYER)
     unsharded = vars(replace(loading, shard=Shard()))
-    features = features_below(
+    features = layer_inputs(
         model,
         FINAL_LAYER,
         EvaluationBatches(samples, model.preprocessing, recipe.batch_size, **unsharded),

@@ -14,7 +14,7 @@ from alexnet_keras.configs.augmentation import Augmentation
 from alexnet_keras.configs.preprocessing import Preprocessing
 from alexnet_keras.data import image_ops
 
-TRIES = 10
+NUM_ATTEMPTS = 10
 # Folded into the seed, so that neither follows from where the window is placed; of 64 bits, so
 # that no two places meet.
 AREA_STREAM, COLOUR_STREAM = np.int64(1), np.int64(2)
@@ -33,16 +33,16 @@ def augment(image, preprocessing: Preprocessing, augmentation: Augmentation, see
         window = random_resized_crop(image, preprocessing, augmentation, seed)
     else:
         place = (
-            image_ops.central
+            image_ops.center_offset
             if augmentation.crop == "center"
-            else lambda margin, rule: _placed(margin, seed)
+            else lambda margin, rule: _random_offset(margin, seed)
         )
-        window = image_ops.resized_window(
+        window = image_ops.resize_and_crop(
             image, preprocessing, lambda margin: place(margin, preprocessing)
         )
     if augmentation.colour_sigma > 0:
-        window = image_ops.by_rows(tf.add, window, colour_shift(augmentation, seed))
-    return window, _place_and_mirror(seed)[2] >= 0.5 if augmentation.mirror else None
+        window = image_ops.per_channel(tf.add, window, colour_shift(augmentation, seed))
+    return window, _draw_offset_and_flip(seed)[2] >= 0.5 if augmentation.mirror else None
 
 
 def random_resized_crop(image, preprocessing: Preprocessing, augmentation: Augmentation, seed):
@@ -50,7 +50,7 @@ def random_resized_crop(image, preprocessing: Preprocessing, augmentation: Augme
     3).
     """
     top, left, height, width = tf.unstack(random_region(tf.shape(image)[:2], augmentation, seed))
-    return image_ops.scaled(
+    return image_ops.scale_to(
         image[top : top + height, left : left + width],
         [preprocessing.crop] * 2,
         preprocessing.antialias,
@@ -66,18 +66,18 @@ def random_region(size, augmentation: Augmentation, seed):
     """
     area, aspect = tf.unstack(
         tf.cast(
-            tf.random.stateless_uniform((2, TRIES), tf.random.fold_in(seed, AREA_STREAM)),
+            tf.random.stateless_uniform((2, NUM_ATTEMPTS), tf.random.fold_in(seed, AREA_STREAM)),
             tf.float64,
         )
     )
-    area = _between(area, *augmentation.area) * tf.cast(tf.reduce_prod(size), tf.float64)
-    aspect = tf.exp(_between(aspect, *map(math.log, augmentation.aspect)))
+    area = _scale_to_range(area, *augmentation.area) * tf.cast(tf.reduce_prod(size), tf.float64)
+    aspect = tf.exp(_scale_to_range(aspect, *map(math.log, augmentation.aspect)))
     shapes = tf.cast(tf.round(tf.sqrt(tf.stack([area / aspect, area * aspect], 1))), tf.int32)
     fits = tf.reduce_all((shapes > 0) & (shapes <= size), 1)
     drawn, whole = shapes[tf.argmax(fits)], _largest_part(size, augmentation)
     return tf.where(
         tf.reduce_any(fits),
-        tf.concat([_placed(size - drawn, seed), drawn], 0),
+        tf.concat([_random_offset(size - drawn, seed), drawn], 0),
         tf.concat([(size - whole) // 2, whole], 0),
     )
 
@@ -92,19 +92,19 @@ def colour_shift(augmentation: Augmentation, seed):
     return tf.reduce_sum(draws * tf.constant(augmentation.colour_axes), 0)
 
 
-def _place_and_mirror(seed):
+def _draw_offset_and_flip(seed):
     """Three numbers from [0, 1): how far down and to the right a window lies, and whether it is
     mirrored.
     """
     return tf.random.stateless_uniform((3,), seed)
 
 
-def _placed(margin, seed):
+def _random_offset(margin, seed):
     """(top, left) int32 from 0 to ``margin``, all equally likely."""
-    return tf.cast(_place_and_mirror(seed)[:2] * tf.cast(margin + 1, tf.float32), tf.int32)
+    return tf.cast(_draw_offset_and_flip(seed)[:2] * tf.cast(margin + 1, tf.float32), tf.int32)
 
 
-def _between(draws, low: float, high: float):
+def _scale_to_range(draws, low: float, high: float):
     return low + draws * (high - low)
 
 

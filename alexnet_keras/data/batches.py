@@ -258,8 +258,8 @@ class EvaluationBatches(Batches):
         rule = self.preprocessing
         if self.crops == 10:
             return image_ops.ten_crops(image_ops.resize(image, rule), rule), None
-        return image_ops.resized_window(
-            image, rule, lambda margin: image_ops.central(margin, rule)
+        return image_ops.resize_and_crop(
+            image, rule, lambda margin: image_ops.center_offset(margin, rule)
         ), None
 
 

@@ -21,7 +21,7 @@ from alexnet_keras.data.listing import (
     resolves,
     sort_splits,
 )
-from alexnet_keras.data.listing_cache import Columns, indexed, unpack_strings
+from alexnet_keras.data.listing_cache import Columns, cached, unpack_strings
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.errors import ConfigurationError, DataError
 
@@ -63,7 +63,7 @@ def read_coco(
         raise ConfigurationError(f"min_size: expected 0 pixels or more, got {min_size}")
     own, side = _find_source(root, split)
     file = Path(root, "annotations", f"instances_{own}.json")
-    table = indexed([file], lambda: read_columns(file))
+    table = cached([file], lambda: read_columns(file))
     file_names, images = unpack_strings(table["file_names"]), table["image_rows"]
     labels, class_names, class_ids = _number_classes(file, table, classes)
     kept = labels >= 0
@@ -73,7 +73,7 @@ def read_coco(
         held, warnings = _hold_out(file, table, boxes, file_names)
         kept &= held[images] == (side == "val")
     skipped = {}
-    for reason, mask in _flaws(table, boxes, min_size).items():
+    for reason, mask in _skip_reasons(table, boxes, min_size).items():
         skipped[reason] = int(np.sum(kept & mask))
         kept &= ~mask
     skipped = {reason: count for reason, count in sorted(skipped.items()) if count}
@@ -110,7 +110,7 @@ def _hold_out(file: Path, table: Columns, boxes: np.ndarray, file_names: list[st
     The same for any ``classes`` and ``min_size``, so that no option moves an image from train to
     val: what counts are the objects of all classes that are usable at the default size.
     """
-    usable = ~np.any(list(_flaws(table, boxes, MIN_SIZE).values()), axis=0)
+    usable = ~np.any(list(_skip_reasons(table, boxes, MIN_SIZE).values()), axis=0)
     images = table["image_rows"][usable]
     labels = table["category_rows"][usable]
     held = hold_out(file_names, images, labels)
@@ -173,7 +173,7 @@ def _clip(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return np.concatenate([corners[0], corners[1] - corners[0]], axis=1).astype(np.float32)
 
 
-def _flaws(table: Columns, clipped: np.ndarray, min_size: float) -> dict[str, np.ndarray]:
+def _skip_reasons(table: Columns, clipped: np.ndarray, min_size: float) -> dict[str, np.ndarray]:
     """Why annotations are left out: for each reason the mask (N,) bool of those that it
     concerns.
     """

@@ -15,10 +15,10 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_keras.data.bad_files import reason_of
-from alexnet_keras.data.decoding import load_image
+from alexnet_keras.data.decoding import decode_image
 from alexnet_keras.errors import DataError
 
-PIXELS_OF_AN_IMAGE = 256**2  # at most, on a regular grid: as many as the paper's images had
+MAX_PIXELS_PER_IMAGE = 256**2  # at most, on a regular grid: as many as the paper's images had
 Axes = tuple[tuple[float, float, float], ...]
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def _moments(path: str) -> tuple[np.ndarray, np.ndarray] | tf.errors.OpError:
         image = _decoder()(tf.io.read_file(os.fsencode(path))).numpy()
     except tf.errors.OpError as error:
         return error
-    every = math.ceil(math.sqrt(image.shape[0] * image.shape[1] / PIXELS_OF_AN_IMAGE))
+    every = math.ceil(math.sqrt(image.shape[0] * image.shape[1] / MAX_PIXELS_PER_IMAGE))
     pixels = image[::every, ::every].reshape(-1, 3).astype(np.float64)
     return pixels.sum(0) / len(pixels), pixels.T @ pixels / len(pixels)
 
@@ -82,7 +82,9 @@ def _moments(path: str) -> tuple[np.ndarray, np.ndarray] | tf.errors.OpError:
 @functools.cache
 def _decoder():
     """Traced once: encoded bytes -> (height, width, 3) uint8 RGB."""
-    return tf.function(load_image, autograph=False, input_signature=[tf.TensorSpec((), tf.string)])
+    return tf.function(
+        decode_image, autograph=False, input_signature=[tf.TensorSpec((), tf.string)]
+    )
 
 
 def _axes(covariance: np.ndarray) -> Axes:

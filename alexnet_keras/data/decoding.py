@@ -7,10 +7,10 @@ import tensorflow as tf
 from alexnet_keras.configs.loading import BoxRegion
 from alexnet_keras.configs.preprocessing import Preprocessing
 from alexnet_keras.data import image_headers
-from alexnet_keras.data.image_ops import by_rows
+from alexnet_keras.data.image_ops import per_channel
 
 
-def load_image(contents):
+def decode_image(contents):
     """Encoded bytes (JPEG, PNG, GIF, BMP; grey, CMYK and palette too) -> (height, width, 3) uint8
     RGB, a JPEG turned as its Exif orientation says.
 
@@ -26,7 +26,9 @@ def load_image(contents):
     return tf.cond(_is_plain_jpeg(contents), lambda: _decode_jpeg(contents), other)
 
 
-def load_box(contents, box, preprocessing: Preprocessing, region: BoxRegion, annotated_size=None):
+def decode_region(
+    contents, box, preprocessing: Preprocessing, region: BoxRegion, annotated_size=None
+):
     """The region of ``box`` (x, y, width, height in pixels, float32), with ``region.context``
     times its size added on each side.
 
@@ -45,13 +47,13 @@ def load_box(contents, box, preprocessing: Preprocessing, region: BoxRegion, ann
 
     def plain_jpeg():
         size = image_headers.size_of_jpeg(contents)
-        first, last = _inside(start, end, size)
+        first, last = _clip_to_image(start, end, size)
         return _decode_jpeg_window(contents, size, first, last), first, last, size
 
     def other():
         whole = _decode_as_annotated(contents, annotated_size)
         size = tf.shape(whole)[:2]
-        first, last = _inside(start, end, size)
+        first, last = _clip_to_image(start, end, size)
         return whole[first[0] : last[0], first[1] : last[1]], first, last, size
 
     image, first, last, size = tf.cond(_is_plain_jpeg(contents), plain_jpeg, other)
@@ -107,7 +109,7 @@ def _decode_jpeg_window(contents, size, first, last):
     return decoded[:, first[1] - left : last[1] - left]
 
 
-def _inside(start, end, size):
+def _clip_to_image(start, end, size):
     """What of the region from ``start`` to ``end`` lies in an image of ``size``, at least one
     pixel; all (2,) int32.
     """
@@ -116,8 +118,10 @@ def _inside(start, end, size):
 
 def _padded_with_mean(image, margins, preprocessing: Preprocessing):
     """``margins``: (2, 2) int32, above and below, left and right."""
-    centered = by_rows(tf.subtract, tf.cast(image, tf.float32), preprocessing.mean)
-    return by_rows(tf.add, tf.pad(centered, tf.concat([margins, [[0, 0]]], 0)), preprocessing.mean)
+    centered = per_channel(tf.subtract, tf.cast(image, tf.float32), preprocessing.mean)
+    return per_channel(
+        tf.add, tf.pad(centered, tf.concat([margins, [[0, 0]]], 0)), preprocessing.mean
+    )
 
 
 def _decode_other(contents):

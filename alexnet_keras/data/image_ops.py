@@ -21,7 +21,7 @@ def resize(image, preprocessing: Preprocessing):
     fill the memory.
     """
     size, target = _resized_size(image, preprocessing), preprocessing.resize_to
-    resized = scaled(image, size, preprocessing.antialias)
+    resized = scale_to(image, size, preprocessing.antialias)
     return (
         _window(resized, (size - target) // 2, target)
         if preprocessing.resize == "square"
@@ -29,7 +29,7 @@ def resize(image, preprocessing: Preprocessing):
     )
 
 
-def resized_window(image, preprocessing: Preprocessing, place):
+def resize_and_crop(image, preprocessing: Preprocessing, place):
     """The (crop, crop, 3) float32 part of :func:`resize` whose (top, left) is ``place`` of the
     margin (2,) int32.
 
@@ -47,7 +47,7 @@ def resized_window(image, preprocessing: Preprocessing, place):
     return tf.ensure_shape(_antialiased(image, size, (crop, crop), top_left), (crop, crop, 3))
 
 
-def scaled(image, size, antialias: bool):
+def scale_to(image, size, antialias: bool):
     """An image of uint8 or float32 to ``size`` (height, width), bilinearly; float32."""
     if antialias:
         return _antialiased(image, size, size, (0, 0))
@@ -83,10 +83,10 @@ def center_crop(image, preprocessing: Preprocessing):
     as torchvision does.
     """
     crop = preprocessing.crop
-    return _window(image, central(tf.shape(image)[:2] - crop, preprocessing), crop)
+    return _window(image, center_offset(tf.shape(image)[:2] - crop, preprocessing), crop)
 
 
-def central(margin, preprocessing: Preprocessing):
+def center_offset(margin, preprocessing: Preprocessing):
     """(top, left) int32 of the central window that leaves a ``margin`` (2,) int32."""
     return (
         tf.cast(tf.round(margin / 2), tf.int32)
@@ -120,17 +120,17 @@ def to_network_input(image, preprocessing: Preprocessing, mirrored=None):
 
     ``mirrored``, a bool scalar, exchanges left and right.
     """
-    scaled = by_rows(tf.subtract, tf.cast(image, tf.float32), preprocessing.mean)
+    normalized = per_channel(tf.subtract, tf.cast(image, tf.float32), preprocessing.mean)
     if preprocessing.std != (1.0, 1.0, 1.0):
-        scaled = by_rows(tf.divide, scaled, preprocessing.std)
+        normalized = per_channel(tf.divide, normalized, preprocessing.std)
     bgr = preprocessing.channel_order == "BGR"
     straight, turned = (
         (_reversed_channels, _reversed_rows) if bgr else (tf.identity, _reversed_pixels)
     )
     return (
-        straight(scaled)
+        straight(normalized)
         if mirrored is None
-        else tf.cond(mirrored, lambda: turned(scaled), lambda: straight(scaled))
+        else tf.cond(mirrored, lambda: turned(normalized), lambda: straight(normalized))
     )
 
 
@@ -157,7 +157,7 @@ def from_network_input(batch, preprocessing: Preprocessing):
     return rgb * tf.constant(preprocessing.std) + tf.constant(preprocessing.mean)
 
 
-def by_rows(operation, image, colour):
+def per_channel(operation, image, colour):
     """``operation(image, colour)`` of (..., width, 3) float32 and (3,), bit for bit, four times
     faster.
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alexnet_keras.data.listing_cache import Columns, indexed, pack_strings, unpack_strings
+from alexnet_keras.data.listing_cache import Columns, cached, pack_strings, unpack_strings
 from alexnet_keras.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif")
@@ -76,7 +76,7 @@ class ClassImages(NamedTuple):
 def read_class_folders(folder: Path, labels: dict[str, int]) -> ClassImages:
     """Every image of every class; ``labels`` by class name."""
     classes = subfolders(folder)
-    listing = indexed(
+    listing = cached(
         [folder, *(folder / name for name in classes)], lambda: _list_images(folder, classes)
     )
     ids = unpack_strings(listing["ids"])

@@ -23,8 +23,8 @@ from alexnet_keras.errors import RunError
 from weights.locations import keras_cache
 
 VERSION = 2  # of the columns that readers keep
-WORTH_KEEPING_SECONDS = 1.0
-SETTLED_SECONDS = (
+MIN_READ_SECONDS = 1.0
+MIN_AGE_SECONDS = (
     2.0  # the coarsest clock of a file system, FAT's: a later change could bear the same time
 )
 DIGEST_BYTES = hashlib.sha256().digest_size
@@ -33,7 +33,7 @@ Columns = dict[str, np.ndarray]
 logger = logging.getLogger(__name__)
 
 
-def indexed(sources: Sequence[Path], read: Callable[[], Columns]) -> Columns:
+def cached(sources: Sequence[Path], read: Callable[[], Columns]) -> Columns:
     """What ``read()`` returns, or returned when ``sources`` were last as they are now.
 
     ``sources`` are all files and folders whose content decides the result, the data set's own name
@@ -41,7 +41,7 @@ def indexed(sources: Sequence[Path], read: Callable[[], Columns]) -> Columns:
     was read in under a second, from files changed just now or where no index can be written, is
     not kept. Errors are those of ``read``.
     """
-    path, stamp = index_path(sources[0]), _stamp(sources)
+    path, stamp = cache_path(sources[0]), _fingerprint(sources)
     columns = _load(path, stamp)
     if columns is not None:
         logger.info("%s: taken from the index %s", sources[0], path)
@@ -49,12 +49,12 @@ def indexed(sources: Sequence[Path], read: Callable[[], Columns]) -> Columns:
     began, is_settled = time.perf_counter(), _is_settled(sources)
     columns = read()
     seconds = time.perf_counter() - began
-    if is_settled and seconds >= WORTH_KEEPING_SECONDS:
+    if is_settled and seconds >= MIN_READ_SECONDS:
         _save(path, columns | {"stamp": stamp}, f"{sources[0]}: read in {seconds:.0f} s")
     return columns
 
 
-def index_path(source: Path) -> Path:
+def cache_path(source: Path) -> Path:
     """The file that an index of ``source`` has; it need not exist."""
     digest = hashlib.sha256(os.fsencode(os.path.abspath(source))).hexdigest()
     return keras_cache("datasets") / f"index-{digest[:16]}"
@@ -72,7 +72,7 @@ def unpack_strings(column: np.ndarray) -> list[str]:
     return json.loads(column.tobytes())
 
 
-def _stamp(sources: Sequence[Path]) -> np.ndarray:
+def _fingerprint(sources: Sequence[Path]) -> np.ndarray:
     """The state of the sources: a replaced or restored file can have its old size and time of
     writing, not of change.
     """
@@ -96,7 +96,7 @@ def _is_settled(sources: Sequence[Path]) -> bool:
     states = [_state(source) for source in sources]
     return (
         None not in states
-        and time.time() - max(map(max, (state[1:] for state in states))) / 1e9 > SETTLED_SECONDS
+        and time.time() - max(map(max, (state[1:] for state in states))) / 1e9 > MIN_AGE_SECONDS
     )
 
 

@@ -46,13 +46,15 @@ class SampleLoader:
         means.
         """
         if self._boxes is None:
-            return decoding.load_image(contents), tf.constant(True)
+            return decoding.decode_image(contents), tf.constant(True)
         box = tf.gather(self._boxes, row)
         if self._sizes is None:
-            image, _ = decoding.load_box(contents, box, self.preprocessing, self.region)
+            image, _ = decoding.decode_region(contents, box, self.preprocessing, self.region)
             return image, tf.constant(True)
         annotated = tf.gather(self._sizes, row)
-        image, size = decoding.load_box(contents, box, self.preprocessing, self.region, annotated)
+        image, size = decoding.decode_region(
+            contents, box, self.preprocessing, self.region, annotated
+        )
         return image, tf.reduce_all(size == annotated)
 
     def nothing(self):
@@ -70,7 +72,7 @@ class SampleLoader:
             return reason_of(error)
         if is_meant:
             return None
-        height, width, _ = decoding.load_image(contents).shape
+        height, width, _ = decoding.decode_image(contents).shape
         expected = "{} x {}".format(*self.image_sizes[row])
         return f"{width} x {height} pixels, where its annotation says {expected}"
 

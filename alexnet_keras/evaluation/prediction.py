@@ -76,7 +76,7 @@ def _read(path: str | os.PathLike, preprocessing: Preprocessing, crops: int) -> 
     """An image file as the network's input, (crops, crop, crop, 3) float32."""
     try:
         image = image_ops.resize(
-            decoding.load_image(tf.io.read_file(os.fsencode(path))), preprocessing
+            decoding.decode_image(tf.io.read_file(os.fsencode(path))), preprocessing
         )
     except tf.errors.OpError as error:
         raise DataError(

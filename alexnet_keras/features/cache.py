@@ -24,7 +24,7 @@ from alexnet_keras.models.alexnet import AlexNetModel
 logger = logging.getLogger(__name__)
 
 
-def features_below(
+def layer_inputs(
     model: AlexNetModel,
     layer: str,
     batches: EvaluationBatches,

@@ -51,7 +51,7 @@ def dataset(tmp_path):
 def by_hand(source, samples, row, layer="fc7"):
     """One sample through the network, without the pipeline."""
     rule = source.model.preprocessing
-    image, _ = decoding.load_box(
+    image, _ = decoding.decode_region(
         tf.io.read_file(str(samples.paths[row])),
         tf.constant(samples.boxes[row]),
         rule,

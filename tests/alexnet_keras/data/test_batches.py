@@ -137,7 +137,7 @@ def test_images_are_random_windows_of_the_resized_image_and_its_mirror(samples):
 
 
 def resized(samples, row):
-    image = decoding.load_image(Path(samples.paths[row]).read_bytes())
+    image = decoding.decode_image(Path(samples.paths[row]).read_bytes())
     return image_ops.to_network_input(
         image_ops.resize(image, PREPROCESSING_16), PREPROCESSING_16
     ).numpy()
@@ -205,7 +205,7 @@ def test_an_evaluation_can_be_run_again(samples):
 )
 def test_boxes_are_cropped_with_their_context(tmp_path, crops, rows, columns):
     samples = samples_of(picture_files(tmp_path, 2), boxes=[(10, 9, 24, 10), (0, 0, 50, 40)])
-    whole = decoding.load_image((tmp_path / "000.jpg").read_bytes()).numpy() - np.float32(
+    whole = decoding.decode_image((tmp_path / "000.jpg").read_bytes()).numpy() - np.float32(
         PREPROCESSING_16.mean
     )
     region = np.pad(whole, [(50, 50), (50, 50), (0, 0)])[
@@ -364,7 +364,7 @@ def test_other_preprocessing_other_images(samples):
         std=(50.0, 60.0, 70.0),
     )
     image = arrays(evaluation(samples, preprocessing=rule))[0][0][2]
-    pixels = decoding.load_image(Path(samples.paths[2]).read_bytes()).numpy() - np.float32(
+    pixels = decoding.decode_image(Path(samples.paths[2]).read_bytes()).numpy() - np.float32(
         rule.mean
     )
     expected = tf.image.resize(pixels, (20, 25), antialias=True).numpy()[6:14, 8:16] / np.float32(

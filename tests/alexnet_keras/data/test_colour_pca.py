@@ -103,7 +103,7 @@ def test_of_many_images_evenly_spaced_ones_are_read(tmp_path):
 
 def test_large_images_are_read_on_a_grid(tmp_path, monkeypatch):
     image = np.random.default_rng(0).integers(0, 256, (64, 50, 3)).astype(np.uint8)
-    monkeypatch.setattr(colour_pca, "PIXELS_OF_AN_IMAGE", 1000)
+    monkeypatch.setattr(colour_pca, "MAX_PIXELS_PER_IMAGE", 1000)
     (tmp_path / "grid").mkdir()
     assert colour_axes(png_files(tmp_path, [image])) == colour_axes(
         png_files(tmp_path / "grid", [image[::2, ::2]])

@@ -41,8 +41,8 @@ def claiming(width, height, file_format):
 
 
 READERS = {
-    "whole": lambda contents: decoding.load_image(contents),
-    "box": lambda contents: decoding.load_box(
+    "whole": lambda contents: decoding.decode_image(contents),
+    "box": lambda contents: decoding.decode_region(
         contents, tf.constant((1.0, 2.0, 3.0, 4.0)), CAFFE_PREPROCESSING, BoxRegion()
     ),
 }
@@ -83,7 +83,7 @@ def test_up_to_the_limit_the_decoder_has_its_say(width, height):
     decoder's.
     """
     with pytest.raises(tf.errors.InvalidArgumentError, match="PNG"):
-        decoding.load_image(claiming(width, height, "PNG"))
+        decoding.decode_image(claiming(width, height, "PNG"))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_up_to_the_limit_the_decoder_has_its_say(width, height):
 )
 def test_a_header_that_is_none_is_refused_in_a_line(contents):
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
-        decoding.load_image(tf.constant(contents))
+        decoding.decode_image(tf.constant(contents))
     assert len(reason_of(caught.value)) > 10
 
 
@@ -121,11 +121,11 @@ def test_the_largest_frame_of_an_animation_counts():
     contents = encoded(
         frames[0], "GIF", save_all=True, append_images=frames[1:], comment=b"\x2c" * 300
     )
-    assert decoding.load_image(contents).shape == (61, 83, 3)
+    assert decoding.decode_image(contents).shape == (61, 83, 3)
     last = contents.rindex(b"\x2c\x00\x00\x00\x00")
     bomb = contents[: last + 5] + struct.pack("<HH", 65_535, 65_535) + contents[last + 9 :]
     with pytest.raises(tf.errors.InvalidArgumentError, match="more than 178956970 pixels"):
-        decoding.load_image(bomb)
+        decoding.decode_image(bomb)
 
 
 @settings(max_examples=80, deadline=None)
@@ -134,4 +134,4 @@ def test_the_largest_frame_of_an_animation_counts():
 )
 def test_no_bytes_raise_anything_else(tail, magic):
     with pytest.raises(tf.errors.InvalidArgumentError):
-        decoding.load_image(tf.constant(magic + tail))
+        decoding.decode_image(tf.constant(magic + tail))

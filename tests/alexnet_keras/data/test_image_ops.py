@@ -29,7 +29,7 @@ def decoded(contents):
     """Grey levels as this project decodes them, of more than eight bits so that differences can be
     negative.
     """
-    return decoding.load_image(contents).numpy().astype(np.float32)
+    return decoding.decode_image(contents).numpy().astype(np.float32)
 
 
 def by_pillow(contents):
@@ -55,7 +55,7 @@ def test_warp_is_opencvs_bilinear_resize_within_one_grey_level(shared_data):
     rounding.
     """
     for contents, pixels in photographs(shared_data, every=6):
-        found = image_ops.resize(decoding.load_image(contents), CAFFE_PREPROCESSING)
+        found = image_ops.resize(decoding.decode_image(contents), CAFFE_PREPROCESSING)
         theirs = cv2.resize(pixels, (256, 256), interpolation=cv2.INTER_LINEAR)
         assert abs(found - theirs).numpy().max() <= 1
 
@@ -83,7 +83,7 @@ def test_short_side_is_pillows_antialiased_resize_within_one_grey_level(shared_d
     8-bit images.
     """
     for contents, pixels in photographs(shared_data, every=9):
-        found = image_ops.resize(decoding.load_image(contents), rule).numpy()
+        found = image_ops.resize(decoding.decode_image(contents), rule).numpy()
         exact, rounded = pillow_short_side(pixels)
         if rule.resize == "square":
             top, left = (exact.shape[0] - 256) // 2, (exact.shape[1] - 256) // 2
@@ -207,14 +207,14 @@ def test_other_formats(image, file_format):
 )
 def test_what_is_no_whole_image_raises(contents):
     with pytest.raises(tf.errors.InvalidArgumentError):
-        decoding.load_image(contents)
+        decoding.decode_image(contents)
 
 
 def box_of(contents, box, context=0.0, square=False):
     region = BoxRegion(context, square)
-    return decoding.load_box(contents, tf.constant(box, tf.float32), CAFFE_PREPROCESSING, region)[
-        0
-    ].numpy()
+    return decoding.decode_region(
+        contents, tf.constant(box, tf.float32), CAFFE_PREPROCESSING, region
+    )[0].numpy()
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_a_window_of_the_resized_image_is_cut_out_of_it(rule, height, width):
     whole = image_ops.resize(image, rule).numpy()
     size = whole.shape[:2]
     for top, left in ((0, 0), (11, 5), (size[0] - rule.crop, size[1] - rule.crop)):
-        window = image_ops.resized_window(
+        window = image_ops.resize_and_crop(
             image, rule, lambda margin, at=(top, left): tf.minimum(margin, at)
         )
         expected = whole[top : top + rule.crop, left : left + rule.crop]
@@ -357,7 +357,7 @@ def test_a_mirrored_input_is_the_plain_one_turned_over_in_every_bit(rule):
 
 def test_a_palette_bmp_is_refused_since_tensorflow_gets_its_colours_wrong():
     with pytest.raises(tf.errors.InvalidArgumentError, match="palette"):
-        decoding.load_image(tf.constant(encoded(palette(), file_format="BMP")))
+        decoding.decode_image(tf.constant(encoded(palette(), file_format="BMP")))
 
 
 def test_a_line_of_pixels_does_not_grow_with_its_aspect_ratio():
@@ -374,12 +374,12 @@ def test_by_rows_is_the_plain_operation_in_every_bit(shape):
         (tf.divide, image / colour),
         (tf.add, image + colour),
     ):
-        np.testing.assert_array_equal(image_ops.by_rows(operation, image, colour), plain)
+        np.testing.assert_array_equal(image_ops.per_channel(operation, image, colour), plain)
 
 
 def test_by_rows_keeps_what_is_known_of_the_shape():
     def operation(image):
-        return image_ops.by_rows(tf.add, image, (1.0, 2.0, 3.0))
+        return image_ops.per_channel(tf.add, image, (1.0, 2.0, 3.0))
 
     traced = tf.function(operation).get_concrete_function(tf.TensorSpec((None, 5, None, 3)))
     assert traced.output_shapes.as_list() == [None, 5, None, 3]

@@ -16,7 +16,7 @@ from alexnet_keras.data import listing_cache
 from alexnet_keras.data.coco import read_coco
 from alexnet_keras.data.folder import read_folder
 from alexnet_keras.data.imagenet import read_imagenet
-from alexnet_keras.data.listing_cache import index_path, indexed, pack_strings, unpack_strings
+from alexnet_keras.data.listing_cache import cache_path, cached, pack_strings, unpack_strings
 from alexnet_keras.errors import DataError
 from tests.alexnet_keras.data.coco_files import SMALL, changed, write
 
@@ -31,8 +31,8 @@ CLOCK_TICK_SECONDS = 0.02
 @pytest.fixture
 def eager(monkeypatch):
     """Everything is kept, however fast it was read and however new its files are."""
-    monkeypatch.setattr(listing_cache, "WORTH_KEEPING_SECONDS", 0)
-    monkeypatch.setattr(listing_cache, "SETTLED_SECONDS", -1)
+    monkeypatch.setattr(listing_cache, "MIN_READ_SECONDS", 0)
+    monkeypatch.setattr(listing_cache, "MIN_AGE_SECONDS", -1)
 
 
 @pytest.fixture
@@ -76,31 +76,31 @@ def test_read_once_and_logged(source, eager, keras_home, caplog):
     caplog.set_level(logging.INFO)
     read = Reader()
     for _ in range(3):
-        assert_columns(indexed([source], read))
+        assert_columns(cached([source], read))
     assert read.calls == 1
-    assert index_path(source).parent == keras_home / "datasets" / "alexnet_keras"
+    assert cache_path(source).parent == keras_home / "datasets" / "alexnet_keras"
     assert [record.levelname for record in caplog.records] == ["INFO"] * 3
     assert [record.getMessage() for record in caplog.records] == [
-        f"{source}: read in 0 s; index kept in {index_path(source)}",
-        *[f"{source}: taken from the index {index_path(source)}"] * 2,
+        f"{source}: read in 0 s; index kept in {cache_path(source)}",
+        *[f"{source}: taken from the index {cache_path(source)}"] * 2,
     ]
 
 
 def test_a_name_relative_to_the_current_folder_has_the_same_index(source, eager, monkeypatch):
     monkeypatch.chdir(source.parent)
-    assert index_path("source") == index_path(source)
+    assert cache_path("source") == cache_path(source)
 
 
-@pytest.mark.parametrize("constant", ["WORTH_KEEPING_SECONDS", "SETTLED_SECONDS"])
+@pytest.mark.parametrize("constant", ["MIN_READ_SECONDS", "MIN_AGE_SECONDS"])
 def test_what_is_read_fast_or_just_changed_is_not_kept(source, eager, monkeypatch, constant):
     monkeypatch.setattr(listing_cache, constant, 1e6)
-    assert_columns(indexed([source], Reader()))
-    assert not index_path(source).exists()
+    assert_columns(cached([source], Reader()))
+    assert not cache_path(source).exists()
 
 
 def test_files_of_the_same_size_and_time_of_writing_are_told_apart(source, eager):
     read, before = Reader(), source.stat()
-    indexed([source], read)
+    cached([source], read)
     time.sleep(CLOCK_TICK_SECONDS)
     source.write_text("2")
     os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -108,8 +108,8 @@ def test_files_of_the_same_size_and_time_of_writing_are_told_apart(source, eager
         before.st_size,
         before.st_mtime_ns,
     )
-    indexed([source], read)
-    indexed([source], read)
+    cached([source], read)
+    cached([source], read)
     assert read.calls == 2
 
 
@@ -117,13 +117,13 @@ def test_a_source_more_or_less_and_another_version(source, eager, monkeypatch):
     read, other = Reader(), source.with_name("other")
     other.touch()
     for number, sources in enumerate(([source], [source, other], [source]), 1):
-        indexed(sources, read)
+        cached(sources, read)
         assert read.calls == number
     other.unlink()
-    indexed([source, other], read)
+    cached([source, other], read)
     assert read.calls == 4
     monkeypatch.setattr(listing_cache, "VERSION", listing_cache.VERSION + 1)
-    indexed([source], read)
+    cached([source], read)
     assert read.calls == 5
 
 
@@ -133,9 +133,9 @@ def test_a_change_during_reading_is_noticed_the_next_time(source, eager):
         source.write_text("22")
         return COLUMNS
 
-    indexed([source], read_while_it_changes)
+    cached([source], read_while_it_changes)
     read = Reader()
-    indexed([source], read)
+    cached([source], read)
     assert read.calls == 1
 
 
@@ -145,8 +145,8 @@ def test_an_error_is_handed_on_and_nothing_kept(source, eager):
 
     for sources in ([source], [source.with_name("absent")], [source.with_name("\0")]):
         with pytest.raises(DataError, match="no"):
-            indexed(sources, refuse)
-        assert not index_path(sources[0]).exists()
+            cached(sources, refuse)
+        assert not cache_path(sources[0]).exists()
 
 
 @settings(
@@ -154,8 +154,8 @@ def test_an_error_is_handed_on_and_nothing_kept(source, eager):
 )
 @given(data=st.data())
 def test_a_damaged_or_half_written_index_is_never_read(source, eager, data):
-    indexed([source], Reader())
-    whole = index_path(source).read_bytes()
+    cached([source], Reader())
+    whole = cache_path(source).read_bytes()
     place = data.draw(st.integers(0, len(whole) - 1))
     damaged = data.draw(
         st.sampled_from(
@@ -168,22 +168,22 @@ def test_a_damaged_or_half_written_index_is_never_read(source, eager, data):
             ]
         )
     )
-    index_path(source).write_bytes(damaged)
+    cache_path(source).write_bytes(damaged)
     read = Reader()
-    assert_columns(indexed([source], read))
-    assert_columns(indexed([source], read))
+    assert_columns(cached([source], read))
+    assert_columns(cached([source], read))
     assert read.calls == 1
-    assert len(index_path(source).read_bytes()) == len(whole)
+    assert len(cache_path(source).read_bytes()) == len(whole)
 
 
 def test_an_index_that_cannot_be_kept_is_no_error(source, eager, monkeypatch, caplog, tmp_path):
     caplog.set_level(logging.INFO)
     monkeypatch.setenv("KERAS_HOME", str(source))
-    assert_columns(indexed([source], Reader()))
+    assert_columns(cached([source], Reader()))
     assert "no index kept: " in caplog.text
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
-    index_path(source).mkdir(parents=True)
-    assert_columns(indexed([source], Reader()))
+    cache_path(source).mkdir(parents=True)
+    assert_columns(cached([source], Reader()))
     assert [record.levelname for record in caplog.records] == ["INFO"] * 2
 
 
@@ -192,12 +192,12 @@ def test_a_disk_that_is_full(source, eager, caplog):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        columns = indexed([source], Reader())
+        columns = cached([source], Reader())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert_columns(columns)
     assert "no index kept: " in caplog.text
-    assert list(index_path(source).parent.iterdir()) == []
+    assert list(cache_path(source).parent.iterdir()) == []
 
 
 @given(strings=st.lists(st.text() | st.sampled_from(["a\0", "\ud800", ""])))

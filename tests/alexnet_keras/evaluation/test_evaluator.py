@@ -234,7 +234,7 @@ def test_ten_crops_of_a_data_set_are_those_of_its_images(tmp_path):
     rule = model.preprocessing
     batches = list(EvaluationBatches(samples, rule, 2, crops=10))
 
-    image = image_ops.resize(decoding.load_image(tf.io.read_file(samples.paths[1])), rule)
+    image = image_ops.resize(decoding.decode_image(tf.io.read_file(samples.paths[1])), rule)
     np.testing.assert_array_equal(
         batches[0].images[1], image_ops.to_network_input(image_ops.ten_crops(image, rule), rule)
     )

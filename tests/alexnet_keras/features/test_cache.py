@@ -15,7 +15,7 @@ from alexnet_keras.data.batches import EvaluationBatches
 from alexnet_keras.data.feature_batches import FeatureBatches
 from alexnet_keras.errors import RunError
 from alexnet_keras.features import cache
-from alexnet_keras.features.cache import features_below
+from alexnet_keras.features.cache import layer_inputs
 from tests.alexnet_keras.tiny import encoded, picture, picture_files, samples_of, tiny_model
 from tests.alexnet_keras.trees import class_folders, invoke
 
@@ -58,11 +58,11 @@ def batches_of(model, paths, boxes=None, preprocessing=None, **options):
 
 
 def kept(model, folder, batches):
-    return features_below(model, "fc8", batches, folder)
+    return layer_inputs(model, "fc8", batches, folder)
 
 
 def test_the_file_holds_what_memory_does_bit_for_bit(model, paths, tmp_path, computed):
-    in_memory = features_below(model, "fc8", batches_of(model, paths))
+    in_memory = layer_inputs(model, "fc8", batches_of(model, paths))
     first, again = (kept(model, tmp_path / "kept", batches_of(model, paths)) for _ in range(2))
     assert len(computed) == 2
     for features in (first, again):
@@ -116,7 +116,7 @@ def test_anything_else_is_computed_again_and_the_first_file_is_left(
     features = kept(model, tmp_path / "kept", batches)
     assert len(computed) == 2
     assert len(list((tmp_path / "kept").iterdir())) == 2
-    assert features.tobytes() == features_below(model, "fc8", batches).tobytes()
+    assert features.tobytes() == layer_inputs(model, "fc8", batches).tobytes()
 
 
 @pytest.mark.parametrize("layer", ["conv1", "conv3", "fc7"])
@@ -205,7 +205,7 @@ def test_what_was_interrupted_leaves_nothing_that_is_read(model, paths, tmp_path
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        features_below(model, "fc8", batches_of(model, paths), tmp_path / "kept", stop)
+        layer_inputs(model, "fc8", batches_of(model, paths), tmp_path / "kept", stop)
     assert list((tmp_path / "kept").iterdir()) == []
     kept(model, tmp_path / "kept", batches_of(model, paths))
     assert len(computed) == 2
