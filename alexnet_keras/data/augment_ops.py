@@ -1,6 +1,6 @@
-"""What training changes about an image: where it is cut out, mirroring, colour. All stateless.
+"""Data augmentation: random crops, horizontal flips and colour shifts. All stateless.
 
-The same (seed, place in the stream) gives the same bits, eagerly, in a graph and on any thread.
+The same (seed, position in the stream) gives the same bits, eagerly, in a graph and on any thread.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from alexnet_keras.configs.preprocessing import Preprocessing
 from alexnet_keras.data import image_ops
 
 NUM_ATTEMPTS = 10
-# Folded into the seed, so that neither follows from where the window is placed; of 64 bits, so
-# that no two places meet.
-AREA_STREAM, COLOUR_STREAM = np.int64(1), np.int64(2)
+# Folded into the seed, so that these draws are independent of those of the window's offset; of
+# 64 bits, so that no two positions share a seed.
+AREA_STREAM = np.int64(1)
+COLOUR_STREAM = np.int64(2)
 
 
 def augment(image, preprocessing: Preprocessing, augmentation: Augmentation, seed):
-    """What training sees of a decoded image, and whether it sees that mirrored: a bool scalar, or
-    None for never.
+    """The augmented crop of a decoded image, and whether to mirror it: a bool scalar, or None
+    for never.
 
     ``image``: (height, width, 3) uint8 or float32 RGB, 0-255, not yet resized. ``seed``: (2,)
-    int64, the run's seed and the image's place in the stream, the only randomness. The window, not
-    yet mirrored, for ``to_network_input`` does that with less work: (crop, crop, 3) float32, the
-    same kind of values; a colour shift may leave 0-255, as in the paper nothing is clipped.
+    int64, the run's seed and the image's position in the stream, the only randomness. The crop is
+    (crop, crop, 3) float32 RGB; a colour shift may leave 0-255, because the paper clips nothing.
+    It is not mirrored yet, because ``to_network_input`` does that at less cost.
     """
     if augmentation.crop == "resized":
         window = random_resized_crop(image, preprocessing, augmentation, seed)
     else:
-        place = (
-            image_ops.center_offset
-            if augmentation.crop == "center"
-            else lambda margin, rule: _random_offset(margin, seed)
-        )
-        window = image_ops.resize_and_crop(
-            image, preprocessing, lambda margin: place(margin, preprocessing)
-        )
+
+        def offset(margin):
+            if augmentation.crop == "center":
+                return image_ops.center_offset(margin, preprocessing)
+            return _random_offset(margin, seed)
+
+        window = image_ops.resize_and_crop(image, preprocessing, offset)
     if augmentation.colour_sigma > 0:
         window = image_ops.per_channel(tf.add, window, colour_shift(augmentation, seed))
     return window, _draw_offset_and_flip(seed)[2] >= 0.5 if augmentation.mirror else None
 
 
 def random_resized_crop(image, preprocessing: Preprocessing, augmentation: Augmentation, seed):
-    """torchvision's RandomResizedCrop: a region of an image of any size, brought to (crop, crop,
-    3).
+    """torchvision's RandomResizedCrop: a random region of an image of any size, resized to
+    (crop, crop, 3) float32.
     """
     top, left, height, width = tf.unstack(random_region(tf.shape(image)[:2], augmentation, seed))
     return image_ops.scale_to(
@@ -61,8 +61,8 @@ def random_region(size, augmentation: Augmentation, seed):
     """(top, left, height, width) int32 by torchvision's rule, in an image of ``size`` (height,
     width) int32.
 
-    The first of ten shapes, drawn by area and aspect ratio, that fits, uniformly placed; where
-    none does, the largest central part of the image whose aspect ratio is in range.
+    The first of ten shapes, drawn by area and aspect ratio, that fits, at a uniformly distributed
+    offset; where none fits, the largest central region whose aspect ratio is in range.
     """
     area, aspect = tf.unstack(
         tf.cast(
@@ -74,17 +74,18 @@ def random_region(size, augmentation: Augmentation, seed):
     aspect = tf.exp(_scale_to_range(aspect, *map(math.log, augmentation.aspect)))
     shapes = tf.cast(tf.round(tf.sqrt(tf.stack([area / aspect, area * aspect], 1))), tf.int32)
     fits = tf.reduce_all((shapes > 0) & (shapes <= size), 1)
-    drawn, whole = shapes[tf.argmax(fits)], _largest_part(size, augmentation)
+    drawn = shapes[tf.argmax(fits)]
+    fallback = _largest_region(size, augmentation)
     return tf.where(
         tf.reduce_any(fits),
         tf.concat([_random_offset(size - drawn, seed), drawn], 0),
-        tf.concat([(size - whole) // 2, whole], 0),
+        tf.concat([(size - fallback) // 2, fallback], 0),
     )
 
 
 def colour_shift(augmentation: Augmentation, seed):
-    """What is added to all pixels of an image: (3,) float32 RGB, in grey levels (paper, section
-    4.1).
+    """The colour to add to all pixels of an image: (3,) float32 RGB, in grey levels (paper,
+    section 4.1).
     """
     draws = tf.random.stateless_normal(
         (3, 1), tf.random.fold_in(seed, COLOUR_STREAM), stddev=augmentation.colour_sigma
@@ -93,8 +94,8 @@ def colour_shift(augmentation: Augmentation, seed):
 
 
 def _draw_offset_and_flip(seed):
-    """Three numbers from [0, 1): how far down and to the right a window lies, and whether it is
-    mirrored.
+    """Three numbers from [0, 1): the window's offset as a fraction of the margin, down and to the
+    right, and the draw for mirroring.
     """
     return tf.random.stateless_uniform((3,), seed)
 
@@ -108,8 +109,8 @@ def _scale_to_range(draws, low: float, high: float):
     return low + draws * (high - low)
 
 
-def _largest_part(size, augmentation: Augmentation):
-    """(height, width) int32 of the largest part of the image whose aspect ratio is allowed."""
+def _largest_region(size, augmentation: Augmentation):
+    """(height, width) int32 of the largest region of the image whose aspect ratio is in range."""
     height, width = tf.unstack(tf.cast(size, tf.float64))
     low, high = augmentation.aspect
     shape = tf.round(tf.stack([tf.minimum(height, width / low), tf.minimum(width, height * high)]))

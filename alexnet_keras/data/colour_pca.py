@@ -18,19 +18,21 @@ from alexnet_keras.data.bad_files import reason_of
 from alexnet_keras.data.decoding import decode_image
 from alexnet_keras.errors import DataError
 
-MAX_PIXELS_PER_IMAGE = 256**2  # at most, on a regular grid: as many as the paper's images had
+MAX_IMAGES = 1000
+# On a regular grid: as many as the images of the paper had.
+MAX_PIXELS_PER_IMAGE = 256**2
 Axes = tuple[tuple[float, float, float], ...]
 logger = logging.getLogger(__name__)
 
 
-def colour_axes(paths: Iterable[str], *, max_images: int = 1000, num_threads: int = 2) -> Axes:
+def colour_axes(paths: Iterable[str], num_threads: int = 2) -> Axes:
     """Principal axes of the RGB values of images, longest first, as ``Augmentation.colour_axes``
     wants them.
 
     Each axis is RGB in grey levels (0-255), as long as the standard deviation along it, its
     largest part positive. Every image counts the same whatever its size; where there are more than
-    ``max_images``, they are evenly spaced among the sorted paths, so that the same files give the
-    same axes whatever the order, the threads and the day. Files that cannot be read are skipped
+    ``MAX_IMAGES``, they are evenly spaced among the sorted paths, so that the same files give the
+    same axes whatever their order and the number of threads. Files that cannot be read are skipped
     and named in the log; ``DataError`` where none can.
 
     The paper multiplies its draws by the *eigenvalues* of the covariance. Of 0-255 values those
@@ -38,9 +40,10 @@ def colour_axes(paths: Iterable[str], *, max_images: int = 1000, num_threads: in
     Krizhevsky's code multiplies by standard deviations, their square roots (121.8, 37.1 and 19.7
     in cuda-convnet2's ``make-data/input_meta``): 12.2 levels. So does this. The widely copied
     0.2175, 0.0188 and 0.0045 (fb.resnet.torch; 55.46, 4.794 and 1.148 in MXNet) are eigenvalues of
-    0-1 values applied to 0-1 values: 5.5 levels, and colours nearly still beside brightness.
+    0-1 values applied to 0-1 values: 5.5 levels along the first axis, almost none along the
+    others.
     """
-    chosen = _evenly_spaced(sorted(set(map(str, paths))), max_images)
+    chosen = _evenly_spaced(sorted(set(map(str, paths))), MAX_IMAGES)
     moments = []
     with ThreadPoolExecutor(num_threads) as pool:
         for path, found in zip(chosen, pool.map(_moments, chosen), strict=True):
@@ -56,26 +59,22 @@ def colour_axes(paths: Iterable[str], *, max_images: int = 1000, num_threads: in
     return _axes(squares - np.outer(mean, mean))
 
 
-def _evenly_spaced(paths: list[str], most: int) -> list[str]:
-    return (
-        [paths[index * len(paths) // most] for index in range(most)]
-        if len(paths) > most
-        else paths
-    )
+def _evenly_spaced(paths: list[str], limit: int) -> list[str]:
+    if len(paths) <= limit:
+        return paths
+    return [paths[index * len(paths) // limit] for index in range(limit)]
 
 
 def _moments(path: str) -> tuple[np.ndarray, np.ndarray] | tf.errors.OpError:
     """Means of the RGB values (3,) and of their products (3, 3) over an image: sums of integers,
-    exact in any order.
-
-    Of an image that cannot be read, the reason.
+    exact in any order. Returns the error if the image cannot be read.
     """
     try:
         image = _decoder()(tf.io.read_file(os.fsencode(path))).numpy()
     except tf.errors.OpError as error:
         return error
-    every = math.ceil(math.sqrt(image.shape[0] * image.shape[1] / MAX_PIXELS_PER_IMAGE))
-    pixels = image[::every, ::every].reshape(-1, 3).astype(np.float64)
+    stride = math.ceil(math.sqrt(image.shape[0] * image.shape[1] / MAX_PIXELS_PER_IMAGE))
+    pixels = image[::stride, ::stride].reshape(-1, 3).astype(np.float64)
     return pixels.sum(0) / len(pixels), pixels.T @ pixels / len(pixels)
 
 

@@ -1,8 +1,8 @@
 """The built-in demonstration: drawn shapes in COCO's own layout, in two groups of classes.
 
 ``demo`` is what a network learns from scratch; ``demo-new`` has other shapes and few examples, for
-transfer. Light shapes of random colour, size, stretch and rotation lie on dark soft backgrounds,
-so only the outline tells the class.
+transfer. Light shapes of random colour, size, stretch and rotation are on dark blurred
+backgrounds, so only the outline distinguishes the classes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from alexnet_keras.errors import ConfigurationError, DataError
 from weights.locations import keras_cache
 
 VERSION = 1
+SEED = 0
 SUPERSAMPLING = 3
 IMAGE_SIZES = ((500, 375), (375, 500), (400, 400))
 RADII = (40.0, 92.0)
@@ -30,37 +31,35 @@ DEMONSTRATIONS = tuple(SHAPES)
 OBJECTS_PER_CLASS = {"demo": {"train": 150, "val": 45}, "demo-new": {"train": 12, "val": 36}}
 
 
-def demo_root(group: str, seed: int = 0) -> Path:
-    """The root of a demonstration set, ``demo`` or ``demo-new``, in COCO's layout with the splits
-    train and val.
+def demo_root(group: str) -> Path:
+    """The root folder of a demonstration set, ``demo`` or ``demo-new``, in COCO's layout with the
+    splits train and val.
 
     It is drawn in seconds at first use into ``$KERAS_HOME`` (or ``~/.keras``)
-    ``/datasets/alexnet_keras``, whole or not at all, and is the same byte for byte for one seed
-    and one version of Pillow. Raises ``DataError`` if that folder cannot be written.
+    ``/datasets/alexnet_keras``, completely or not at all, and is the same byte for byte with one
+    version of Pillow. Raises ``DataError`` if that folder cannot be written.
     """
     if group not in SHAPES:
-        raise ConfigurationError(
-            f"demonstration: expected one of {', '.join(SHAPES)}, got {group!r}"
-        )
-    root = keras_cache("datasets") / f"{group}-v{VERSION}-seed{seed}"
+        raise ConfigurationError(f"data: expected one of {', '.join(SHAPES)}, got {group!r}")
+    root = keras_cache("datasets") / f"{group}-v{VERSION}-seed{SEED}"
     try:
         if root.is_dir():
             return root
         root.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=root.parent, prefix=".unfinished-") as unfinished:
-            _write(Path(unfinished, group), group, seed)
+            _write(Path(unfinished, group), group)
             _publish(Path(unfinished, group), root)
     except OSError as error:
         raise DataError(
-            f"{root}: the demonstration set cannot be written: {error}; "
-            "KERAS_HOME may name another folder"
+            f"{root}: expected a writable folder for the demonstration set, got: {error}; "
+            "set KERAS_HOME to use another folder"
         ) from None
     return root
 
 
 def _publish(folder: Path, root: Path) -> None:
-    """Rename into place; where another process was faster, its folder stays, for it holds the same
-    bytes.
+    """Rename into place; if another process was faster, its folder is kept, as its bytes are the
+    same.
     """
     try:
         folder.rename(root)
@@ -69,11 +68,11 @@ def _publish(folder: Path, root: Path) -> None:
             raise
 
 
-def _write(root: Path, group: str, seed: int) -> None:
+def _write(root: Path, group: str) -> None:
     root.joinpath("annotations").mkdir(parents=True)
     for split, count in OBJECTS_PER_CLASS[group].items():
         root.joinpath(split).mkdir()
-        rng = random.Random(f"{VERSION} {seed} {group} {split}")
+        rng = random.Random(f"{VERSION} {SEED} {group} {split}")
         dataset = _write_images(root / split, group, count, rng)
         root.joinpath("annotations", f"instances_{split}.json").write_text(
             json.dumps(dataset), encoding="utf-8"
@@ -88,11 +87,12 @@ def _write_images(folder: Path, group: str, count: int, rng: random.Random) -> d
         name: number
         for number, name in enumerate([name for shapes in SHAPES.values() for name in shapes], 1)
     }
-    waiting = list(SHAPES[group]) * count
-    rng.shuffle(waiting)
-    images, annotations = [], []
-    while waiting:
-        image, placed = _draw_image(group, waiting, rng)
+    remaining = list(SHAPES[group]) * count
+    rng.shuffle(remaining)
+    images = []
+    annotations = []
+    while remaining:
+        image, drawn = _draw_image(group, remaining, rng)
         images.append(
             {
                 "id": len(images) + 1,
@@ -104,7 +104,7 @@ def _write_images(folder: Path, group: str, count: int, rng: random.Random) -> d
         image.save(folder / images[-1]["file_name"], quality=90)
         annotations += [
             {
-                "id": len(annotations) + place,
+                "id": len(annotations) + number,
                 "image_id": len(images),
                 "category_id": numbers[name],
                 "bbox": box,
@@ -112,7 +112,7 @@ def _write_images(folder: Path, group: str, count: int, rng: random.Random) -> d
                 "iscrowd": 0,
                 "segmentation": [],
             }
-            for place, (name, box) in enumerate(placed, 1)
+            for number, (name, box) in enumerate(drawn, 1)
         ]
     return {
         "info": {"description": f"alexnet_keras {group}", "version": str(VERSION)},
@@ -126,25 +126,25 @@ def _write_images(folder: Path, group: str, count: int, rng: random.Random) -> d
 
 
 def _draw_image(
-    group: str, waiting: list[str], rng: random.Random
+    group: str, remaining: list[str], rng: random.Random
 ) -> tuple[Image.Image, list[tuple[str, list[int]]]]:
-    """One image with the last two to six of ``waiting``, which are taken off it as long as there
-    is room.
+    """One image with the last two to six shapes of ``remaining``, as many as there is room for;
+    these are removed from the list.
     """
     image = _draw_background(rng)
     placed = []
-    for _ in range(min(rng.randrange(2, 7), len(waiting))):
-        mask = _draw_shape(*SHAPES[group][waiting[-1]], rng)
+    for _ in range(min(rng.randrange(2, 7), len(remaining))):
+        mask = _draw_shape(*SHAPES[group][remaining[-1]], rng)
         corner = _find_room(image.size, mask.size, [box for _, box in placed], rng)
         if corner is None:
             break
         image.paste(_draw_paint(mask.size, rng), corner, mask)
-        placed.append((waiting.pop(), [*corner, *mask.size]))
+        placed.append((remaining.pop(), [*corner, *mask.size]))
     return image, placed
 
 
 def _draw_background(rng: random.Random) -> Image.Image:
-    """A dark soft background: two random colours, mixed differently from place to place."""
+    """A dark blurred background: two random colours, mixed differently from place to place."""
     size = IMAGE_SIZES[rng.randrange(len(IMAGE_SIZES))]
     first, second = ([rng.uniform(5, 80) for _ in range(3)] for _ in range(2))
     shares = [rng.random() for _ in range(4 * 4)]
@@ -156,7 +156,8 @@ def _draw_background(rng: random.Random) -> Image.Image:
 
 def _draw_paint(size: tuple[int, int], rng: random.Random) -> Image.Image:
     """A light colour that fades a little from corner to corner."""
-    hue, saturation = rng.random(), rng.uniform(0.05, 0.5)
+    hue = rng.random()
+    saturation = rng.uniform(0.05, 0.5)
     shades = [colorsys.hsv_to_rgb(hue, saturation, rng.uniform(0.85, 1)) for _ in range(4)]
     return Image.frombytes(
         "RGB", (2, 2), bytes(int(255 * level) for shade in shades for level in shade)
@@ -166,10 +167,11 @@ def _draw_paint(size: tuple[int, int], rng: random.Random) -> Image.Image:
 def _draw_shape(
     outlines: list[list[Point]], max_degrees: float, rng: random.Random
 ) -> Image.Image:
-    """The antialiased mask of a shape of random size, stretch and rotation, cropped to what is not
-    empty.
+    """The antialiased mask of a shape of random size, stretch and rotation, cropped to its
+    bounding box.
     """
-    radius, stretch = rng.uniform(*RADII), rng.uniform(0.8, 1)
+    radius = rng.uniform(*RADII)
+    stretch = rng.uniform(0.8, 1)
     turn = math.radians(rng.uniform(-max_degrees, max_degrees))
     side = 2 * math.ceil(radius * 1.15) + 2
     mask = Image.new("L", (side * SUPERSAMPLING, side * SUPERSAMPLING))
@@ -196,12 +198,13 @@ def _draw_shape(
 def _find_room(
     image: tuple[int, int], size: tuple[int, int], taken: list[list[int]], rng: random.Random
 ) -> tuple[int, int] | None:
-    """A corner at which a box of ``size`` keeps its distance from those taken, or None after 40
-    trials.
+    """A random corner for a box of ``size`` that keeps its distance from the boxes ``taken``, or
+    None after 40 attempts.
     """
     for _ in range(40):
         x, y = (
-            rng.randrange(GAP, whole - part - GAP) for whole, part in zip(image, size, strict=True)
+            rng.randrange(GAP, side - length - GAP)
+            for side, length in zip(image, size, strict=True)
         )
         if all(
             x + size[0] + GAP < left

@@ -14,13 +14,15 @@ MAX_ASPECT = 16
 
 
 def resize(image, preprocessing: Preprocessing):
-    """To ``resize_to`` pixels by the rule of ``preprocessing``: both sides (warp), the shorter
-    one, or its central square.
+    """Resize an image (height, width, 3) to ``preprocessing.resize_to`` pixels: both sides
+    (``"warp"``), the shorter side (``"short_side"``), or the shorter side and then the central
+    square (``"square"``). Returns float32.
 
-    The longer side then gets at most ``MAX_ASPECT`` times as many: a picture one pixel high would
-    fill the memory.
+    The longer side is limited to ``MAX_ASPECT`` times ``resize_to``, because an image one pixel
+    high would exhaust the memory.
     """
-    size, target = _resized_size(image, preprocessing), preprocessing.resize_to
+    size = _resized_size(image, preprocessing)
+    target = preprocessing.resize_to
     resized = scale_to(image, size, preprocessing.antialias)
     return (
         _window(resized, (size - target) // 2, target)
@@ -29,29 +31,32 @@ def resize(image, preprocessing: Preprocessing):
     )
 
 
-def resize_and_crop(image, preprocessing: Preprocessing, place):
-    """The (crop, crop, 3) float32 part of :func:`resize` whose (top, left) is ``place`` of the
-    margin (2,) int32.
+def resize_and_crop(image, preprocessing: Preprocessing, offset):
+    """The (crop, crop, 3) float32 window of a resized image (:func:`resize`).
 
-    Antialiasing is slow, so it is done for that part alone: the same to 0.01 of a grey level.
+    ``offset``: a function from the margin, (2,) int32, which is the resized size minus ``crop``,
+    to the window's (top, left) int32. Antialiasing is slow, so only the window is computed: equal
+    to :func:`resize` and a crop within 0.01 grey levels.
     """
-    crop, target = preprocessing.crop, preprocessing.resize_to
+    crop = preprocessing.crop
+    target = preprocessing.resize_to
     if not preprocessing.antialias:
         resized = resize(image, preprocessing)
-        return _window(resized, place(tf.shape(resized)[:2] - crop), crop)
+        return _window(resized, offset(tf.shape(resized)[:2] - crop), crop)
     size = _resized_size(image, preprocessing)
     if preprocessing.resize == "square":
-        top_left = (size - target) // 2 + place(tf.fill([2], target - crop))
+        top_left = (size - target) // 2 + offset(tf.fill([2], target - crop))
     else:
-        top_left = place(size - crop)
+        top_left = offset(size - crop)
     return tf.ensure_shape(_antialiased(image, size, (crop, crop), top_left), (crop, crop, 3))
 
 
 def scale_to(image, size, antialias: bool):
-    """An image of uint8 or float32 to ``size`` (height, width), bilinearly; float32."""
+    """Resize an image of uint8 or float32 to ``size`` (height, width), bilinearly; float32."""
     if antialias:
         return _antialiased(image, size, size, (0, 0))
-    return tf.image.resize(tf.cast(image, tf.float32), size)  # TensorFlow is slower at uint8
+    # Cast first: TensorFlow resizes uint8 more slowly.
+    return tf.image.resize(tf.cast(image, tf.float32), size)
 
 
 def _antialiased(image, size, window, top_left):
@@ -69,7 +74,7 @@ def _antialiased(image, size, window, top_left):
 
 
 def _resized_size(image, preprocessing: Preprocessing):
-    """(height, width) int32 that :func:`resize` scales an image to."""
+    """(height, width) int32 of an image after :func:`resize`, before a central square is cut."""
     target = preprocessing.resize_to
     if preprocessing.resize == "warp":
         return tf.constant([target, target])
@@ -115,54 +120,45 @@ def ten_crops(image, preprocessing: Preprocessing):
 
 
 def to_network_input(image, preprocessing: Preprocessing, mirrored=None):
-    """The last step, on (..., height, width, 3) grey levels: ``(image - mean) / std`` in
+    """Normalize (..., height, width, 3) RGB, 0-255: ``(image - mean) / std`` in
     ``channel_order``, float32.
 
-    ``mirrored``, a bool scalar, exchanges left and right.
+    ``mirrored``, a bool scalar, also flips the image from left to right; None never does.
     """
     normalized = per_channel(tf.subtract, tf.cast(image, tf.float32), preprocessing.mean)
     if preprocessing.std != (1.0, 1.0, 1.0):
         normalized = per_channel(tf.divide, normalized, preprocessing.std)
     bgr = preprocessing.channel_order == "BGR"
-    straight, turned = (
-        (_reversed_channels, _reversed_rows) if bgr else (tf.identity, _reversed_pixels)
-    )
-    return (
-        straight(normalized)
-        if mirrored is None
-        else tf.cond(mirrored, lambda: turned(normalized), lambda: straight(normalized))
-    )
+    plain = _reverse_channels if bgr else tf.identity
+    flipped = _flip_and_reverse_channels if bgr else _flip
+    if mirrored is None:
+        return plain(normalized)
+    return tf.cond(mirrored, lambda: flipped(normalized), lambda: plain(normalized))
 
 
-def _reversed_channels(image):
-    """``image[..., ::-1]``, four times faster: all its numbers reversed, then its pixels."""
+def _reverse_channels(image):
+    """``image[..., ::-1]``, four times faster: reverses all values, then the pixels."""
     pixels = tf.reshape(tf.reverse(tf.reshape(image, [-1]), [0]), [1, -1, 3])
     return tf.ensure_shape(tf.reshape(tf.reverse(pixels, [1]), tf.shape(image)), image.shape)
 
 
-def _reversed_rows(image):
-    """``image[..., ::-1, ::-1]`` at once: mirrored, and its channels reversed."""
+def _flip_and_reverse_channels(image):
+    """``image[..., ::-1, ::-1]`` in one pass over the values of each row."""
     rows = tf.reshape(image, tf.stack([-1, tf.shape(image)[-2] * 3]))
     return tf.ensure_shape(tf.reshape(tf.reverse(rows, [1]), tf.shape(image)), image.shape)
 
 
-def _reversed_pixels(image):
-    """``image[..., ::-1, :]``, five times faster: mirrored."""
+def _flip(image):
+    """``image[..., ::-1, :]``, five times faster."""
     return tf.reverse(image, [-2])
 
 
-def from_network_input(batch, preprocessing: Preprocessing):
-    """Inverse of normalization, for pictures: network input -> RGB float32, 0-255."""
-    rgb = tf.reverse(batch, [-1]) if preprocessing.channel_order == "BGR" else batch
-    return rgb * tf.constant(preprocessing.std) + tf.constant(preprocessing.mean)
-
-
 def per_channel(operation, image, colour):
-    """``operation(image, colour)`` of (..., width, 3) float32 and (3,), bit for bit, four times
-    faster.
+    """``operation(image, colour)`` for an image (..., width, 3) float32 and a colour (3,):
+    bit-identical to broadcasting, and four times faster.
 
-    TensorFlow is slow in broadcasting along an axis of three, and fast along the width * 3 numbers
-    of a row.
+    TensorFlow broadcasts slowly along an axis of size 3, and fast along the width * 3 values of a
+    row.
     """
     image = tf.convert_to_tensor(image, tf.float32)
     shape = tf.shape(image)

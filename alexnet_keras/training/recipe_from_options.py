@@ -94,7 +94,7 @@ def _augmentation(recipe: Recipe, options: RecipeOptions, train: Samples):
         raise ConfigurationError(
             f"colour: expected --augment paper, which shifts colours; {augmentation.name} does not"
         )
-    return replace(augmentation, colour_axes=colour_axes(train.paths))
+    return replace(augmentation, colour_axes=colour_axes(train.paths, options.num_threads))
 
 
 def _schedule(options: RecipeOptions) -> dict[str, Schedule]:

@@ -288,7 +288,7 @@ def test_output_that_cannot_be_written(files, output):
 
 def test_a_cache_that_cannot_be_written(monkeypatch):
     monkeypatch.setenv("KERAS_HOME", "/dev/null")
-    assert_refused("scratch", says="the demonstration set cannot be written")
+    assert_refused("scratch", says="expected a writable folder for the demonstration set")
 
 
 def test_an_unreadable_file_in_extraction_and_in_evaluation(tmp_path, files):

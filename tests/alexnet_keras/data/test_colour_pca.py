@@ -93,12 +93,14 @@ def test_neither_order_nor_threads_nor_repeats_change_a_bit(tmp_path):
     assert colour_axes([*paths, *paths[:4]]) == expected
 
 
-def test_of_many_images_evenly_spaced_ones_are_read(tmp_path):
+def test_of_many_images_evenly_spaced_ones_are_read(tmp_path, monkeypatch):
     paths = picture_files(tmp_path, 9)
-    assert colour_axes(paths, max_images=3) == colour_axes([paths[0], paths[3], paths[6]])
-    assert (
-        colour_axes(paths, max_images=9) == colour_axes(paths) != colour_axes(paths, max_images=3)
-    )
+    axes = {}
+    for most in (1000, 9, 3):
+        monkeypatch.setattr(colour_pca, "MAX_IMAGES", most)
+        axes[most] = colour_axes(paths)
+    assert axes[3] == colour_axes([paths[0], paths[3], paths[6]])
+    assert axes[9] == axes[1000] != axes[3]
 
 
 def test_large_images_are_read_on_a_grid(tmp_path, monkeypatch):

@@ -327,7 +327,7 @@ def test_ten_crops_by_hand(height, width):
 
 
 @pytest.mark.parametrize("rule", [CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING])
-def test_network_input_by_hand_and_back(rule):
+def test_network_input_by_hand(rule):
     grey_levels = PICTURE.astype(np.float32)
     found = image_ops.to_network_input(tf.constant(grey_levels), rule).numpy()
     expected = (grey_levels - np.float64(rule.mean)) / np.float64(rule.std)
@@ -336,9 +336,6 @@ def test_network_input_by_hand_and_back(rule):
         expected[..., ::-1] if rule.channel_order == "BGR" else expected,
         rtol=1e-5,
         atol=1e-4,
-    )
-    np.testing.assert_allclose(
-        image_ops.from_network_input(found[None], rule)[0], grey_levels, atol=1e-3
     )
 
 
