@@ -99,10 +99,10 @@ def test_an_interrupted_drawing_leaves_nothing(few, keras_home, monkeypatch):
 
 
 def test_another_process_may_be_faster(few, monkeypatch):
-    def write(folder, group, seed):
+    def write(folder, group):
         folder.mkdir()
         (folder / "mine").touch()
-        root = folder.parents[1] / f"{group}-v{demo.VERSION}-seed{seed}"
+        root = folder.parents[1] / f"{group}-v{demo.VERSION}-seed{demo.SEED}"
         root.mkdir()
         (root / "theirs").touch()
 
