@@ -30,7 +30,8 @@ def read_weights_h5(path: Path) -> WeightSet:
         with h5py.File(path, "r") as file:
             if "layers" not in file:
                 raise WeightsError(
-                    f"{path}: expected a group named layers, got {', '.join(file) or 'nothing'}"
+                    f"{path}: expected a group named layers, got "
+                    f"{', '.join(_names(file, str(path)))[:200] or 'nothing'}"
                 )
             datasets = _find_datasets(_member(file, "layers", f"{path}"), path, size)
             found = {
@@ -70,15 +71,24 @@ def _find_datasets(
     ``name`` of its variables is the layer's name.
     """
     found = {}
-    for key in groups:
+    for key in _names(groups, f"{path}: layers"):
         group = _member(groups, key, f"{path}: {key[:80]}")
-        if "vars" not in group or not len(_member(group, "vars", f"{path}: {key[:80]}")):
+        if "vars" not in group:
+            continue
+        variables = _names(
+            _member(group, "vars", f"{path}: {key[:80]}"), f"{path}: {key[:80]}/vars"
+        )
+        if not variables:
             continue
         name = _layer_name(group["vars"], key, path)
-        if name in found or len(found) == _MAX_LAYERS:
+        if name in found:
             raise WeightsError(
-                f"{path}: {key[:80]}: expected every name once and at most {_MAX_LAYERS} layers, "
-                f"got {name[:80]}"
+                f"{path}: {key[:80]}: expected every name once, got {name[:80]} twice"
+            )
+        if set(variables) != {"0", "1"}:
+            raise WeightsError(
+                f"{path}: {name[:80]}: expected a kernel and a bias, got variables "
+                f"{', '.join(variables)[:200]}"
             )
         found[name] = _variables(group["vars"], path, name[:80])
         size -= sum(variable.size * variable.dtype.itemsize for variable in found[name].values())
@@ -88,6 +98,22 @@ def _find_datasets(
                 "size"
             )
     return found
+
+
+def _names(group: h5py.Group, place: str) -> list[str]:
+    """The names in ``group``. h5py's own list has no limit, and the nodes of a hostile group's
+    tree can refer to one another, which makes it endless.
+    """
+    names: list[str] = []
+
+    def add(name: bytes) -> bool | None:
+        names.append(name.decode("utf-8", "replace"))
+        return True if len(names) > _MAX_LAYERS else None
+
+    group.id.links.iterate(add)
+    if len(names) > _MAX_LAYERS:
+        raise WeightsError(f"{place}: expected at most {_MAX_LAYERS} names, got more")
+    return names
 
 
 def _member(group: h5py.Group, name: str, place: str) -> h5py.Group | h5py.Dataset:
@@ -106,16 +132,14 @@ def _member(group: h5py.Group, name: str, place: str) -> h5py.Group | h5py.Datas
 def _layer_name(variables: h5py.Group, key: str, path: Path) -> str:
     if "name" not in variables.attrs:
         return key
-    if variables.attrs.get_id("name").shape != ():  # many strings may share the same bytes
-        raise WeightsError(f"{path}: {key[:80]}: expected one name, got several")
+    attribute = variables.attrs.get_id("name")
+    # Many strings, of an array or of one compound value, may share the same bytes.
+    if attribute.shape != () or attribute.get_type().get_class() != h5py.h5t.STRING:
+        raise WeightsError(f"{path}: {key[:80]}: expected one name, got several or none")
     return str(variables.attrs["name"])
 
 
 def _variables(variables: h5py.Group, path: Path, layer: str) -> dict[str, h5py.Dataset]:
-    if set(variables) != {"0", "1"}:
-        raise WeightsError(
-            f"{path}: {layer}: expected a kernel and a bias, got variables {', '.join(variables)}"
-        )
     return {
         role: _checked(_member(variables, index, f"{path}: {layer} {role}"), path, layer, role)
         for index, role in (("0", "kernel"), ("1", "bias"))

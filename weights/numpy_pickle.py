@@ -34,8 +34,7 @@ def read_npy(path: Path) -> WeightSet:
     if shape != () or dtype.char != "O":
         raise WeightsError(
             f"{path}: expected a pickled dictionary of layers (dtype O, shape ()), got an array "
-            "of "
-            f"dtype {dtype.str[:20]!r} and shape {shape}"
+            f"of dtype {dtype.str[:20]!r} and shape {shape}"
         )
     array = RestrictedUnpickler(data, path, _ALLOWED, position=start).load()
     layers = array.value if type(array) is _Array else None
@@ -71,7 +70,9 @@ class _Dtype(Buildable):
 
     def __init__(self, code: object, align: object = False, copy: object = True):
         if type(code) is not str or code.lstrip("<>=|") not in _NUMBERS + _OBJECTS:
-            raise ValueError(f"expected dtype f2, f4, f8 or O, got {str(code)[:20]!r}")
+            # Not the text of any other type: nested tuples that share parts have endless ones.
+            found = repr(code[:20]) if type(code) is str else type(code).__name__
+            raise ValueError(f"expected dtype f2, f4, f8 or O, got {found}")
         self.code = code
 
     def set_state(self, state: object) -> None:

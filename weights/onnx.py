@@ -29,7 +29,7 @@ _REPEATED_DATA = {
     1: 4,
     11: 10,
 }  # data_type to the field that holds numbers where raw_data does not
-_MAX_FIELDS = 200_000
+_MAX_FIELDS = 50_000
 _MAX_DIMENSIONS = 8
 _MAX_DIMENSION = 1 << 40
 _MAX_TEXT = 255

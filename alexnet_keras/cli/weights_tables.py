@@ -52,8 +52,14 @@ def _input(preprocessing: dict | None) -> str:
     if preprocessing is None:
         return NOT_RECORDED
     size = preprocessing["crop"]
-    red, green, blue = preprocessing["mean"]
-    return (
-        f"{preprocessing['channel_order']}, 0-255 minus the mean (red {red:.2f}, green "
-        f"{green:.2f}, blue {blue:.2f}), {size}x{size}"
+    text = (
+        f"{preprocessing['channel_order']}, 0-255 minus the mean ({_rgb(preprocessing['mean'])})"
     )
+    if any(value != 1 for value in preprocessing["std"]):
+        text += f", divided by the standard deviation ({_rgb(preprocessing['std'])})"
+    return f"{text}, {size}x{size}"
+
+
+def _rgb(values: list[float] | tuple[float, ...]) -> str:
+    red, green, blue = values
+    return f"red {red:.2f}, green {green:.2f}, blue {blue:.2f}"

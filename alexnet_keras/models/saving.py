@@ -12,6 +12,8 @@ import alexnet_keras.models.layers  # noqa: F401  registers the layers that save
 from alexnet_keras.errors import WeightsError
 from alexnet_keras.models.alexnet import AlexNetModel
 
+_MAX_EXPANSION = 4
+_SMALL_BYTES = 1 << 24
 MODEL_FILE = "model.keras"
 """The model of a run folder."""
 
@@ -28,6 +30,7 @@ def load_model(path: str | os.PathLike) -> AlexNetModel:
         raise WeightsError(f"{path}: expected a model saved by this project, got nothing")
     try:
         with zipfile.ZipFile(path) as archive:
+            _check_sizes(archive, path)
             damaged = archive.testzip()
         if damaged:
             raise WeightsError(f"{path}: damaged: the checksum of {damaged} does not match")
@@ -44,6 +47,18 @@ def load_model(path: str | os.PathLike) -> AlexNetModel:
             f"{path}: expected a network of this project, got {type(model).__name__}"
         )
     return model
+
+
+def _check_sizes(archive: zipfile.ZipFile, path: Path) -> None:
+    """Refuse an archive that would expand to many times its size; Keras stores its members
+    uncompressed.
+    """
+    size = sum(member.file_size for member in archive.infolist())
+    limit = _SMALL_BYTES + _MAX_EXPANSION * path.stat().st_size
+    if size > limit:
+        raise WeightsError(
+            f"{path}: expected members of at most {limit:,} bytes in all, got {size:,}"
+        )
 
 
 def model_path(path: str | os.PathLike) -> Path:

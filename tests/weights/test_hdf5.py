@@ -1,5 +1,7 @@
 """Keras's .weights.h5 without Keras, both ways, and damaged ones."""
 
+import struct
+
 import h5py
 import numpy as np
 import pytest
@@ -174,6 +176,50 @@ def many_layers(path, show):
 )
 def test_one_array_under_many_names_takes_no_memory(tmp_path, show):
     assert_memory_in_proportion(read_weights_h5, many_layers(tmp_path / "w.weights.h5", show))
+
+
+def with_a_tree_of_shared_nodes(path, depth=4):
+    """A file whose group ``layers`` has a B-tree in which every node refers 32 times to the one
+    below it: 40 names become 40 x 32 ** ``depth``.
+    """
+    write_weights_h5(path, LAYERS)
+    with h5py.File(path, "r+") as file:
+        for index in range(40):
+            file["layers"].create_group(f"g{index}")
+    content = bytearray(path.read_bytes())
+    end = len(content)
+    nodes = [i for i in range(end) if content[i : i + 5] == b"TREE\0"]
+    node = max(nodes, key=lambda i: content[i + 6])
+    original = struct.pack("<Q", node)
+    count = content[node + 6]
+    (last_key,) = struct.unpack_from("<Q", content, node + 24 + 16 * count)
+    for level in range(1, depth + 1):
+        children = [0] + [value for _ in range(32) for value in (node, last_key)]
+        node = len(content)
+        content += struct.pack("<4sBBHqq65Q", b"TREE", 0, level, 32, -1, -1, *children)
+    content[:end] = content[:end].replace(original, struct.pack("<Q", node))
+    content[40:48] = struct.pack("<Q", len(content))
+    path.write_bytes(content)
+    return path
+
+
+def test_a_tree_of_shared_nodes_takes_no_memory(tmp_path):
+    path = with_a_tree_of_shared_nodes(tmp_path / "w.weights.h5")
+    assert_memory_in_proportion(read_weights_h5, path)
+    assert "layers: expected at most 1000 names" in assert_refused(read_weights_h5, path)
+
+
+def test_many_strings_as_one_name_are_refused(tmp_path):
+    """Strings of one attribute may share the same bytes, to fill the memory."""
+
+    def edit(file):
+        variables = file["layers/dense/vars"]
+        del variables.attrs["name"]
+        kind = h5py.h5t.array_create(h5py.h5t.py_create(h5py.string_dtype(), logical=True), (3,))
+        h5py.h5a.create(variables.id, b"name", kind, h5py.h5s.create(h5py.h5s.SCALAR))
+
+    path = edited(tmp_path / "w.weights.h5", edit)
+    assert "expected one name" in assert_refused(read_weights_h5, path)
 
 
 def test_cut_and_flipped_files_never_crash(tmp_path):

@@ -218,6 +218,9 @@ def one_array_many_times(count=100):
 
 BOMBS = {
     "one array many times": one_array_many_times,
+    "a dtype of tuples in tuples": lambda: npy_around(
+        b"cnumpy\ndtype\n)" + b"2\x86" * 40 + b"\x85R"
+    ),
     "float16 that ends in NaN": lambda: one_layer(
         plain_array(np.r_[np.ones(19_999_999), np.nan].astype("f2").reshape(2, -1), code=b"f2")
     ),

@@ -229,6 +229,8 @@ BOMBS = {
     "empty initializers": lambda: b"\x08\x08" + delimited(7, b"\x2a\x00" * 5_000_000),
     "empty nodes": lambda: b"\x08\x08" + delimited(7, b"\x0a\x00" * 5_000_000),
     "empty attributes": lambda: b"\x08\x08" + delimited(7, delimited(1, b"\x2a\x00" * 5_000_000)),
+    "50,000 empty nodes": lambda: b"\x08\x08" + delimited(7, b"\x0a\x00" * 49_990),
+    "200,000 empty nodes": lambda: b"\x08\x08" + delimited(7, b"\x0a\x00" * 199_990),
     "unknown fields": lambda: b"\x78\x01" * 5_000_000,
     "one array for all": one_array_for_all,
     "one copied array for all": lambda: one_array_for_all(unpacked()),

@@ -191,6 +191,27 @@ def test_show_as_json(tmp_path, suffix):
     } == {name: kernel.shape for name, (kernel, _) in LAYERS.items()}
 
 
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [
+        ("caffenet", "BGR, 0-255 minus the mean (red 122.68, green 116.67, blue 104.01), 227x227"),
+        (
+            "owt",
+            "RGB, 0-255 minus the mean (red 123.67, green 116.28, blue 103.53), "
+            "divided by the standard deviation (red 58.40, green 57.12, blue 57.38), 224x224",
+        ),
+    ],
+)
+def test_show_prints_the_preprocessing(tmp_path, variant, expected):
+    if variant == "owt":
+        path = tmp_path / "model.keras"
+        tiny_model("owt", size=224).save(path)
+    else:
+        path = caffemodel(tmp_path / "w.caffemodel", variant)
+    lines = invoke("weights", "show", path).stdout.splitlines()
+    assert next(line.split(None, 1)[1] for line in lines if line.startswith("input")) == expected
+
+
 def test_show_a_run(run_folder):
     told = json.loads(invoke("weights", "show", run_folder, "--json").stdout)
     assert (told["format"], told["variant"], told["path"]) == (

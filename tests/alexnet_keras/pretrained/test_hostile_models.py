@@ -230,6 +230,21 @@ def test_weights_lie_in_the_archive_itself(tmp_path, members, kind):
     assert_refused(load_model, written(tmp_path / "model.keras", hostile))
 
 
+def test_an_archive_that_expands_to_many_times_its_size_is_refused(tmp_path, members):
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content + bytes(1 << 25) * name.endswith(".h5"))
+    assert "in all, got" in assert_refused(load_model, path)
+
+
+def test_an_archive_that_was_compressed_again_is_read(tmp_path, members):
+    with zipfile.ZipFile(tmp_path / "model.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    load_model(tmp_path / "model.keras")
+
+
 def test_pickled_weights_are_not_read(tmp_path, members):
     marker, buffer = tmp_path / "ran", io.BytesIO()
     np.savez(buffer, conv1=np.array([Reduced(marker)], object))
