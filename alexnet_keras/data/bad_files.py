@@ -1,4 +1,4 @@
-"""Files that cannot be used as images: remembered, counted, named once, and too many an error."""
+"""Unreadable image files: recorded, counted and logged once; too many raise an error."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ logger = logging.getLogger(__name__)
 
 
 class BadFiles:
-    """The samples known to be unreadable, of any split; kept in a CSV file if ``path`` is given.
+    """The samples known to be unreadable, of any split; recorded in a CSV file if ``path`` is not
+    None.
 
-    A run that is resumed takes them from there, so that it need not find them again, and skips
-    what the run skipped before, whatever became of the files. The columns are
-    ``split,id,path,reason``; a row is appended for each sample when it is found. Raises
-    ``RunError`` for another file, or one that cannot be read or written.
+    A resumed run reads them from there, so it does not have to find them again, and skips the same
+    samples even if their files have changed. The columns are ``split,id,path,reason``; a row is
+    appended when a sample is found. Raises ``RunError`` for a file with other columns, or one that
+    cannot be read or written.
     """
 
     def __init__(self, path: Path | None = None):
@@ -42,7 +43,7 @@ class BadFiles:
         )
 
     def add(self, split: str, rows: Iterable[tuple[str, str, str]]) -> None:
-        """Remember samples: ``(id, path, reason)`` of each."""
+        """Record samples: ``(id, path, reason)`` of each."""
         added = [
             (split, *map(str, row)) for row in rows if (split, str(row[0])) not in self._known
         ]
@@ -52,7 +53,7 @@ class BadFiles:
 
 
 class BadRows:
-    """What is done about the unreadable rows of one set of samples.
+    """The unreadable rows of one set of samples, and the policy for them.
 
     ``policy``: ``"skip"`` accepts up to 1% of the files, ``"mark"`` any number, ``"error"`` none.
     """
@@ -66,7 +67,7 @@ class BadRows:
         self._files = None
 
     def add(self, reasons: dict[int, str]) -> None:
-        """Mark rows as unreadable, for the reasons given, and apply the policy to them."""
+        """Mark rows as unreadable and apply the policy; ``reasons`` by row."""
         samples = self.samples
         for row, reason in reasons.items():
             path = samples.paths[row]
@@ -89,14 +90,14 @@ class BadRows:
         if len(self._paths) > MAX_BAD_FRACTION * self._files:
             first = self.samples.paths[np.argmax(self.mask)]
             raise DataError(
-                f"{self.samples.split}: {len(self._paths)} of {self._files} image files cannot be "
-                f"read, expected at most {MAX_BAD_FRACTION:.0%}; the first is {first}"
+                f"{self.samples.split}: expected at most {MAX_BAD_FRACTION:.0%} unreadable image "
+                f"files, got {len(self._paths)} of {self._files}; the first is {first}"
             )
 
 
 def reason_of(error: tf.errors.OpError) -> str:
-    """TensorFlow's message without the graph nodes and the traceback around it, or what one of our
-    own checks says, on one line.
+    """TensorFlow's message on one line, without graph nodes and traceback, or the message of a
+    failed ``tf.Assert``.
     """
     message = re.sub(r"\{\{.*?\}\}", "", str(error.message)).split("[[")[0].split("[Op:")[0]
     if "(most recent call last):" in message:
@@ -107,7 +108,7 @@ def reason_of(error: tf.errors.OpError) -> str:
 
 
 def _read(path: Path) -> set[tuple[str, str]]:
-    """(split, id) of each row; a last row that was cut off is none."""
+    """(split, id) of each row; a truncated last row is ignored."""
     try:
         text = path.read_bytes().decode(errors="surrogateescape")
     except FileNotFoundError:

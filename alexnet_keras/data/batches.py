@@ -1,7 +1,7 @@
-"""Samples -> batches: the only tf.data code. A batch is a pure function of (seed, step).
+"""Batches of images from samples, with tf.data. A batch is a pure function of (seed, step).
 
-Shuffling is a permutation of indices and augmentation is keyed by the sample's place in the
-stream, so any step can be built again without reading what came before it, whatever the number of
+Shuffling is a permutation of indices, and augmentation is seeded with the sample's position in the
+stream, so any step can be recomputed without reading the steps before it, with any number of
 threads.
 """
 
@@ -27,7 +27,7 @@ from alexnet_keras.errors import ConfigurationError, DataError
 class Batch(NamedTuple):
     """``images`` (batch, crop, crop, 3) float32, the network's input; ``labels`` (batch,)
     int32; ``weights`` (batch,) float32, 0 for padding and unreadable files, else 1; ``rows``
-    (batch,) int64 into the samples.
+    (batch,) int64, the rows of the samples.
     """
 
     images: tf.Tensor
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
     rows: tf.Tensor
 
     def part(self, start: int, size: int) -> Batch:
-        """``size`` of its samples, from ``start`` on."""
+        """The ``size`` samples from ``start`` on."""
         return Batch(*(column[start : start + size] for column in self))
 
 
@@ -47,11 +47,11 @@ class Batches:
     ``shard`` is the part of each batch that this worker reads; ``batch_size`` counts the samples
     of all workers.
 
-    A file that cannot be read, or whose image is of another size than its boxes were drawn on,
-    stops nothing by itself: its samples get weight 0 and it is named in the log, up to 1% of the
-    files (``DataError`` beyond). ``bad="error"`` raises at the first one, ``bad="mark"`` accepts
-    any number. ``bad_rows`` lists these samples; ``bad_files`` holds those known beforehand, which
-    are not tried again, and takes up those that are found.
+    The samples of a file that cannot be read, or whose image has another size than its boxes were
+    drawn on, get weight 0, and the file is named in the log; more than 1% of the files raise
+    ``DataError``. ``bad="error"`` raises at the first one, ``bad="mark"`` accepts any number.
+    ``bad_rows`` lists these samples. Those already in ``bad_files`` are not read again; those
+    found are added to it.
     """
 
     def __init__(
@@ -79,12 +79,12 @@ class Batches:
         self._loader = SampleLoader(samples, preprocessing, region or BoxRegion())
         self._labels = tf.constant(samples.labels, tf.int32)
         self._image_shape = (preprocessing.crop, preprocessing.crop, 3)
-        # Traced once, not at every pass.
+        # Traced once, not on every pass.
         self._traced_sample = tf.function(self._sample, autograph=False)
 
     @property
     def region(self) -> BoxRegion:
-        """How boxes are cut out."""
+        """How boxes become regions."""
         return self._loader.region
 
     @property
@@ -93,7 +93,7 @@ class Batches:
         return np.flatnonzero(self._bad.mask)
 
     def iterate(self, first_step: int, last_step: int) -> Iterator[Batch]:
-        """Batches of the steps ``first_step <= step < last_step``."""
+        """The batches of the steps ``first_step <= step < last_step``."""
         step = first_step
         while step < last_step:
             try:
@@ -109,10 +109,10 @@ class Batches:
         readable = tf.constant(~self._bad.mask)
         options = tf.data.Options()
         options.deterministic = True
-        options.autotune.enabled = False  # nothing is left to it
+        options.autotune.enabled = False  # all parallelism is set explicitly
         options.threading.private_threadpool_size = self.num_threads
 
-        @tf.autograph.experimental.do_not_convert  # it has no control flow of Python
+        @tf.autograph.experimental.do_not_convert  # no Python control flow to convert
         def sample(index):
             return self._traced_sample(self.shard.stream_position(index, self._size), readable)
 
@@ -128,63 +128,59 @@ class Batches:
         """The network input at a position of the stream, its weight, its row, and whether reading
         it failed.
         """
-        row, wanted = self._row(position)
-        wanted &= tf.gather(readable, row)
+        row, is_sample = self._row(position)
+        to_load = is_sample & tf.gather(readable, row)
         pixels, loaded = tf.cond(
-            wanted, lambda: self._loader.try_to_load(row), self._loader.nothing
+            to_load, lambda: self._loader.try_to_load(row), self._loader.placeholder
         )
         image = tf.cond(
             loaded,
             lambda: self._network_input(position, pixels),
             lambda: tf.zeros(self._image_shape),
         )
-        return image, tf.cast(loaded, tf.float32), row, wanted & ~loaded
+        return image, tf.cast(loaded, tf.float32), row, to_load & ~loaded
 
     def _network_input(self, position, pixels):
         window, mirrored = self._crop(position, pixels)
         return image_ops.to_network_input(window, self.preprocessing, mirrored)
 
     def _row(self, position):
-        """The sample at a position of the stream, and whether it is wanted there (or only fills up
-        a batch).
-        """
+        """The row of the sample at a position of the stream, and False if it is padding."""
         raise NotImplementedError
 
     def _crop(self, position, image):
-        """What is cut out of the image once it is resized, of shape ``_image_shape``, and whether
-        it is to be mirrored.
+        """Crops of the resized image, of shape ``_image_shape``, and whether to mirror them (a
+        bool scalar, or None for never).
         """
         raise NotImplementedError
 
     def _note_failures(self, rows: np.ndarray) -> None:
-        """Rows that the pipeline could not read and went on without."""
+        """Record rows that the pipeline skipped."""
         new = [int(row) for row in dict.fromkeys(rows) if not self._bad.mask[row]]
-        self._bad.add(
-            {row: self._loader.failure(row) or "it could not be read at first" for row in new}
-        )
+        self._bad.add({row: self._loader.skip_reason(row) for row in new})
 
     def _find_failures(self, step: int, error: tf.errors.OpError) -> None:
-        """Find the samples of this step that ended the pipeline, by reading them one by one.
+        """Find the samples of this step that stopped the pipeline, by reading them one by one.
 
-        A damaged file can hold boxes that are whole: each sample is tried, so that no batch
-        depends on those before it.
+        Some boxes of a damaged file may be intact, so every sample is tried: no batch may depend
+        on the batches before it.
         """
         reasons = {}
         for index in range(step * self._size, (step + 1) * self._size):
-            row, wanted = self._row(np.int64(self.shard.stream_position(index, self._size)))
-            if wanted and not self._bad.mask[int(row)]:
+            row, is_sample = self._row(np.int64(self.shard.stream_position(index, self._size)))
+            if is_sample and not self._bad.mask[int(row)]:
                 reasons[int(row)] = self._loader.failure(int(row))
         reasons = {row: reason for row, reason in reasons.items() if reason is not None}
         if not reasons:
             raise DataError(
-                f"{self.samples.split}: step {step} could not be read: {reason_of(error)}"
+                f"{self.samples.split}: step {step}: expected a batch, got: {reason_of(error)}"
             )
         self._bad.add(reasons)
 
 
 class TrainingBatches(Batches):
-    """An endless stream: each epoch is a new permutation of all samples, and batches run on across
-    its end.
+    """An endless stream: each epoch is a new permutation of all samples; a batch may contain
+    samples of two epochs.
     """
 
     def __init__(
@@ -202,16 +198,14 @@ class TrainingBatches(Batches):
         self.augmentation = augmentation
 
     def first_step_of(self, epoch: int) -> int:
-        """The first step that holds no sample of an earlier epoch: ceil(epoch * samples /
-        batch_size).
-        """
-        return -(-epoch * len(self.samples) // self.batch_size)
+        """The first step without a sample of an earlier epoch."""
+        return epoch_start(epoch, len(self.samples), self.batch_size)
 
     def _row(self, position):
         epoch = position // len(self.samples)
-        place = position % len(self.samples)
+        index = position % len(self.samples)
         seed = tf.stack([tf.cast(self.seed, tf.int64), epoch])
-        return tf.random.experimental.index_shuffle(place, seed, len(self.samples) - 1), True
+        return tf.random.experimental.index_shuffle(index, seed, len(self.samples) - 1), True
 
     def _crop(self, position, image):
         seed = tf.stack([tf.cast(self.seed, tf.int64), position])
@@ -219,10 +213,10 @@ class TrainingBatches(Batches):
 
 
 class EvaluationBatches(Batches):
-    """Every sample exactly once, in order; the last batch is filled up with weight 0.
+    """Every sample exactly once, in order; the last batch is padded with weight 0.
 
-    ``crops``: 1 is the centre crop; 10 makes ``images`` (batch, 10, crop, crop, 3), the paper's
-    ten crops of each sample.
+    ``crops``: 1 is the centre crop; 10 gives ``images`` the shape (batch, 10, crop, crop, 3), the
+    paper's ten crops of each sample.
     """
 
     def __init__(
@@ -263,13 +257,19 @@ class EvaluationBatches(Batches):
         ), None
 
 
-def check_batch_size(batch_size: int, parts: int) -> None:
-    """Raise ``ConfigurationError`` for a batch that is empty or that ``parts`` cannot share
-    evenly.
+def epoch_start(epoch: int, num_samples: int, batch_size: int) -> int:
+    """The first step without a sample of an earlier epoch: ceil(epoch * num_samples /
+    batch_size).
     """
+    return -(-epoch * num_samples // batch_size)
+
+
+def check_batch_size(batch_size: int, divisor: int) -> None:
+    """Raise ``ConfigurationError`` for a batch that is empty or not divisible by ``divisor``."""
     if batch_size < 1:
         raise ConfigurationError(f"batch size: expected at least 1, got {batch_size}")
-    if batch_size % parts:
+    if batch_size % divisor:
         raise ConfigurationError(
-            f"batch size: must be divisible by {parts} (devices x accumulate), got {batch_size}"
+            f"batch size: expected a multiple of {divisor} (devices x accumulate), "
+            f"got {batch_size}"
         )

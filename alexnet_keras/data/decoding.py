@@ -1,4 +1,4 @@
-"""Encoded bytes -> pixels (height, width, 3) RGB: a whole image, or the region of a box."""
+"""Decoding of encoded bytes to RGB pixels: an entire image, or the region of a box."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from alexnet_keras.data.image_ops import per_channel
 
 
 def decode_image(contents):
-    """Encoded bytes (JPEG, PNG, GIF, BMP; grey, CMYK and palette too) -> (height, width, 3) uint8
-    RGB, a JPEG turned as its Exif orientation says.
+    """Decode a JPEG, PNG, GIF or BMP (grey, CMYK and palette too, except palette BMP) to
+    (height, width, 3) uint8 RGB, rotated by the Exif orientation of a JPEG.
 
-    JPEG is decoded with the exact integer transform, as Pillow and libjpeg do by default. An image
-    of more than ``MAX_PIXELS`` raises ``InvalidArgumentError`` by what its header claims, before
-    anything is decoded.
+    JPEG is decoded with the exact integer transform, as Pillow and libjpeg do by default. Raises
+    ``InvalidArgumentError`` for what cannot be decoded, and, before decoding, for more than
+    ``MAX_PIXELS`` by the header.
     """
 
     def other():
@@ -29,19 +29,18 @@ def decode_image(contents):
 def decode_region(
     contents, box, preprocessing: Preprocessing, region: BoxRegion, annotated_size=None
 ):
-    """The region of ``box`` (x, y, width, height in pixels, float32), with ``region.context``
-    times its size added on each side.
+    """Decode the region of ``box`` (x, y, width, height in pixels, float32), with
+    ``region.context`` times its size added on each side.
 
-    ``region.square`` grows the shorter side to the longer around the same centre. Of a JPEG only
-    the region is decoded. What leaves the image is the mean.
+    ``region.square`` extends the shorter side to the longer around the same centre. Of a JPEG only
+    the region is decoded. Pixels outside the image are filled with the mean.
 
-    The box is one of the image as it is displayed, after its Exif orientation. Where that has not
-    the ``annotated_size``, (width, height) int32, but the stored image has, the annotator's tool
-    ignored the orientation, and so does this.
+    The box refers to the displayed image, after its Exif orientation. If only the stored image has
+    the ``annotated_size``, (width, height) int32, the annotation tool ignored the orientation, and
+    so does this function.
 
     Returns the region (height, width, 3) float32 RGB, and the size (width, height) int32 of the
-    image that it was cut out of: a box of another image than that of ``annotated_size`` means
-    nothing.
+    image: if it differs from ``annotated_size``, the region is meaningless.
     """
     start, end = _box_region(box, region)
 
@@ -51,10 +50,10 @@ def decode_region(
         return _decode_jpeg_window(contents, size, first, last), first, last, size
 
     def other():
-        whole = _decode_as_annotated(contents, annotated_size)
-        size = tf.shape(whole)[:2]
+        full_image = _decode_as_annotated(contents, annotated_size)
+        size = tf.shape(full_image)[:2]
         first, last = _clip_to_image(start, end, size)
-        return whole[first[0] : last[0], first[1] : last[1]], first, last, size
+        return full_image[first[0] : last[0], first[1] : last[1]], first, last, size
 
     image, first, last, size = tf.cond(_is_plain_jpeg(contents), plain_jpeg, other)
     margins = tf.stack([first - start, end - last], 1)
@@ -62,12 +61,12 @@ def decode_region(
 
 
 def _is_plain_jpeg(contents):
-    """Whether it is a JPEG that is seen as it is stored."""
+    """Whether it is a JPEG that is displayed as it is stored."""
     return tf.io.is_jpeg(contents) & ~image_headers.is_rotated(contents)
 
 
 def _decode_as_annotated(contents, annotated_size):
-    """(height, width, 3) uint8: as displayed, or as stored where only that has the annotated
+    """(height, width, 3) uint8: as displayed, or as stored if only that has the annotated
     size.
     """
     stored, orientation = _decode(contents)
@@ -97,9 +96,10 @@ def _decode_jpeg(contents):
 
 def _decode_jpeg_window(contents, size, first, last):
     """The pixels of a JPEG of ``size`` (height, width) from ``first`` to ``last``, (2,) int32."""
-    # two columns more on each side: at its edges a decoder would guess the neighbours of
-    # subsampled colours
-    left, right = tf.maximum(first[1] - 2, 0), tf.minimum(last[1] + 2, size[1])
+    # Two more columns on each side: at the edges of its window a decoder has to guess the
+    # neighbours of subsampled colours.
+    left = tf.maximum(first[1] - 2, 0)
+    right = tf.minimum(last[1] + 2, size[1])
     decoded = tf.image.decode_and_crop_jpeg(
         image_headers.within_limit(contents, size),
         tf.stack([first[0], left, last[0] - first[0], right - left]),
@@ -110,14 +110,14 @@ def _decode_jpeg_window(contents, size, first, last):
 
 
 def _clip_to_image(start, end, size):
-    """What of the region from ``start`` to ``end`` lies in an image of ``size``, at least one
+    """The part of the region from ``start`` to ``end`` inside an image of ``size``, at least one
     pixel; all (2,) int32.
     """
     return tf.clip_by_value(start, 0, size - 1), tf.clip_by_value(end, 1, size)
 
 
 def _padded_with_mean(image, margins, preprocessing: Preprocessing):
-    """``margins``: (2, 2) int32, above and below, left and right."""
+    """Pad with the mean; ``margins``: (2, 2) int32, above and below, left and right."""
     centered = per_channel(tf.subtract, tf.cast(image, tf.float32), preprocessing.mean)
     return per_channel(
         tf.add, tf.pad(centered, tf.concat([margins, [[0, 0]]], 0)), preprocessing.mean
@@ -126,11 +126,13 @@ def _padded_with_mean(image, margins, preprocessing: Preprocessing):
 
 def _decode_other(contents):
     size = image_headers.size_of_other(contents)
-    image_headers.require(tf.reduce_all(size > 0), "no JPEG, PNG, GIF or BMP with a whole header")
+    image_headers.require(
+        tf.reduce_all(size > 0), "expected a JPEG, PNG, GIF or BMP with an intact header"
+    )
     header = tf.io.decode_raw(tf.strings.substr(contents, 0, 29), tf.uint8, fixed_length=29)
     palette_bmp = tf.reduce_all(header[:2] == list(b"BM")) & (header[28] <= 8)
     image_headers.require(
-        ~palette_bmp, "a BMP with a palette, which would decode to wrong colours"
+        ~palette_bmp, "expected an image without a palette, got a BMP with one (decoded wrongly)"
     )
     image = tf.io.decode_image(
         image_headers.within_limit(contents, size), channels=3, expand_animations=False
@@ -139,8 +141,8 @@ def _decode_other(contents):
 
 
 def _box_region(box, region: BoxRegion):
-    """The region of a box as (top, left) and (bottom, right) int32, which may leave the image;
-    never empty.
+    """The region of a box as (top, left) and (bottom, right) int32; it may extend beyond the
+    image, and is never empty.
     """
     center = box[1::-1] + box[:1:-1] / 2
     extent = box[:1:-1] * (1 + 2 * region.context)

@@ -1,4 +1,4 @@
-"""Precomputed features -> batches: a batch is a pure function of (seed, step)."""
+"""Batches of precomputed features: a batch is a pure function of (seed, step)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from alexnet_keras.data.batches import Batch
+from alexnet_keras.data.batches import Batch, epoch_start
 from alexnet_keras.data.samples import Samples
 
 
@@ -16,8 +16,8 @@ class FeatureBatches:
     """Batches of precomputed features, (N, width) float32, shuffled as
     :class:`~alexnet_keras.data.batches.TrainingBatches` shuffles images.
 
-    A batch holds ``(features - center) / scale``, and weight 0 for rows of NaN. ``features`` may
-    be a memory map that is larger than the memory.
+    ``images`` of a batch are ``(features - center) / scale``; rows of NaN get weight 0.
+    ``features`` may be a memory map larger than the memory.
     """
 
     def __init__(
@@ -37,19 +37,19 @@ class FeatureBatches:
         self.scale = scale
 
     def first_step_of(self, epoch: int) -> int:
-        """The first step that holds no sample of an earlier epoch."""
-        return -(-epoch * len(self.samples) // self.batch_size)
+        """The first step without a sample of an earlier epoch."""
+        return epoch_start(epoch, len(self.samples), self.batch_size)
 
     def iterate(self, first_step: int, last_step: int) -> Iterator[Batch]:
         """Batches of the steps ``first_step <= step < last_step``."""
         for step in range(first_step, last_step):
-            epochs, places = np.divmod(
+            epochs, indices = np.divmod(
                 np.arange(step * self.batch_size, (step + 1) * self.batch_size), len(self.samples)
             )
             rows = np.array(
                 [
-                    self._permutation(epoch)[place]
-                    for epoch, place in zip(epochs, places, strict=True)
+                    self._permutation(epoch)[index]
+                    for epoch, index in zip(epochs, indices, strict=True)
                 ]
             )
             features = (self.features[rows] - self.center) / np.float32(self.scale)

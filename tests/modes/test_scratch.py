@@ -165,7 +165,7 @@ def test_an_unreadable_file_is_skipped_counted_and_named(tmp_path, caplog):
     (root / "train" / "a" / "1.jpg").write_bytes(encoded(picture())[:-200])
     with pytest.raises(
         DataError,
-        match=r"^train: [23] of 102 image files cannot be read, expected at most 1%; the first ",
+        match=r"^train: expected at most 1% unreadable image files, got [23] of 102; the first ",
     ):
         learn(open_dataset(root), tmp_path / "again", replace(RECIPE, batch_size=17, epochs=1))
     assert not (tmp_path / "again" / "model.keras").exists()

@@ -275,7 +275,7 @@ REFUSED = {
     "--clip-norm 0": "clip-norm: expected a positive number, got 0",
     "--dropout 1": "dropout: expected a number from 0 to below 1, got 1",
     "--batch-size 8 "
-    "--accumulate 3": "batch size: must be divisible by 3 (devices x accumulate), got 8",
+    "--accumulate 3": "batch size: expected a multiple of 3 (devices x accumulate), got 8",
 }
 SCRATCH_REFUSED = {
     "--resize-to 200": "preprocessing.crop: expected 1 to resize_to (200), got 227",

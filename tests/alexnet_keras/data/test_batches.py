@@ -243,7 +243,7 @@ def test_one_bad_file_of_ten_is_more_than_a_hundredth(tmp_path, make):
     samples = with_bad(tmp_path, b"")
     with pytest.raises(
         DataError,
-        match=rf"^val: 1 of 10 image files cannot be read, expected at most 1%; the first is "
+        match=r"^val: expected at most 1% unreadable image files, got 1 of 10; the first is "
         rf"{tmp_path}/003.jpg$",
     ):
         arrays(make(samples).iterate(0, 3))
@@ -337,7 +337,7 @@ def test_file_names_of_every_language(tmp_path):
         ({"batch_size": 0}, "batch size: expected at least 1, got 0"),
         (
             {"batch_size": 5, "shard": Shard(0, 2)},
-            "batch size: must be divisible by 2 \\(devices x accumulate\\), got 5",
+            "batch size: expected a multiple of 2 \\(devices x accumulate\\), got 5",
         ),
         ({"num_threads": 0}, "num_threads: expected at least 1, got 0"),
     ],
@@ -502,7 +502,7 @@ def test_an_image_of_another_size_than_annotated_is_an_error_that_names_it(tmp_p
     path.write_bytes(contents)
     samples = sized(samples_of([str(path)], boxes=[(0, 0, 20, 20)]), (100, 80))
     seen = "40 x 50" if contents == turned(6) else "50 x 40"
-    reason = f"{seen} pixels, where its annotation says 100 x 80"
+    reason = f"expected 100 x 80 pixels as annotated, got {seen}"
     message = f"{path}: expected a readable image, got: {reason}"
     with pytest.raises(DataError, match=f"^{message}$"):
         list(evaluation(samples, 1, bad="error"))
