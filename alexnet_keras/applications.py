@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_keras.configs.architecture import FINAL_LAYER, Architecture, named_architecture
+from alexnet_keras.configs.architecture import FINAL_LAYER, Architecture, get_architecture
 from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING, PREPROCESSING, Preprocessing
 from alexnet_keras.data import image_ops
 from alexnet_keras.data.imagenet import imagenet_classes
@@ -88,7 +88,7 @@ def AlexNet(  # noqa: N802
     _check_top(include_top, pooling, classes)
     source = None if weights is None else resolve_weights(weights, variant)
     architecture = (
-        named_architecture(variant or "alexnet") if source is None else source.architecture
+        get_architecture(variant or "alexnet") if source is None else source.architecture
     )
     inputs = _inputs(input_tensor, input_shape, architecture, include_top)
     model = build(
@@ -117,7 +117,7 @@ def _preprocessing(source, architecture: Architecture, sizes) -> Preprocessing:
     known = (source and source.preprocessing) or PREPROCESSING.get(
         architecture.name, CAFFE_PREPROCESSING
     )
-    return known if None in sizes else known.for_input(min(sizes))
+    return known if None in sizes else known.with_input_size(min(sizes))
 
 
 def _class_names(source, classes: int, skip: Iterable[str]) -> tuple[str, ...]:

@@ -1,5 +1,5 @@
-"""The errors that this library raises for what a user can mend: data, weights, arguments, run
-folders.
+"""The errors that this library raises for problems that a user can fix: data, weights, arguments
+and run folders.
 """
 
 from weights.errors import AlexNetError, WeightsError
@@ -24,12 +24,12 @@ class ConfigurationError(AlexNetError, ValueError):
 
 
 class RunError(AlexNetError):
-    """A run folder that cannot be written, read or continued."""
+    """A run folder that cannot be written, read or resumed."""
 
 
 class TerminatedError(RunError):
-    """SIGTERM ended a run, which was saved and can be resumed."""
+    """SIGTERM ended the run, which was saved and can be resumed."""
 
 
 class WorkerLostError(RunError):
-    """Another worker of this run went away; the run can be resumed."""
+    """Another worker of this run stopped responding; the run can be resumed."""

@@ -1,6 +1,4 @@
-"""What a person sees while work goes on: bars on a terminal and in a notebook, plain lines
-elsewhere, or nothing.
-"""
+"""Progress output: bars on a terminal and in a notebook, plain lines elsewhere, or nothing."""
 
 from __future__ import annotations
 
@@ -22,20 +20,16 @@ from rich.progress import Progress as Bar
 from alexnet_keras.errors import ConfigurationError
 
 PLAIN_LINE_SECONDS = 10.0
-PLAIN = {
-    "highlight": False,
-    "markup": False,
-    "emoji": False,
-    "soft_wrap": True,
-}  # names of files are no markup
+# File names are no markup.
+PLAIN = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
 VERBOSE = ("auto", 0, 1, 2)
 console = Console(**PLAIN)
 _errors = Console(**PLAIN, stderr=True)
 
 
 def printable(text: str) -> str:
-    """``text`` on one line that any terminal can show: names of files may hold line ends, escapes
-    and stray bytes.
+    """``text`` as one line of printable characters: file names may contain line ends, escape
+    sequences and invalid bytes.
     """
     return "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in text
@@ -43,11 +37,11 @@ def printable(text: str) -> str:
 
 
 class Progress:
-    """Where a call reports what it does, by the ``verbose`` of Keras.
+    """Where a call reports its progress, with Keras's ``verbose``.
 
-    ``verbose``: 0 is silent; 1, and ``"auto"``, a bar on a terminal and in a notebook that has
-    ipywidgets, elsewhere a plain line every ten seconds; 2 a line for each epoch or result. Raises
-    ``ConfigurationError`` for any other.
+    ``verbose``: 0 is silent; 1 and ``"auto"`` show a bar on a terminal and in a notebook with
+    ipywidgets, elsewhere a plain line every ten seconds; 2 prints a line for each epoch or result.
+    Raises ``ConfigurationError`` for any other value.
     """
 
     def __init__(self, verbose: str | int = "auto"):
@@ -60,32 +54,30 @@ class Progress:
             console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
         )
 
-    def say(self, text: str) -> None:
-        """One line on stdout."""
+    def print(self, text: str) -> None:
+        """Print a line on stdout."""
         if not self.silent:
             console.print(printable(text))
 
-    def note(self, text: str) -> None:
-        """One line on stderr."""
+    def print_error(self, text: str) -> None:
+        """Print a line on stderr."""
         if not self.silent:
             _errors.print(printable(text))
 
     def show_evaluation(self, evaluation, label: str) -> None:
-        """The figures of an evaluation on one line."""
-        self.say(
+        """Print the metrics of an evaluation on one line."""
+        self.print(
             f"{label}: top-1 {evaluation.top1:.2%}, top-5 {evaluation.top5:.2%}, mean per class "
             f"{evaluation.mean_per_class:.2%} on {evaluation.images} images, "
             f"{evaluation.images / evaluation.seconds:.0f} images/s"
         )
 
     @contextmanager
-    def counting(
-        self, label: str, total: int, unit: str = "images"
-    ) -> Iterator[Callable[[int], None]]:
-        """Progress over a known number of items: yields a function that takes how many more are
-        done.
+    def track(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show progress over ``total`` images: yields a function to call with the number of images
+        that were finished since the last call.
         """
-        counter = _Counter(label, total, unit)
+        counter = _Counter(label, total)
         if not self.draws_bars:
             yield counter.print_when_due if self.every_step else counter.add
             return
@@ -100,20 +92,20 @@ class Progress:
             yield advance
 
     def download(self, name: str, done: int, total: int | None) -> None:
-        """A ``progress`` callable for :mod:`weights.store`."""
+        """A ``progress`` callback for :mod:`weights.store`."""
         if not self.silent:
             self._downloads(name, done, total)
 
 
 class _Counter:
-    """Items done of a total, and a plain line about them every ten seconds."""
+    """The number of images finished, and a plain line about it every ten seconds."""
 
-    def __init__(self, label: str, total: int, unit: str):
+    def __init__(self, label: str, total: int):
         self.label = label
         self.total = total
-        self.unit = unit
         self.done = 0
-        self.began = self.last_line = perf_counter()
+        self.began = perf_counter()
+        self.last_line = self.began
 
     def add(self, count: int) -> None:
         self.done += count
@@ -125,14 +117,14 @@ class _Counter:
             self.last_line = now
             rate = self.done / (now - self.began)
             console.print(
-                f"  {self.label} {self.done}/{self.total} {self.unit}  {rate:.0f}/s  "
+                f"  {self.label} {self.done}/{self.total} images  {rate:.0f}/s  "
                 f"{(self.total - self.done) / max(rate, 1e-9):.0f} s left"
             )
 
 
 class DownloadProgress:
-    """A callable for ``weights.store``: (file, bytes there, bytes expected or None). On stderr:
-    stdout may be JSON.
+    """A callback for ``weights.store``: (file, bytes so far, total bytes or None). It prints on
+    stderr, since stdout may be JSON.
     """
 
     def __init__(self):
@@ -151,8 +143,8 @@ class DownloadProgress:
 
 
 def new_bar(figures: str) -> Bar:
-    """A rich bar with count and times, and the text of the field ``figures`` where that is asked
-    for.
+    """A rich progress bar with count and times, and ``figures``, rich markup for further columns,
+    unless it is empty.
     """
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
     if figures:

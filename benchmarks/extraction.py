@@ -23,7 +23,7 @@ from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.distribute.workers import open_workers
 from alexnet_keras.features.extractor import feature_extractor
-from alexnet_keras.models.alexnet import AlexNetModel, new_network
+from alexnet_keras.models.alexnet import AlexNetModel, new_model
 from alexnet_keras.pretrained.loading import Pretrained
 from alexnet_keras.training.loop import train
 from alexnet_keras.training.train_step import TrainStep
@@ -52,7 +52,7 @@ def lines(options: Options) -> Iterator[Line]:
         for batch_size in options.sizes(BATCH_SIZES):
             samples = make_samples(paths, batch_size * STEPS, classes=CLASSES)
             for measure, runs in (("extraction", _extraction), ("training on files", _training)):
-                model = new_network(ALEXNET, CAFFE_PREPROCESSING, samples.class_names)
+                model = new_model(ALEXNET, CAFFE_PREPROCESSING, samples.class_names)
                 rates = steady_rates(
                     runs(model, samples, batch_size, options.threads, folder),
                     min(options.repetitions, MAX_REPETITIONS),

@@ -140,7 +140,7 @@ def extract(size: int, threads: int) -> dict:
     from alexnet_keras.configs.loading import Loading
     from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING
     from alexnet_keras.data.layouts import Dataset
-    from alexnet_keras.models.alexnet import new_network
+    from alexnet_keras.models.alexnet import new_model
     from alexnet_keras.pretrained.loading import Pretrained
     from benchmarks.photographs import find_photographs, make_samples
     from benchmarks.steady import Clock
@@ -155,8 +155,8 @@ def extract(size: int, threads: int) -> dict:
             image.thumbnail((MAX_SIDE, MAX_SIDE))
             image.save(path)
         samples = make_samples(paths, size)
-        model = new_network(
-            ALEXNET.with_width(0.05), CAFFE_PREPROCESSING.for_input(67), samples.class_names
+        model = new_model(
+            ALEXNET.with_width(0.05), CAFFE_PREPROCESSING.with_input_size(67), samples.class_names
         )
         path = folder / "random.keras"
         model.save(path)
@@ -194,7 +194,7 @@ def steps() -> dict:
     from alexnet_keras.configs.architecture import ALEXNET
     from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING
     from alexnet_keras.configs.recipe import Recipe
-    from alexnet_keras.models.alexnet import new_network
+    from alexnet_keras.models.alexnet import new_model
     from alexnet_keras.training.train_step import TrainStep
     from benchmarks.peers import random_images
     from benchmarks.peers.ours import make_batch
@@ -203,7 +203,7 @@ def steps() -> dict:
     recipe = Recipe("benchmark", BATCH_SIZE, steps=STEPS, learning_rate=1e-4)
     size = BATCH_SIZE // workers.count
     with workers.strategy.scope():
-        model = new_network(
+        model = new_model(
             ALEXNET.with_width(0.25), CAFFE_PREPROCESSING, tuple(map(str, range(1000)))
         )
     train_step = TrainStep(model, recipe, BATCH_SIZE, seed=0, workers=workers)

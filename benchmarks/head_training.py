@@ -19,7 +19,7 @@ from alexnet_keras.configs.schedule import DropAt
 from alexnet_keras.data.batches import EvaluationBatches
 from alexnet_keras.data.feature_batches import FeatureBatches
 from alexnet_keras.features.cache import layer_inputs
-from alexnet_keras.models.alexnet import new_network
+from alexnet_keras.models.alexnet import new_model
 from alexnet_keras.training.loop import train
 from benchmarks.measure import Line, Options, Rate
 from benchmarks.photographs import find_photographs, make_samples
@@ -41,7 +41,7 @@ def lines(options: Options) -> Iterator[Line]:
         folder = Path(name)
         paths, origin = find_photographs(folder)
         samples = make_samples(paths, BATCH_SIZE * STEPS, classes=CLASSES)
-        model = new_network(ALEXNET, CAFFE_PREPROCESSING, samples.class_names)
+        model = new_model(ALEXNET, CAFFE_PREPROCESSING, samples.class_names)
         batches = EvaluationBatches(
             samples, CAFFE_PREPROCESSING, BATCH_SIZE, num_threads=options.threads
         )

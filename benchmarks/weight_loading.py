@@ -75,13 +75,13 @@ import json, resource, sys
 from time import perf_counter
 from alexnet_keras.cli.command import prepare
 prepare()
-from alexnet_keras.models.alexnet import new_network
+from alexnet_keras.models.alexnet import new_model
 from alexnet_keras.configs.architecture import ALEXNET
 from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING
 from alexnet_keras.pretrained.assign import assign_weights
 from weights.reading import read_weights
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-model = new_network(ALEXNET, CAFFE_PREPROCESSING, tuple(map(str, range(1000))))
+model = new_model(ALEXNET, CAFFE_PREPROCESSING, tuple(map(str, range(1000))))
 before, began = peak(), perf_counter()
 assign_weights(model, read_weights(sys.argv[1]))
 print(json.dumps({"seconds": perf_counter() - began, "added_mb": peak() - before}))

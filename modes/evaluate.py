@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from alexnet_keras.configs.architecture import FINAL_LAYER
-from alexnet_keras.configs.option_fields import options_of, read_options, takes
+from alexnet_keras.configs.option_fields import accept_options, options_of, read_options
 from alexnet_keras.configs.options import EvaluateOptions
 from alexnet_keras.data.batches import EvaluationBatches
 from alexnet_keras.data.from_options import open_data
@@ -29,7 +29,7 @@ from alexnet_keras.progress import Progress
 from alexnet_keras.training.run_config import recorded_data_options
 
 
-@takes(EvaluateOptions, name="evaluate")
+@accept_options(EvaluateOptions, name="evaluate")
 def run_evaluation(
     source: str | os.PathLike, *, verbose: str | int = "auto", **options
 ) -> Evaluation:
@@ -62,7 +62,7 @@ def run_evaluation(
     batches = EvaluationBatches(
         samples, model.preprocessing, options.batch_size, crops=options.crops, **vars(loading)
     )
-    with progress.counting("evaluate", len(samples)) as advance:
+    with progress.track("evaluate", len(samples)) as advance:
         evaluation = evaluate(model, batches, advance)
     progress.show_evaluation(evaluation, f"{source} on {dataset.name} {samples.split}")
     if options.out is not None:

@@ -21,7 +21,7 @@ import numpy as np
 
 from alexnet_keras.atomic_files import atomic_write
 from alexnet_keras.configs.loading import Loading
-from alexnet_keras.configs.option_fields import read_options, takes
+from alexnet_keras.configs.option_fields import accept_options, read_options
 from alexnet_keras.configs.options import ExtractOptions
 from alexnet_keras.data.batches import EvaluationBatches
 from alexnet_keras.data.from_options import open_data
@@ -37,7 +37,7 @@ from alexnet_keras.progress import Progress
 from alexnet_keras.training.run_config import runtime_environment
 
 
-@takes(ExtractOptions, name="extract")
+@accept_options(ExtractOptions, name="extract")
 def run_extraction(*, verbose: str | int = "auto", **options) -> Features:
     """Write the frozen features of any layer, a row for each sample, and open them.
 
@@ -57,7 +57,7 @@ def run_extraction(*, verbose: str | int = "auto", **options) -> Features:
     if options.probe:
         _check_probe(dataset, parts)
     source = open_weights(options, options.data, progress)
-    with progress.counting("extract", sum(map(len, parts))) as advance:
+    with progress.track("extract", sum(map(len, parts))) as advance:
         files = extract_features(
             dataset,
             options.out,
@@ -72,10 +72,10 @@ def run_extraction(*, verbose: str | int = "auto", **options) -> Features:
     rows = options.out.with_suffix(".csv")
     probes = {}
     for layer, path in files.items():
-        progress.say(f"{layer} -> {path}")
+        progress.print(f"{layer} -> {path}")
         if options.probe:
             probes[layer] = fit_linear_probe(path, layer, rows, dataset)
-            progress.say(_probe_line(layer, probes[layer]))
+            progress.print(_probe_line(layer, probes[layer]))
     return Features(files, rows, probes)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from alexnet_keras.applications import decode_predictions
 from alexnet_keras.configs.architecture import FINAL_LAYER
-from alexnet_keras.configs.option_fields import read_options, takes
+from alexnet_keras.configs.option_fields import accept_options, read_options
 from alexnet_keras.configs.options import PredictOptions
 from alexnet_keras.data.imagenet import imagenet_classes
 from alexnet_keras.errors import DataError
@@ -56,7 +56,7 @@ class Predictions:
     source: Pretrained
 
 
-@takes(PredictOptions, name="predict")
+@accept_options(PredictOptions, name="predict")
 def run_prediction(
     images: str | os.PathLike | Sequence[str | os.PathLike],
     *,

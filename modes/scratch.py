@@ -20,14 +20,14 @@ import keras
 
 from alexnet_keras.configs.architecture import VARIANTS, Architecture, demo_architecture
 from alexnet_keras.configs.loading import Loading
-from alexnet_keras.configs.option_fields import takes
+from alexnet_keras.configs.option_fields import accept_options
 from alexnet_keras.configs.options import ScratchOptions
 from alexnet_keras.configs.preprocessing import Preprocessing
 from alexnet_keras.configs.recipe import DEMO_RECIPE, VARIANT_RECIPES, Recipe
 from alexnet_keras.data.batches import EvaluationBatches, TrainingBatches
 from alexnet_keras.data.demo import DEMONSTRATIONS
 from alexnet_keras.data.layouts import Dataset
-from alexnet_keras.models.alexnet import new_network
+from alexnet_keras.models.alexnet import new_model
 from alexnet_keras.training.final_model import in_float32
 from alexnet_keras.training.loop import ExecutionConfig, TrainingResult, train
 from alexnet_keras.training.recipe_from_options import with_starting_point
@@ -36,7 +36,7 @@ from alexnet_keras.training.run_folder import NullRunFolder, RunFolder
 from alexnet_keras.training.session_start import open_session
 
 
-@takes(ScratchOptions, name="scratch")
+@accept_options(ScratchOptions, name="scratch")
 def run_scratch(*, verbose: str | int = "auto", **options) -> Run:
     """Train a network end to end, from random initial values.
 
@@ -100,7 +100,7 @@ def train_from_scratch(
     execution = execution or ExecutionConfig()
     keras.utils.set_random_seed(seed)
     with execution.workers.strategy.scope():
-        model = new_network(architecture, preprocessing, dataset.class_names)
+        model = new_model(architecture, preprocessing, dataset.class_names)
     batches = TrainingBatches(
         train_samples,
         preprocessing,
@@ -143,7 +143,7 @@ def _architecture(options: ScratchOptions) -> Architecture:
 def _explain_demonstration(session, architecture: Architecture) -> None:
     options = session.options
     if options.data in DEMONSTRATIONS and options.width is None and session.workers.is_chief:
-        session.progress.say(
+        session.progress.print(
             "The demonstration has a thousandth of ImageNet's images and two minutes: the real "
             f"{architecture.input_size}x{architecture.input_size} network at a quarter of its "
             "filters and an eighth of its hidden units."

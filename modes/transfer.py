@@ -22,7 +22,7 @@ import numpy as np
 
 from alexnet_keras.configs.architecture import FINAL_LAYER
 from alexnet_keras.configs.loading import Loading, Shard
-from alexnet_keras.configs.option_fields import takes
+from alexnet_keras.configs.option_fields import accept_options
 from alexnet_keras.configs.options import TransferOptions
 from alexnet_keras.configs.recipe import (
     DEMO_FINETUNE_RECIPE,
@@ -39,7 +39,7 @@ from alexnet_keras.distribute.workers import Workers
 from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.evaluation.evaluator import evaluate
 from alexnet_keras.features.cache import layer_inputs
-from alexnet_keras.models.alexnet import AlexNetModel, new_network
+from alexnet_keras.models.alexnet import AlexNetModel, new_model
 from alexnet_keras.pretrained.from_options import open_weights
 from alexnet_keras.pretrained.loading import Pretrained
 from alexnet_keras.training.final_model import in_float32
@@ -49,7 +49,7 @@ from alexnet_keras.training.run_folder import NullRunFolder, RunFolder
 from alexnet_keras.training.session_start import open_session
 
 
-@takes(TransferOptions, name="transfer")
+@accept_options(TransferOptions, name="transfer")
 def run_transfer(*, verbose: str | int = "auto", **options) -> Run:
     """Give a trained network a new head for your classes, and fine-tune it.
 
@@ -167,7 +167,7 @@ def with_new_head(base: Pretrained, recipe: Recipe, class_names: tuple[str, ...]
     """The same network with the recipe's dropout and an fc8 of its own for ``class_names``, other
     loaded weights copied.
     """
-    model = new_network(
+    model = new_model(
         recipe.apply_to(base.model.architecture), base.model.preprocessing, class_names
     )
     for layer in model.layers:

@@ -12,7 +12,7 @@ import click
 
 from alexnet_keras.configs.option_fields import Option, options_of
 
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace existing files.")
 
 
 def options_from(declared: type) -> Callable:
@@ -41,8 +41,8 @@ def named_options() -> dict[str, Any]:
 
 def _click_option(option: Option) -> Callable:
     settings = {"help": option.help, "default": option.default, "metavar": option.metavar}
-    if option.shown:
-        settings["show_default"] = option.shown
+    if option.default_text:
+        settings["show_default"] = option.default_text
     flags = option.flag
     if option.kind is bool and option.optional:
         flags = f"{option.flag}/--no-{option.flag.removeprefix('--')}"
@@ -60,9 +60,9 @@ def _typed(option: Option) -> dict[str, Any]:
         return {"type": choices, "default": default, "callback": _as_kind(option.kind)}
     if option.kind is Path:
         return {"type": click.Path(path_type=Path)}
-    if option.low is not None:
+    if option.minimum is not None:
         ranged = {int: click.IntRange, float: click.FloatRange}[option.kind]
-        return {"type": ranged(option.low, option.high)}
+        return {"type": ranged(option.minimum, option.maximum)}
     return {"type": option.kind, "multiple": option.repeatable}
 
 

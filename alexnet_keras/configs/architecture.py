@@ -21,7 +21,7 @@ from alexnet_keras.configs.layer_specs import (
     Normalization,
     Pooling,
 )
-from alexnet_keras.configs.serialization import from_json, with_kind
+from alexnet_keras.configs.serialization import asdict_with_kind, from_json
 from alexnet_keras.errors import ConfigurationError
 
 FINAL_LAYER = "fc8"
@@ -110,7 +110,7 @@ class Architecture:
 
     def to_dict(self) -> dict:
         """A JSON-ready dictionary that :meth:`from_dict` turns back into an equal architecture."""
-        return {**dataclasses.asdict(self), "layers": [*map(with_kind, self.layers)]}
+        return {**dataclasses.asdict(self), "layers": [*map(asdict_with_kind, self.layers)]}
 
     @classmethod
     def from_dict(cls, values: dict) -> Architecture:
@@ -223,7 +223,7 @@ OWT = Architecture(
 VARIANTS = {architecture.name: architecture for architecture in (ALEXNET, CAFFENET, PAPER, OWT)}
 
 
-def named_architecture(variant: str | Architecture) -> Architecture:
+def get_architecture(variant: str | Architecture) -> Architecture:
     """The architecture of a variant's name. Raises ``ConfigurationError`` listing the valid
     ones.
     """

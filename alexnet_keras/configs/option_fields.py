@@ -1,4 +1,4 @@
-"""How an option is declared: once, as a field of a frozen dataclass.
+"""Declaring options once, as fields of frozen dataclasses.
 
 The command line, the Python calls and the config of a resumed run all read the same declaration.
 Neither click nor TensorFlow is imported here.
@@ -18,23 +18,29 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from alexnet_keras.errors import ConfigurationError
 
-NOUNS = {bool: "True or False", int: "an integer", float: "a number", str: "text", Path: "a path"}
+TYPE_NAMES = {
+    bool: "True or False",
+    int: "an integer",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+}
 
 
-def option(default: Any, help: str, **about: Any) -> Any:  # noqa: A002  click's own name
+def option(default: Any, help: str, **about: Any) -> Any:  # noqa: A002  click's name
     """A field of an options dataclass.
 
-    ``about``: ``choices``; ``low`` and ``high``, both inclusive; ``flag``, the command's spelling
-    where it is not the field's; ``metavar`` and ``shown`` (the default in words) for ``--help``;
-    ``changeable``, whether a resumed run may change it.
+    ``about``: ``choices``; ``minimum`` and ``maximum``, both inclusive; ``flag``, the name on the
+    command line if it is not the field's; ``metavar`` and ``default_text`` (the default in words)
+    for ``--help``; ``changeable``, whether a resumed run may change it.
     """
     return dataclasses.field(default=default, metadata={"help": help, **about})
 
 
 @dataclass(frozen=True)
 class Option:
-    """One declared option: its ``name`` as a keyword, its ``flag`` on the command line, and what
-    values it takes.
+    """A declared option: its ``name`` as a keyword, its ``flag`` on the command line, and the
+    values that it accepts.
     """
 
     name: str
@@ -45,16 +51,17 @@ class Option:
     help: str
     flag: str
     choices: tuple = ()
-    low: float | None = None
-    high: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
     metavar: str | None = None
-    shown: str | None = None
+    default_text: str | None = None
     changeable: bool = False
 
     def convert(self, value: Any) -> Any:
-        """``value`` as the option's own type. Raises ``ConfigurationError`` saying what it takes.
+        """``value`` converted to the option's type. Raises ``ConfigurationError`` for a value that
+        it does not accept.
 
-        Paths may be ``str`` or ``os.PathLike``; a repeatable option takes one value or several,
+        Paths may be ``str`` or ``os.PathLike``; a repeatable option accepts one value or several,
         and a dictionary for pairs such as ``{"fc8": 10}``.
         """
         if value is None and self.optional:
@@ -79,8 +86,8 @@ class Option:
             raise ConfigurationError(f"{self.name}: expected {self._expected()}, got {original!r}")
         if (
             (self.choices and value not in self.choices)
-            or (self.low is not None and value < self.low)
-            or (self.high is not None and value > self.high)
+            or (self.minimum is not None and value < self.minimum)
+            or (self.maximum is not None and value > self.maximum)
         ):
             raise ConfigurationError(f"{self.name}: expected {self._expected()}, got {original!r}")
         return value
@@ -88,9 +95,11 @@ class Option:
     def _expected(self) -> str:
         if self.choices:
             return f"one of {', '.join(map(str, self.choices))}"
-        if self.high is not None:
-            return f"{NOUNS[self.kind]} from {self.low} to {self.high}"
-        return NOUNS[self.kind] + ("" if self.low is None else f", at least {self.low}")
+        if self.maximum is not None:
+            return f"{TYPE_NAMES[self.kind]} from {self.minimum} to {self.maximum}"
+        return TYPE_NAMES[self.kind] + (
+            "" if self.minimum is None else f", at least {self.minimum}"
+        )
 
 
 @functools.cache
@@ -118,10 +127,11 @@ def read_options(declared: type, values: Mapping[str, Any]) -> Any:
     return declared(**{name: options[name].convert(value) for name, value in values.items()})
 
 
-def takes(declared: type, name: str) -> Callable:
-    """Show a function of ``**options`` to Python as ``name`` with a keyword for each option.
+def accept_options(declared: type, name: str) -> Callable:
+    """A decorator that gives a function of ``**options`` the name ``name`` and a keyword argument
+    for each option.
 
-    Its signature and its documentation list them with their defaults, so that ``help()``,
+    Its signature and docstring list the options with their defaults, so that ``help()``,
     completion and the error for a misspelt keyword work as if they were written out.
     """
 

@@ -1,5 +1,4 @@
-"""Every option of every command and of its Python call: name, type, default and help, declared
-once.
+"""The options of all commands and Python calls: name, type, default and help, declared once.
 
 A group of options that several commands share is a dataclass; a command's own class inherits its
 groups, the last base first in ``--help``.
@@ -17,83 +16,92 @@ from alexnet_keras.configs.augmentation import AUGMENTATIONS
 from alexnet_keras.configs.option_fields import option
 from alexnet_keras.configs.recipe import RECIPES
 
-RECIPES_OWN = "the recipe's"
-UNRECORDED = ("output", "overwrite", "resume")  # of one call, not of the run
+NOT_RECORDED = ("output", "overwrite", "resume")
+"""Options of a single call, not of the run."""
 
 
-def recorded(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that a run's config records."""
-    return {name: value for name, value in options.items() if name not in UNRECORDED}
+def recorded_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a run's config records."""
+    return {name: value for name, value in options.items() if name not in NOT_RECORDED}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Which samples, and how many threads read them."""
+    """The data set, and how it is read."""
 
-    data: str = option("demo", "The data set.", metavar="demo|demo-new|PATH")
+    data: str = option("demo", "Data set.", metavar="demo|demo-new|PATH")
     layout: str | None = option(
         None,
-        "Layout of PATH.  [default: recognised]",
+        "Layout of the data set.  [default: detected]",
         flag="--format",
         choices=("coco", "imagenet", "folder"),
     )
-    classes: tuple[str, ...] = option((), "COCO: only these classes (repeatable).", metavar="NAME")
-    min_size: float | None = option(None, "COCO: pixels of a box's shorter side.  [default: 32]")
+    classes: tuple[str, ...] = option(
+        (), "COCO: use only these classes (repeatable).", metavar="NAME"
+    )
+    min_size: float | None = option(
+        None, "COCO: minimum length of a box's shorter side, in pixels.  [default: 32]"
+    )
     context: float | None = option(
-        None, "COCO: fraction of a box added on each side.  [default: 0.1]"
+        None, "COCO: margin added on each side of a box, as a fraction of it.  [default: 0.1]"
     )
     square: bool | None = option(
-        None, "COCO: square regions or the boxes' own shape.  [default: square]"
+        None, "COCO: cut out square regions, or the boxes as they are.  [default: square]"
     )
     num_threads: int = option(
-        2, "Loader threads.", flag="--threads", low=1, metavar="N", changeable=True
+        2, "Threads that load images.", flag="--threads", minimum=1, metavar="N", changeable=True
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class VariantOptions:
-    variant: str | None = option(None, "Which AlexNet.", choices=tuple(VARIANTS))
+    variant: str | None = option(None, "Network variant.", choices=tuple(VARIANTS))
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartialOptions(VariantOptions):
-    partial: bool = option(False, "Accept weights that lack layers.")
+    partial: bool = option(False, "Accept weights with missing layers.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsOptions(PartialOptions):
-    """A trained network to start from."""
+    """Weights to start from."""
 
     weights: str | None = option(
         None,
-        "demo, a name of the catalogue, a weight file or a run.  "
+        "demo, published weights by name, a weight file or a run.  "
         "[default: demo on demonstration data, else caffe]",
         metavar="NAME|PATH|RUN",
     )
 
 
+def _recipe_option(help: str, **about: Any) -> Any:  # noqa: A002
+    """An option that replaces a field of the recipe."""
+    return option(None, help, default_text="the recipe's", **about)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RecipeOptions:
-    """How a network is trained; each option replaces one field of the recipe."""
+    """The recipe; every other option replaces one of its fields."""
 
     recipe: str | None = option(
-        None, "Published; each option below replaces one field.", choices=tuple(RECIPES)
+        None, "Published; each option below replaces one of its fields.", choices=tuple(RECIPES)
     )
-    epochs: int | None = option(
-        None,
-        "Passes over the train split; drops of the rate move in proportion.",
+    epochs: int | None = _recipe_option(
+        "Passes over the train split; learning-rate drops move in proportion.",
         metavar="N",
-        shown=RECIPES_OWN,
         changeable=True,
     )
-    steps: int | None = option(None, "Updates, instead of --epochs.", metavar="N", changeable=True)
-    batch_size: int | None = option(
-        None, "Images a step, of all workers.", metavar="N", shown=RECIPES_OWN
+    steps: int | None = option(
+        None, "Training steps, instead of --epochs.", metavar="N", changeable=True
     )
-    lr: float | None = option(None, "Initial learning rate.", shown=RECIPES_OWN, changeable=True)
+    batch_size: int | None = _recipe_option(
+        "Images per step, of all workers together.", metavar="N"
+    )
+    lr: float | None = _recipe_option("Initial learning rate.", changeable=True)
     lr_schedule: str | None = option(
         None,
-        "When the rate drops: never, every --lr-step-size epochs, or when val stops improving.",
+        "Never drop, every --lr-step-size epochs, or when val top-1 stops improving.",
         choices=("constant", "step", "plateau"),
     )
     lr_step_size: float | None = option(
@@ -102,27 +110,25 @@ class RecipeOptions:
     lr_patience: int | None = option(
         None, "Epochs without a better val top-1, with plateau.", metavar="EPOCHS"
     )
-    lr_drops: int | None = option(None, "Drops before the run ends, with plateau.", metavar="N")
-    lr_gamma: float | None = option(None, "What a drop multiplies the rate by.", shown=RECIPES_OWN)
+    lr_drops: int | None = option(None, "Drops before training stops, with plateau.", metavar="N")
+    lr_gamma: float | None = _recipe_option("Factor of the learning rate at each drop.")
     lr_mult: tuple[str, ...] = option(
-        (), "A layer's factor of the rate (repeatable); 0 freezes it.", metavar="LAYER=FACTOR"
+        (), "Learning-rate multiplier of a layer (repeatable).", metavar="LAYER=FACTOR"
     )
-    bias_lr_mult: float | None = option(None, "Factor of the rate of biases.", shown=RECIPES_OWN)
-    momentum: float | None = option(None, "Of past gradients in the update.", shown=RECIPES_OWN)
-    weight_decay: float | None = option(
-        None, "Of kernels, through the momentum.", shown=RECIPES_OWN
+    bias_lr_mult: float | None = _recipe_option("Learning-rate multiplier of biases.")
+    momentum: float | None = _recipe_option("Momentum of SGD.")
+    weight_decay: float | None = _recipe_option("Weight decay, coupled with the momentum.")
+    decay_biases: bool | None = _recipe_option(
+        "Apply weight decay to biases too, or to kernels only."
     )
-    decay_biases: bool | None = option(
-        None, "Apply weight decay to biases too, or to kernels only.", shown=RECIPES_OWN
+    clip_norm: float | None = _recipe_option(
+        "Clip the global norm of the gradients to this value.", changeable=True
     )
-    clip_norm: float | None = option(
-        None, "Largest norm of the whole gradient.", shown=RECIPES_OWN, changeable=True
-    )
-    dropout: float | None = option(None, "Rate of both dropout layers.", shown=RECIPES_OWN)
+    dropout: float | None = _recipe_option("Rate of the dropout layers.")
     augment: str | None = option(
         None,
-        "Nothing; crop and mirror; and colour; or resized crop and mirror.  [default: the "
-        "recipe's]",
+        "none; standard: crop and mirror; paper: standard and colour shift; torchvision: resized "
+        "crop and mirror.  [default: the recipe's]",
         choices=tuple(AUGMENTATIONS),
     )
     colour: str = option(
@@ -136,27 +142,26 @@ class RecipeOptions:
 class ScratchRecipeOptions(RecipeOptions):
     init: str | None = option(
         None,
-        "Initial values: those of a variant, or He's.  [default: the recipe's]",
+        "Initial weights: as in a variant, or He's.  [default: the recipe's]",
         choices=(*VARIANTS, "he"),
     )
     resize: str | None = option(
         None,
-        "How an image becomes --resize-to pixels.",
+        "Resize both sides (warp), the shorter side, or the shorter side and keep the central "
+        "square.",
         choices=("warp", "short_side", "square"),
     )
     resize_to: int | None = option(
-        None, "Sides, or the shorter side.  [default: the recipe's]", metavar="PIXELS"
+        None, "Size that images are resized to.  [default: the recipe's]", metavar="PIXELS"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransferRecipeOptions(RecipeOptions):
-    head_lr_mult: float | None = option(
-        None, "Factor of the rate of new layers.", shown=RECIPES_OWN
-    )
+    head_lr_mult: float | None = _recipe_option("Learning-rate multiplier of new layers.")
     feature_cache: str | None = option(
         None,
-        "Keep the features that the head is trained on for the next run.",
+        "Keep the features that the head is trained on in this folder, for later runs.",
         metavar="FOLDER",
         changeable=True,
     )
@@ -164,47 +169,43 @@ class TransferRecipeOptions(RecipeOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionOptions:
-    """How a run is carried out and where it is written."""
+    """How a run is executed, and where it is written."""
 
-    seed: int = option(0, "Of all randomness.", low=0, high=2**31 - 1)
+    seed: int = option(0, "Random seed.", minimum=0, maximum=2**31 - 1)
     accumulate: int = option(
         1,
-        "Parts that a batch is computed in, to fit a small memory.",
-        low=1,
+        "Split each batch into N parts and accumulate their gradients, to fit in limited memory.",
+        minimum=1,
         metavar="N",
         changeable=True,
     )
     precision: str = option(
         "float32",
-        "Of activations; weights stay float32.",
+        "Keras dtype policy; weights stay float32.",
         choices=("float32", "mixed_float16", "mixed_bfloat16"),
     )
     deterministic: bool = option(
-        False, "Bit for bit the same on a GPU too; slower there. Holds for the whole process."
+        False, "Deterministic operations on a GPU too; slower there. Holds for the whole process."
     )
     direct_convolution: bool = option(
         False,
-        "No 3x3 convolution by Winograd's algorithm: on a CPU faster, and the same but for "
-        "rounding.",
+        "Without Winograd's algorithm for 3x3 convolutions, which is faster on a CPU and the same "
+        "up to rounding.",
     )
     strategy: str = option(
         "auto",
-        "One device, all GPUs, or many machines (docs/distributed.md).",
+        "One device, all GPUs (mirrored) or several machines (docs/distributed.md).",
         choices=("auto", "one", "mirrored", "multiworker"),
         changeable=True,
     )
     worker_timeout: float = option(
-        300.0,
-        "How long another worker is waited for.",
-        low=1,
-        metavar="SECONDS",
-        changeable=True,
+        300.0, "Time to wait for another worker.", minimum=1, metavar="SECONDS", changeable=True
     )
     save_every: float = option(
-        60.0, "Between checkpoints.", low=0, metavar="SECONDS", changeable=True
+        60.0, "Time between checkpoints.", minimum=0, metavar="SECONDS", changeable=True
     )
     keep: int = option(
-        2, "Checkpoints to keep, and the best.", low=1, metavar="N", changeable=True
+        2, "Recent checkpoints to keep, besides the best.", minimum=1, metavar="N", changeable=True
     )
     tensorboard: bool = option(
         False,
@@ -212,7 +213,7 @@ class ExecutionOptions:
         changeable=True,
     )
     output: str | None = option(None, "Run folder.  [default: runs/<mode>-<n>]", metavar="FOLDER")
-    overwrite: bool = option(False, "Replace what is there.")
+    overwrite: bool = option(False, "Replace existing files.")
     resume: str | None = option(
         None,
         "Resume a run with its own options; docs/usage.md lists what may change.",
@@ -230,61 +231,67 @@ class NetworkOptions(VariantOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ScratchOptions(ExecutionOptions, ScratchRecipeOptions, NetworkOptions, DataOptions):
-    """Of ``scratch``."""
+    """Options of ``scratch``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainFromOptions(WeightsOptions):
-    train_from: str = option("fc6", "Lowest layer that fine-tuning changes.", metavar="LAYER")
+    train_from: str = option(
+        "fc6", "First layer to fine-tune; the layers below it are frozen.", metavar="LAYER"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransferOptions(ExecutionOptions, TransferRecipeOptions, TrainFromOptions, DataOptions):
-    """Of ``transfer``."""
+    """Options of ``transfer``."""
 
-    data: str = option("demo-new", "The data set.", metavar="demo|demo-new|PATH")
+    data: str = option("demo-new", "Data set.", metavar="demo|demo-new|PATH")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractOptions(WeightsOptions, DataOptions):
-    """Of ``extract``."""
+    """Options of ``extract``."""
 
     layers: tuple[str, ...] = option(
-        ("fc7",), "Public layer name (repeatable).", flag="--layer", metavar="NAME"
+        ("fc7",), "Layer whose output to extract (repeatable).", flag="--layer", metavar="NAME"
     )
     splits: tuple[str, ...] = option(
-        (), "Repeatable.  [default: every split in turn]", flag="--split", metavar="NAME"
+        (), "Split to extract (repeatable).  [default: all splits]", flag="--split", metavar="NAME"
     )
     out: Path = option(
-        Path("feats.npy"), ".npy (several layers: one file each) or .h5.", metavar="FILE"
+        Path("feats.npy"), "Output file: .npy (one file per layer) or .h5.", metavar="FILE"
     )
-    batch_size: int = option(32, "Images a step.", metavar="N")
-    skip_bad: bool = option(False, "Rows of unreadable files become NaN instead of an error.")
+    batch_size: int = option(32, "Images per batch.", metavar="N")
+    skip_bad: bool = option(
+        False, "Write NaN for unreadable files instead of stopping at the first."
+    )
     probe: bool = option(
-        False, "Train a linear classifier on the train rows, test it on the val rows."
+        False, "Train a linear classifier on the features of train and test it on those of val."
     )
-    overwrite: bool = option(False, "Replace what is there.")
+    overwrite: bool = option(False, "Replace existing files.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(PartialOptions, DataOptions):
-    """Of ``evaluate``."""
+    """Options of ``evaluate``."""
 
     data: str | None = option(
-        None, "The data set.", metavar="demo|demo-new|PATH", shown="the run's own"
+        None, "Data set.", metavar="demo|demo-new|PATH", default_text="the run's own"
     )
-    split: str = option("val", "train, val or the data set's own name.", metavar="NAME")
-    crops: int = option(1, "Centre crop, or the mean over the paper's ten.", choices=(1, 10))
-    batch_size: int = option(64, "Images a step.", metavar="N")
+    split: str = option(
+        "val", "train, val, or a split of the data set by its own name.", metavar="NAME"
+    )
+    crops: int = option(1, "Centre crop, or the mean over the paper's ten crops.", choices=(1, 10))
+    batch_size: int = option(64, "Images per batch.", metavar="N")
     out: Path | None = option(None, "Also write classes.csv and confusion.csv.", metavar="FOLDER")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions(PartialOptions):
-    """Of ``predict``."""
+    """Options of ``predict``."""
 
     weights: str = option(
-        "caffe", "A name of the catalogue, a weight file or a run.", metavar="NAME|PATH|RUN"
+        "caffe", "Published weights by name, a weight file or a run.", metavar="NAME|PATH|RUN"
     )
-    crops: int = option(1, "Centre crop, or the mean over the paper's ten.", choices=(1, 10))
-    top: int = option(5, "Classes to name for each image.", low=1, metavar="N")
+    crops: int = option(1, "Centre crop, or the mean over the paper's ten crops.", choices=(1, 10))
+    top: int = option(5, "Number of classes to list for each image.", minimum=1, metavar="N")

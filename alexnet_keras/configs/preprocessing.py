@@ -51,7 +51,7 @@ class Preprocessing:
                 f"preprocessing.std: expected numbers above 0, got {self.std}"
             )
 
-    def for_input(self, size: int) -> Preprocessing:
+    def with_input_size(self, size: int) -> Preprocessing:
         """The same preprocessing for an input of ``size`` pixels a side; the margin of the crop is
         scaled in proportion.
         """

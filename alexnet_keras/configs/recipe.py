@@ -21,7 +21,7 @@ from alexnet_keras.configs.preprocessing import (
     Preprocessing,
 )
 from alexnet_keras.configs.schedule import DropAt, DropEvery, Plateau, Schedule
-from alexnet_keras.configs.serialization import ADDED_LATER, from_json, with_kind
+from alexnet_keras.configs.serialization import ADDED_LATER, asdict_with_kind, from_json
 from alexnet_keras.errors import ConfigurationError
 
 UPPER_LIMITS = {"batch_size": 1_000_000, "epochs": 1_000_000, "steps": 1_000_000_000}
@@ -92,13 +92,13 @@ class Recipe:
                     f"{name}: expected a number from 0 to below 1, got {value}"
                 )
 
-    def rate_at(self, step: int, epoch: float, plateaus: int = 0) -> float:
+    def learning_rate_at(self, step: int, epoch: float, plateaus: int = 0) -> float:
         """The learning rate of step ``step``, at the fractional epoch ``epoch``, after
         ``plateaus`` plateaus of val top-1.
         """
-        return self.learning_rate * self.gamma ** self.schedule.drops(step, epoch, plateaus)
+        return self.learning_rate * self.gamma ** self.schedule.num_drops(step, epoch, plateaus)
 
-    def last_step(self, samples: int) -> int:
+    def total_steps(self, samples: int) -> int:
         """The number of steps on ``samples`` training samples."""
         return self.steps or -(-self.epochs * samples // self.batch_size)
 
@@ -113,7 +113,7 @@ class Recipe:
         ratio = (
             epochs / self.epochs
             if by_epochs
-            else changed.last_step(samples) / self.last_step(samples)
+            else changed.total_steps(samples) / self.total_steps(samples)
         )
         return replace(changed, schedule=self.schedule.scaled(ratio))
 
@@ -127,7 +127,7 @@ class Recipe:
 
     def to_dict(self) -> dict:
         """A JSON-ready dictionary that :meth:`from_dict` turns back into an equal recipe."""
-        return {**dataclasses.asdict(self), "schedule": with_kind(self.schedule)}
+        return {**dataclasses.asdict(self), "schedule": asdict_with_kind(self.schedule)}
 
     @classmethod
     def from_dict(cls, values: dict) -> Recipe:

@@ -14,7 +14,7 @@ class DropAt:
 
     epochs: tuple[float, ...] = ()
 
-    def drops(self, step: int, epoch: float, plateaus: int) -> int:
+    def num_drops(self, step: int, epoch: float, plateaus: int) -> int:
         return sum(epoch >= drop for drop in self.epochs)
 
     def scaled(self, ratio: float) -> DropAt:
@@ -36,7 +36,7 @@ class DropEvery:
                 f"{every}"
             )
 
-    def drops(self, step: int, epoch: float, plateaus: int) -> int:
+    def num_drops(self, step: int, epoch: float, plateaus: int) -> int:
         return int(step // self.steps if self.epochs is None else epoch // self.epochs)
 
     def scaled(self, ratio: float) -> DropEvery:
@@ -57,7 +57,7 @@ class Plateau:
             if value < low:
                 raise ConfigurationError(f"schedule.{name}: expected at least {low}, got {value}")
 
-    def drops(self, step: int, epoch: float, plateaus: int) -> int:
+    def num_drops(self, step: int, epoch: float, plateaus: int) -> int:
         return min(plateaus, self.times)
 
     def scaled(self, ratio: float) -> Plateau:

@@ -15,7 +15,7 @@ from alexnet_keras.errors import ConfigurationError
 ADDED_LATER = {"added_later": True}
 """``metadata`` of a field that files of earlier versions lack: it takes its default there."""
 
-WORDS = {
+TYPE_NAMES = {
     bool: "true or false",
     int: "an integer",
     float: "a finite number",
@@ -34,11 +34,11 @@ def from_json(kind, value, place: str):
     another type.
     """
     if isinstance(kind, UnionType):
-        return _one_of(get_args(kind), value, place)
+        return _union_from_json(get_args(kind), value, place)
     if dataclasses.is_dataclass(kind):
-        return _described(kind, value, place)
+        return _dataclass_from_json(kind, value, place)
     if get_origin(kind) is tuple:
-        return _tuple(get_args(kind), value, place)
+        return _tuple_from_json(get_args(kind), value, place)
     if get_origin(kind) is dict:
         _check(type(value) is dict, "an object", value, place)
         return {
@@ -49,29 +49,31 @@ def from_json(kind, value, place: str):
         fits = type(value) in (int, float) and abs(value) <= sys.float_info.max
     else:
         fits = type(value) is kind
-    _check(fits, WORDS[kind], value, place)
+    _check(fits, TYPE_NAMES[kind], value, place)
     return value
 
 
-def with_kind(value) -> dict:
+def asdict_with_kind(value) -> dict:
     """A dataclass that is one of a union, as :func:`from_json` reads it back."""
     return {"kind": type(value).__name__, **dataclasses.asdict(value)}
 
 
-def _described(kind: type, value, place: str):
+def _dataclass_from_json(kind: type, value, place: str):
     _check(type(value) is dict, "an object", value, place)
     fields, hints = {field.name: field for field in dataclasses.fields(kind)}, get_type_hints(kind)
     for name in value:
         _check(name in fields, f"fields among {', '.join(fields)}", name, place)
     for name, field in fields.items():
         if name not in value and not field.metadata.get("added_later"):
-            raise ConfigurationError(f"{place}.{name}: expected {_words(hints[name])}, got none")
+            raise ConfigurationError(
+                f"{place}.{name}: expected {_type_name(hints[name])}, got none"
+            )
     return kind(
         **{name: from_json(hints[name], each, f"{place}.{name}") for name, each in value.items()}
     )
 
 
-def _one_of(kinds: tuple, value, place: str):
+def _union_from_json(kinds: tuple, value, place: str):
     if value is None and NoneType in kinds:
         return None
     kinds = [kind for kind in kinds if kind is not NoneType]
@@ -86,7 +88,7 @@ def _one_of(kinds: tuple, value, place: str):
     return from_json(by_name[name], fields, place)
 
 
-def _tuple(kinds: tuple, value, place: str) -> tuple:
+def _tuple_from_json(kinds: tuple, value, place: str) -> tuple:
     _check(type(value) in (list, tuple), "a list", value, place)
     if kinds[-1] is ...:
         kinds = (kinds[0],) * len(value)
@@ -97,10 +99,10 @@ def _tuple(kinds: tuple, value, place: str) -> tuple:
     )
 
 
-def _words(kind) -> str:
+def _type_name(kind) -> str:
     if isinstance(kind, UnionType):
-        return " or ".join(dict.fromkeys(_words(each) for each in get_args(kind)))
-    return WORDS.get(kind, "a list" if get_origin(kind) is tuple else "an object")
+        return " or ".join(dict.fromkeys(_type_name(each) for each in get_args(kind)))
+    return TYPE_NAMES.get(kind, "a list" if get_origin(kind) is tuple else "an object")
 
 
 def _check(fits: bool, expected: str, value, place: str) -> None:

@@ -1,4 +1,4 @@
-"""An evaluation class by class, as two tables that any spreadsheet opens."""
+"""Per-class accuracy and the confusion matrix of an evaluation, as CSV files."""
 
 from __future__ import annotations
 
@@ -27,21 +27,20 @@ COLUMNS = (
 
 
 def write_tables(folder: Path, evaluation: Evaluation, class_names: Sequence[str]) -> None:
-    """Write ``classes.csv`` and ``confusion.csv`` into ``folder``, which is made: RFC 4180 in
-    UTF-8, both complete or neither.
+    """Write ``classes.csv`` and ``confusion.csv`` into ``folder``, which is created: RFC 4180 in
+    UTF-8, both completely or neither.
 
     ``classes.csv``, the columns :data:`COLUMNS`: a row for each class, by its index; ``top1`` and
     ``top5`` are fractions 0-1 of its ``images``, empty where there are none;
-    ``most_confused_with`` is the wrong class predicted most often (the first
-    of several), empty where it never was. ``confusion.csv``: the names, then for each class its
-    name and how many of its images were predicted as each. Raises ``RunError`` if they cannot be
-    written, ``ConfigurationError`` if the names are not those of the evaluation.
+    ``most_confused_with`` is the wrong class predicted most often (the first of several), empty
+    where there is none. ``confusion.csv``: a header of names, then for each class its name and the
+    number of its images predicted as each class. Raises ``RunError`` if they cannot be written,
+    ``ConfigurationError`` for another number of names than the evaluation has classes.
     """
     classes = len(evaluation.confusion)
     if len(class_names) != classes:
         raise ConfigurationError(
-            f"class_names: expected {classes} names, as the evaluation has classes, "
-            f"got {len(class_names)}"
+            f"class_names: expected {classes} names, one for each class, got {len(class_names)}"
         )
     folder = Path(folder)
     with atomic_write(*(folder / name for name in FILES)) as (classes_csv, confusion_csv):

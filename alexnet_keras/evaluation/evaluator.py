@@ -1,4 +1,4 @@
-"""Accuracy and loss of a network on a split, each sample counted once."""
+"""Accuracy and loss of a network on a split."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import tensorflow as tf
 from alexnet_keras.configs.architecture import FINAL_LAYER
 from alexnet_keras.data.batches import Batch
 from alexnet_keras.distribute.workers import Workers
+from alexnet_keras.models.alexnet import logits_model
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Evaluation:
 
     ``mean_per_class`` is the mean, over the classes that occur, of each class's top-1 fraction
     (balanced accuracy). ``confusion`` is (classes, classes) int64; ``top5_per_class``, (classes,)
-    int64, counts the samples of each class that are right by :func:`correct_in_top` 5.
+    int64, counts the samples of each class that are among the top 5 by :func:`in_top_k`.
     """
 
     top1: float
@@ -36,8 +37,8 @@ class Evaluation:
     confusion: np.ndarray
     top5_per_class: np.ndarray
 
-    def figures(self) -> dict[str, float]:
-        """The scalar figures, JSON-ready."""
+    def metrics(self) -> dict[str, float]:
+        """The scalar metrics, JSON-ready."""
         return {
             "top1": self.top1,
             "top5": self.top5,
@@ -50,8 +51,8 @@ class Evaluation:
 
 
 class Counts(NamedTuple):
-    """What a batch adds to an evaluation. The counts of several batches, or workers, are the sums
-    of theirs.
+    """The sums that an :class:`Evaluation` is computed from, of one batch or of several; those of
+    several batches or workers are added.
 
     ``sums`` (4,) float64: loss, top-1 hits, top-5 hits and images; ``confusion`` (classes,
     classes) int64; ``top5_per_class`` (classes,) int64.
@@ -69,17 +70,16 @@ def evaluate(
     step: Callable | None = None,
     workers: Workers | None = None,
 ) -> Evaluation:
-    """Run ``model`` (ending in fc8 or prob) over ``batches``; ``on_batch`` is called with the
-    number of images of each batch.
+    """Evaluate ``model``, which ends in fc8 or prob, on ``batches``; ``on_batch`` is called with
+    the number of images of each batch.
 
-    ``step``: an :func:`evaluation_step` of the same model, where it is evaluated often.
-    ``workers``: those who each have a share of the batches; all get the figures of the whole.
+    ``step``: an :func:`evaluation_step` of the same model, to reuse between evaluations.
+    ``workers``: the workers that each evaluate their share of the batches; all return the
+    evaluation of all shares.
     """
-    step, counts, began = (
-        step or evaluation_step(model, workers),
-        zero_counts(model),
-        perf_counter(),
-    )
+    step = step or evaluation_step(model, workers)
+    counts = zero_counts(model)
+    began = perf_counter()
     for batch in batches:
         of_batch = step(batch)
         counts = Counts(*map(tf.add, counts, of_batch))
@@ -101,7 +101,8 @@ def zero_counts(model: keras.Model) -> Counts:
 
 def _figures(counts: Counts, seconds: float) -> Evaluation:
     (loss, top1, top5, images), confusion, top5_per_class = map(np.asarray, counts)
-    of_class, total = confusion.sum(axis=1), max(images, 1)
+    of_class = confusion.sum(axis=1)
+    total = max(images, 1)
     per_class = confusion.diagonal()[of_class > 0] / of_class[of_class > 0]
     return Evaluation(
         float(top1 / total),
@@ -115,9 +116,9 @@ def _figures(counts: Counts, seconds: float) -> Evaluation:
     )
 
 
-def correct_in_top(k: int, logits, labels):
-    """1.0 where fewer than ``k`` others score as high as the label: (batch,) float32. Ties and NaN
-    count against it.
+def in_top_k(k: int, logits, labels):
+    """(batch,) float32: 1.0 where fewer than ``k`` other classes score at least as high as the
+    label. Unlike in ``tf.math.in_top_k``, ties and NaN count against the label.
     """
     own = tf.gather(logits, labels, axis=1, batch_dims=1)[:, None]
     lower = tf.reduce_sum(tf.cast(logits < own, tf.int32), axis=1)
@@ -125,15 +126,15 @@ def correct_in_top(k: int, logits, labels):
 
 
 def evaluation_step(model: keras.Model, workers: Workers | None = None) -> Callable:
-    """The compiled function from one ``Batch`` to its :class:`Counts`, computed by all devices of
-    this worker.
+    """A compiled function from a ``Batch`` to its :class:`Counts`, on all devices of this
+    worker.
     """
     if workers is None or workers.replicas == 1:
-        return tf.function(_counting(model), autograph=False)
+        return tf.function(_count_function(model), autograph=False)
     with workers.strategy.scope():
-        counting = _counting(model)
+        count = _count_function(model)
     on_replicas = tf.function(
-        lambda batch: workers.strategy.run(counting, args=(batch,)), autograph=False
+        lambda batch: workers.strategy.run(count, args=(batch,)), autograph=False
     )
 
     def step(batch: Batch) -> Counts:
@@ -149,17 +150,17 @@ def evaluation_step(model: keras.Model, workers: Workers | None = None) -> Calla
     return step
 
 
-def _counting(model: keras.Model) -> Callable:
+def _count_function(model: keras.Model) -> Callable:
     classes = model.get_layer(FINAL_LAYER).units
-    network = keras.Model(model.input, model.get_layer(FINAL_LAYER).output)
+    network = logits_model(model)
 
     def counts(batch: Batch) -> Counts:
         logits = _logits(network, batch.images)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch.labels, logits)
-        in_top5 = batch.weights * correct_in_top(5, logits, batch.labels)
+        in_top5 = batch.weights * in_top_k(5, logits, batch.labels)
         values = (
             batch.weights * losses,
-            batch.weights * correct_in_top(1, logits, batch.labels),
+            batch.weights * in_top_k(1, logits, batch.labels),
             in_top5,
             batch.weights,
         )
@@ -183,8 +184,8 @@ def _counting(model: keras.Model) -> Callable:
 
 
 def _logits(network: keras.Model, images):
-    """(batch, classes) float32; of (batch, crops, ...) the logarithm of the mean of the crops'
-    softmaxes, which is finite however confident the network is.
+    """(batch, classes) float32. For images (batch, crops, ...), the logarithm of the mean softmax
+    over the crops, which stays finite for a confident network.
     """
     if images.shape.rank != 5:
         return tf.cast(network(images, training=False), tf.float32)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -14,57 +13,52 @@ from alexnet_keras.configs.preprocessing import Preprocessing
 from alexnet_keras.data import decoding, image_ops
 from alexnet_keras.data.bad_files import reason_of
 from alexnet_keras.errors import ConfigurationError, DataError
-from alexnet_keras.models.alexnet import AlexNetModel
+from alexnet_keras.models.alexnet import AlexNetModel, logits_model
 
-CROPS = (1, 10)
+BATCH_SIZE = 32
+"""Crops that go through the network at once."""
 
 
 def predict(
     model: AlexNetModel,
     paths: Sequence[str | os.PathLike],
     crops: int = 1,
-    batch_size: int = 32,
-    on_batch: Callable[[int], None] = lambda images: None,
 ) -> np.ndarray:
-    """Probabilities of the classes, (images, classes) float32, a row for each file of ``paths`` in
-    their order.
+    """Class probabilities, (images, classes) float32: one row per file of ``paths``, in order.
 
     Each image goes through ``model.preprocessing``. ``crops``: 1 takes the centre, 10 the mean of
     the softmaxes of the four corners, the centre and their mirror images (paper, section 4.1).
-    ``batch_size`` counts crops; ``on_batch`` is called with the number of images of each batch.
     Raises ``DataError`` naming a file that is no readable image, and ``ConfigurationError`` for
-    another number of crops, a batch size below 1, or a network without preprocessing or fc8.
+    another number of crops, or a network without preprocessing or fc8.
     """
-    if crops not in CROPS:
+    if crops not in (1, 10):
         raise ConfigurationError(f"crops: expected 1 or 10, got {crops}")
-    if batch_size < 1:
-        raise ConfigurationError(f"batch size: expected at least 1, got {batch_size}")
     probabilities = _classifier(model)
     rows = [np.zeros((0, model.get_layer(FINAL_LAYER).units), np.float32)]
-    images_a_batch = max(1, batch_size // crops)
-    for start in range(0, len(paths), images_a_batch):
+    images_per_batch = BATCH_SIZE // crops
+    for start in range(0, len(paths), images_per_batch):
         images = tf.concat(
             [
                 _read(path, model.preprocessing, crops)
-                for path in paths[start : start + images_a_batch]
+                for path in paths[start : start + images_per_batch]
             ],
             0,
         )
         found = probabilities(images).numpy()
         rows.append(found.reshape(-1, crops, found.shape[1]).mean(axis=1))
-        on_batch(len(rows[-1]))
     return np.concatenate(rows)
 
 
 def _classifier(model: AlexNetModel) -> Callable:
-    """(batch, crop, crop, 3) network inputs -> (batch, classes) float32, whether or not the model
-    ends in a softmax.
+    """A compiled function from network inputs (batch, crop, crop, 3) to probabilities (batch,
+    classes) float32, whether or not the model ends in a softmax.
     """
     if model.preprocessing is None or FINAL_LAYER not in [layer.name for layer in model.layers]:
         raise ConfigurationError(
-            f"{model.name}: expected a network that has a preprocessing and ends in {FINAL_LAYER}"
+            f"{model.name}: expected a network with preprocessing that ends in {FINAL_LAYER}, got "
+            f"{'one without preprocessing' if model.preprocessing is None else 'no such layer'}"
         )
-    network = keras.Model(model.input, model.get_layer(FINAL_LAYER).output)
+    network = logits_model(model)
     return tf.function(
         lambda images: tf.nn.softmax(tf.cast(network(images, training=False), tf.float32)),
         autograph=False,

@@ -1,6 +1,4 @@
-"""AlexNet, built from its description with Keras's functional API. Reads like section 3 of the
-paper.
-"""
+"""AlexNet, built from an ``Architecture`` with Keras's functional API (paper, section 3)."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.models.layers import GroupedConv2D, LocalResponseNormalization, SampleDropout
 
 
-class _Facts(NamedTuple):
+class _Metadata(NamedTuple):
     architecture: Architecture | None
     preprocessing: Preprocessing | None
     class_names: tuple[str, ...]
@@ -35,7 +33,7 @@ class _Facts(NamedTuple):
 
 @keras.saving.register_keras_serializable("alexnet_keras")
 class AlexNetModel(keras.Model):
-    """A functional ``keras.Model`` that knows its architecture, its preprocessing and its classes.
+    """A functional ``keras.Model`` with an architecture, a preprocessing and class names.
 
     Args:
         inputs: Keras tensor (batch, height, width, channels).
@@ -49,7 +47,8 @@ class AlexNetModel(keras.Model):
     They are saved in its ``.keras`` file, and ``keras.models.clone_model`` keeps them.
     """
 
-    def __init__(  # *args: up to 3.14, Keras knows a functional model by this signature
+    # *args: up to 3.14, Keras recognises a functional model by this signature.
+    def __init__(
         self,
         *args,
         architecture: Architecture | None = None,
@@ -58,20 +57,22 @@ class AlexNetModel(keras.Model):
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
-        facts = _Facts(architecture, preprocessing, tuple(class_names))
-        self._facts = facts if any(facts) else getattr(self.output, "alexnet_facts", facts)
+        metadata = _Metadata(architecture, preprocessing, tuple(class_names))
+        self._metadata = (
+            metadata if any(metadata) else getattr(self.output, "alexnet_metadata", metadata)
+        )
 
     @property
     def architecture(self) -> Architecture | None:
-        return self._facts.architecture
+        return self._metadata.architecture
 
     @property
     def preprocessing(self) -> Preprocessing | None:
-        return self._facts.preprocessing
+        return self._metadata.preprocessing
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        return self._facts.class_names
+        return self._metadata.class_names
 
     def _run_through_graph(self, *args, **kwargs):
         """``keras.models.clone_model`` passes what this returns to the constructor, and nothing
@@ -79,12 +80,12 @@ class AlexNetModel(keras.Model):
         """
         outputs = super()._run_through_graph(*args, **kwargs)
         if keras.utils.is_keras_tensor(outputs):
-            outputs.alexnet_facts = self._facts
+            outputs.alexnet_metadata = self._metadata
         return outputs
 
     def save(self, filepath, *args, **kwargs):
-        """Save the whole model, as ``keras.Model.save`` does, to a ``.keras`` file. An HDF5 file
-        could not be read back, and raises ``ConfigurationError``.
+        """Save the model to a ``.keras`` file, as ``keras.Model.save`` does. Raises
+        ``ConfigurationError`` for an HDF5 file, which could not be loaded.
         """
         if str(filepath).endswith((".h5", ".hdf5")):
             raise ConfigurationError(
@@ -106,9 +107,10 @@ class AlexNetModel(keras.Model):
         # Files of the first versions hold the three under one key.
         config = {**config, **config.get("alexnet", {})}
         config.pop("alexnet", None)
-        architecture, preprocessing = config["architecture"], config["preprocessing"]
-        config["architecture"] = architecture and Architecture.from_dict(architecture)
-        config["preprocessing"] = preprocessing and Preprocessing.from_dict(preprocessing)
+        if config["architecture"]:
+            config["architecture"] = Architecture.from_dict(config["architecture"])
+        if config["preprocessing"]:
+            config["preprocessing"] = Preprocessing.from_dict(config["preprocessing"])
         return super().from_config(config, custom_objects)
 
 
@@ -124,13 +126,14 @@ def build(
     preprocessing: Preprocessing | None = None,
     class_names: Iterable[str] = (),
 ) -> AlexNetModel:
-    """The network of ``architecture`` on ``inputs``, a Keras tensor (batch, height, width,
+    """Build the network of ``architecture`` on ``inputs``, a Keras tensor (batch, height, width,
     channels) float32.
 
     Height and width may be None without the top. Returns a functional model whose output is
     (batch, classes) with the top, else pool5 (batch, 6, 6, 256) at 227, or its mean or maximum
-    over space with ``pooling="avg" | "max"``. Raises ``ConfigurationError`` for an input that some
-    layer would shrink to nothing, and for a fully connected layer with no ``Flatten`` before it.
+    over height and width with ``pooling="avg" | "max"``. Raises ``ConfigurationError`` for an
+    input too small for some layer, and for a fully connected layer without a ``Flatten`` before
+    it.
     """
     x = inputs
     for spec in architecture.layers:
@@ -155,10 +158,10 @@ def build(
     )
 
 
-def new_network(
+def new_model(
     architecture: Architecture, preprocessing: Preprocessing, class_names: tuple[str, ...]
 ) -> AlexNetModel:
-    """A network at its initial values, for images of ``preprocessing``'s size and an output for
+    """A network with initial weights, for images of ``preprocessing``'s size, with an output for
     each class name.
     """
     return build(
@@ -171,17 +174,24 @@ def new_network(
 
 
 def float32_copy(model: AlexNetModel) -> AlexNetModel:
-    """The same network computing in float32; ``model`` itself if it does."""
+    """A copy of the network that computes in float32; ``model`` itself if it already does."""
     if model.get_layer(FINAL_LAYER).compute_dtype == "float32":
         return model
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
-        copy = new_network(model.architecture, model.preprocessing, model.class_names)
+        copy = new_model(model.architecture, model.preprocessing, model.class_names)
     finally:
         keras.config.set_dtype_policy(policy)
     copy.set_weights(model.get_weights())
     return copy
+
+
+def logits_model(model: keras.Model) -> keras.Model:
+    """The part of ``model`` from its input to the logits of fc8, before any ``prob``; it shares
+    the layers of ``model``.
+    """
+    return keras.Model(model.input, model.get_layer(FINAL_LAYER).output)
 
 
 def _classifier(x, architecture: Architecture, classes: int, activation: str | None):
@@ -252,6 +262,6 @@ def _check_input(spec, shape, input_shape) -> None:
     )
     if window and any(size is not None and size < window(spec) for size in shape[1:3]):
         raise ConfigurationError(
-            f"input_shape: {spec.name} needs at least {window(spec)} pixels and gets "
-            f"{shape[1]}x{shape[2]} from an input of {input_shape[1]}x{input_shape[2]}"
+            f"input_shape: expected at least {window(spec)}x{window(spec)} pixels at {spec.name}, "
+            f"got {shape[1]}x{shape[2]} from an input of {input_shape[1]}x{input_shape[2]}"
         )

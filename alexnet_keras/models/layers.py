@@ -1,8 +1,8 @@
 """The layers that AlexNet needs and Keras lacks: local response normalization, a trainable grouped
-convolution, and dropout whose masks belong to the samples, so that a run can be resumed and shared
-among workers.
+convolution, and dropout whose mask depends on the sample, so that a resumed or distributed run
+draws the same masks.
 
-What they compute is in ``backends/tensorflow.py``, and for Keras's other backends in
+Their operations are in ``backends/tensorflow.py``, and for Keras's other backends in
 ``backends/generic.py``.
 """
 
@@ -16,9 +16,9 @@ import keras
 from keras import ops
 
 if keras.backend.backend() == "tensorflow":
-    from alexnet_keras.models.backends.tensorflow import convolve, normalize, splits_groups
+    from alexnet_keras.models.backends.tensorflow import convolve, normalize, should_split_groups
 else:
-    from alexnet_keras.models.backends.generic import convolve, normalize, splits_groups
+    from alexnet_keras.models.backends.generic import convolve, normalize, should_split_groups
 
 
 @keras.saving.register_keras_serializable("alexnet_keras")
@@ -62,11 +62,12 @@ class LocalResponseNormalization(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("alexnet_keras")
 class GroupedConv2D(keras.layers.Conv2D):
-    """``keras.layers.Conv2D`` with Caffe's padding in pixels, whose groups train on every CPU.
+    """``keras.layers.Conv2D`` with padding in pixels, as in Caffe, and groups that can be trained
+    on every CPU.
 
-    Input (batch, height, width, in), kernel (kernel, kernel, in / groups, filters), one variable
-    whatever the groups. Each group is a convolution of its own where that is faster or all that
-    works (``splits_groups``).
+    Input (batch, height, width, in); the kernel is a single variable (kernel, kernel, in / groups,
+    filters). Each group is computed by a convolution of its own where that is faster, or the only
+    way (``should_split_groups``).
     """
 
     def __init__(self, filters, kernel_size, padding=0, **kwargs):
@@ -76,7 +77,7 @@ class GroupedConv2D(keras.layers.Conv2D):
         )
 
     def call(self, inputs, training=False):
-        groups = self.groups if splits_groups(self.compute_dtype) else 1
+        groups = self.groups if should_split_groups(self.compute_dtype) else 1
         parts = zip(
             ops.split(self._padded(inputs), groups, -1),
             ops.split(ops.convert_to_tensor(self.kernel), groups, -1),
@@ -87,14 +88,13 @@ class GroupedConv2D(keras.layers.Conv2D):
             self.activation(convolve(x, kernel, bias, self.strides, self._padding_rule, training))
             for x, kernel, bias in parts
         ]
-        return (
-            outputs[0] if groups == 1 else ops.concatenate(outputs, -1)
-        )  # PyTorch copies even one part
+        # PyTorch's concatenate would copy even a single part.
+        return outputs[0] if groups == 1 else ops.concatenate(outputs, -1)
 
     @property
     def _padding_rule(self) -> str:
-        """The rule where that is what the pixels mean: oneDNN has no backward pass for padding
-        given in pixels.
+        """``"same"`` where that equals the padding in pixels, else ``"valid"`` on a padded input:
+        oneDNN has no gradient for explicit padding.
         """
         same = self.strides == (1, 1) and all(
             2 * self.padding_pixels + 1 == size for size in self.kernel_size
@@ -124,12 +124,11 @@ _stream: ContextVar[tuple] = ContextVar("stream")
 
 
 @contextlib.contextmanager
-def masks_of(seed: int, position) -> Iterator[None]:
-    """Inside, each row of a batch is a sample of the training stream, the first one at
-    ``position`` (an int64 scalar).
+def sample_masks(seed: int, position) -> Iterator[None]:
+    """A context in which :class:`SampleDropout` draws the mask of each sample as a function of
+    (seed, position in the training stream, layer).
 
-    :class:`SampleDropout` then draws its masks as a function of (seed, place in the stream,
-    layer). TensorFlow only.
+    ``position``: that of the first row of the batch, an int64 scalar. TensorFlow only.
     """
     token = _stream.set((seed, position))
     try:
@@ -140,8 +139,8 @@ def masks_of(seed: int, position) -> Iterator[None]:
 
 @keras.saving.register_keras_serializable("alexnet_keras")
 class SampleDropout(keras.layers.Dropout):
-    """``keras.layers.Dropout`` whose mask, inside :func:`masks_of`, belongs to the sample and not
-    to the batch.
+    """``keras.layers.Dropout`` whose mask, inside :func:`sample_masks`, depends on the sample and
+    not on the batch.
 
     One batch of 256, two workers with 128 each, or sixteen accumulated batches of 16 then drop the
     same units. Elsewhere (in ``model.fit``, under JAX and PyTorch) this is Keras's own dropout.
@@ -151,6 +150,6 @@ class SampleDropout(keras.layers.Dropout):
     def call(self, inputs, training=False):
         if not training or self.rate == 0 or _stream.get(None) is None:
             return super().call(inputs, training)
-        from alexnet_keras.models.backends.tensorflow import drop
+        from alexnet_keras.models.backends.tensorflow import sample_dropout
 
-        return drop(inputs, self.rate, *_stream.get(), self.name)
+        return sample_dropout(inputs, self.rate, *_stream.get(), self.name)

@@ -1,4 +1,4 @@
-"""Open what ``AlexNetModel.save`` wrote."""
+"""Load models that ``AlexNetModel.save`` wrote."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from alexnet_keras.models.alexnet import AlexNetModel
 _MAX_EXPANSION = 4
 _SMALL_BYTES = 1 << 24
 MODEL_FILE = "model.keras"
-"""The model of a run folder."""
+"""The name of the model in a run folder."""
 
 
 def load_model(path: str | os.PathLike) -> AlexNetModel:
-    """Open a ``.keras`` file of this project, or the ``model.keras`` of a run folder.
+    """Load a ``.keras`` file of this project, or the ``model.keras`` of a run folder.
 
     Its ``architecture``, ``preprocessing`` and ``class_names`` are those it was saved with. Raises
     ``WeightsError`` for a file that is missing, damaged or not a model of this project; runs no
@@ -33,11 +33,14 @@ def load_model(path: str | os.PathLike) -> AlexNetModel:
             _check_sizes(archive, path)
             damaged = archive.testzip()
         if damaged:
-            raise WeightsError(f"{path}: damaged: the checksum of {damaged} does not match")
+            raise WeightsError(
+                f"{path}: expected an undamaged archive, got a wrong checksum of {damaged}"
+            )
         model = keras.saving.load_model(path, compile=False)
     except WeightsError:
         raise
-    except Exception as error:  # Keras raises anything for a damaged or foreign archive
+    # Keras raises exceptions of any type for a damaged or foreign archive.
+    except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(
             f"{path}: expected a .keras file of this project, got: {reason}"

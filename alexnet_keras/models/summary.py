@@ -1,4 +1,4 @@
-"""The table that every AlexNet page draws by hand, computed from the network itself."""
+"""A summary of the network, layer by layer."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import keras
 
-from alexnet_keras.configs.architecture import Architecture, named_architecture
+from alexnet_keras.configs.architecture import Architecture, get_architecture
 from alexnet_keras.models.alexnet import build
 
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """One layer and its figures for one image.
+    """One layer: its shapes and counts for one image.
 
     ``kernel``: (height, width, inputs of a group, filters) of a convolution, (inputs, units) of a
-    fully connected layer, (height, width) of a pooling window, else empty. ``output_shape``
-    leaves the batch out. ``neurons`` counts the outputs of layers with weights.
+    fully connected layer, (height, width) of a pooling window, else empty. ``output_shape`` is
+    without the batch. ``neurons`` counts the outputs of layers with weights.
     """
 
     layer: str
@@ -45,7 +45,7 @@ def summarize(variant: str | Architecture = "alexnet", classes: int = 1000) -> l
         rows = alexnet_keras.summarize("owt")
         sum(row.parameters for row in rows)  # 61,100,840
     """
-    architecture = named_architecture(variant)
+    architecture = get_architecture(variant)
     size = architecture.input_size
     model = build(architecture, keras.Input((size, size, 3)), classes)
     return [
@@ -55,7 +55,8 @@ def summarize(variant: str | Architecture = "alexnet", classes: int = 1000) -> l
 
 def _summary(layer: keras.layers.Layer) -> LayerSummary:
     output = layer.output.shape[1:]
-    weighted, kernel = hasattr(layer, "kernel"), _kernel(layer)
+    weighted = hasattr(layer, "kernel")
+    kernel = _kernel(layer)
     positions = math.prod(output[:-1]) if len(kernel) == 4 else 1
     return LayerSummary(
         layer.name,

@@ -20,7 +20,7 @@ def open_network(name: str, options: PartialOptions, progress: Progress) -> Pret
     """The network of a catalogue name, a weight file or a run; its download is shown."""
     source = load_pretrained(name, options.variant, options.partial, progress=progress.download)
     if name == "demo":
-        progress.note(
+        progress.print_error(
             "These weights know only the demonstration's shapes; for real images use --weights "
             "caffe."
         )

@@ -11,7 +11,7 @@ from alexnet_keras.configs.architecture import (
     Architecture,
     Convolution,
     Dense,
-    named_architecture,
+    get_architecture,
 )
 from alexnet_keras.configs.preprocessing import PREPROCESSING, Preprocessing
 from alexnet_keras.data.imagenet import imagenet_classes
@@ -100,7 +100,7 @@ def identify_weights(
                 f"{weights.path}: expected the layers of {entry.variant}, got those of {recorded}"
             )
         recorded, preprocessing = entry.variant, entry.preprocessing
-    architecture = _choose(variant, recorded, named_architecture(recorded or "alexnet"), name)
+    architecture = _choose(variant, recorded, get_architecture(recorded or "alexnet"), name)
     return ResolvedWeights(name, weights.path, recorded, preprocessing, architecture, weights)
 
 
@@ -110,7 +110,7 @@ def identify_model(
     """A saved model with what it records of itself. Raises ``WeightsError`` where it is another
     ``variant``.
     """
-    default = model.architecture or named_architecture("alexnet")
+    default = model.architecture or get_architecture("alexnet")
     recorded = model.architecture and model.architecture.name
     architecture = _choose(variant, recorded, default, name)
     return ResolvedWeights(name, path, recorded, model.preprocessing, architecture, model=model)
@@ -135,7 +135,7 @@ def _choose(
         return variant
     if not _same_graph(variant, recorded):
         raise WeightsError(f"{name}: these are weights of {recorded}, not of {variant}")
-    return default if variant is None else named_architecture(variant)
+    return default if variant is None else get_architecture(variant)
 
 
 def _same_graph(variant: str | None, other: str | None) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from alexnet_keras.configs.architecture import Architecture
 from alexnet_keras.configs.preprocessing import PREPROCESSING
 from alexnet_keras.errors import ConfigurationError, WeightsError
-from alexnet_keras.models.alexnet import AlexNetModel, new_network
+from alexnet_keras.models.alexnet import AlexNetModel, new_model
 from alexnet_keras.models.saving import load_model, model_path
 from alexnet_keras.pretrained.assign import assign_weights
 from alexnet_keras.pretrained.catalog import PUBLISHED
@@ -107,7 +107,7 @@ def load_pretrained(
         return Pretrained(found.model, found.name, found.path)
     preprocessing = found.preprocessing or PREPROCESSING[found.architecture.name]
     try:
-        model = new_network(found.file_architecture, preprocessing, found.class_names)
+        model = new_model(found.file_architecture, preprocessing, found.class_names)
     except ValueError as error:  # Keras on filters that groups do not divide
         raise WeightsError(
             f"{found.path}: expected the layers of some {found.architecture.name}, got: {error}"

@@ -135,7 +135,7 @@ class _Loop:
         self.execution = execution
         self.request = request
         self.evaluation: Evaluation | None = None
-        self.last_step = recipe.last_step(samples)
+        self.last_step = recipe.total_steps(samples)
         self.epochs = recipe.epochs or -(-self.last_step * batches.batch_size // samples)
         self.train_step = TrainStep(
             model,
@@ -204,7 +204,7 @@ class _Loop:
             ", ".join(f"{name} {value:.4g}" for name, value in logs.items()),
         )
         self.calls.on_epoch_end(epoch, logs)
-        figures = self.evaluation and self.evaluation.figures()
+        figures = self.evaluation and self.evaluation.metrics()
         if self.progress.end_epoch(figures, self.recipe):
             logger.warning(
                 "top-1 on val stopped improving, and the rate has dropped as often as it may: "
@@ -225,7 +225,7 @@ class _Loop:
             self.recipe.learning_rate,
         )
         self.evaluation = evaluation
-        return {f"val_{name}": value for name, value in evaluation.figures().items()}
+        return {f"val_{name}": value for name, value in evaluation.metrics().items()}
 
     def _steps(self, first: int, end: int) -> None:
         """Run the steps ``first <= step < end``, unless a callback or a signal ends the run."""
@@ -245,7 +245,7 @@ class _Loop:
         self.running.finish()
 
     def _rate(self, step: int) -> float:
-        return self.recipe.rate_at(
+        return self.recipe.learning_rate_at(
             step,
             step * self.batches.batch_size / len(self.batches.samples),
             self.progress.plateaus,

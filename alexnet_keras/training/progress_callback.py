@@ -48,7 +48,7 @@ class TrainingProgress(keras.callbacks.Callback):
         else:
             self.last_line = perf_counter()
             left = (self.last_line - self.began) / (step + 1 - self.first)
-            self.progress.say(
+            self.progress.print(
                 f"  step {step + 1}/{self.steps}  {figures}  "
                 f"{left * (self.steps - step - 1):.0f} s left"
             )
@@ -56,7 +56,7 @@ class TrainingProgress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         seconds = perf_counter() - self.began
         val = f"  val top-1 {logs['val_top1']:.1%}" if "val_top1" in logs else ""
-        self.progress.say(
+        self.progress.print(
             f"epoch {epoch + 1}/{self.epochs}  loss {logs['loss']:.3f}  top-1 "
             f"{logs['top1']:.1%}{val}  "
             f"{logs['images_per_second']:.0f} images/s  {seconds:.0f} s"

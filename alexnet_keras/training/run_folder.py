@@ -132,7 +132,7 @@ class NullRunFolder:
 
 def result_of(outcome: TrainingResult) -> dict:
     """What ``result.json`` says of an outcome."""
-    figures = outcome.evaluation.figures()
+    figures = outcome.evaluation.metrics()
     return {**figures, "steps": outcome.steps, "finished": outcome.finished}
 
 

@@ -18,7 +18,7 @@ import keras
 
 from alexnet_keras.configs.architecture import Architecture
 from alexnet_keras.configs.loading import Loading
-from alexnet_keras.configs.options import ScratchOptions, TransferOptions, recorded
+from alexnet_keras.configs.options import ScratchOptions, TransferOptions, recorded_options
 from alexnet_keras.configs.recipe import Recipe
 from alexnet_keras.data.bad_files import BadFiles
 from alexnet_keras.data.batches import check_batch_size
@@ -84,14 +84,14 @@ class Session:
         if self.config is None:
             return None
         result = read_result(self.resumed.path) if self.resumed else None
-        last_step = recipe.last_step(len(self.dataset.samples("train")))
+        last_step = recipe.total_steps(len(self.dataset.samples("train")))
         if result and not (result["finished"] and result["steps"] >= last_step):
             result = None
         result = self.workers.all_gather({"result": result})[0]["result"]
         if result is None:
             return None
         path = self.resumed and self.resumed.path
-        self.progress.say(
+        self.progress.print(
             f"{path or 'the run'}: finished already, after {result['steps']} steps; more --epochs "
             "or --steps train it further"
         )
@@ -114,7 +114,7 @@ class Session:
         self._check_trainable(recipe, config["architecture"])
         if not self.workers.is_chief:
             self.execution = self._execution(None, recipe, config)
-            self.progress.say(
+            self.progress.print(
                 f"worker {self.workers.index} of {self.workers.count}: the chief writes the run"
             )
             yield NullRunFolder()
@@ -129,7 +129,7 @@ class Session:
             if self.options.tensorboard:
                 self.callbacks.append(TensorBoardLog(run.path / "tensorboard"))
             train, val = (self.dataset.samples(split) for split in ("train", "val"))
-            self.progress.say(
+            self.progress.print(
                 f"{self.mode}: {len(train)} train and {len(val)} val samples of "
                 f"{len(self.dataset.class_names)} classes from {self.dataset.name}; writing "
                 f"{run.path}"
@@ -159,7 +159,7 @@ class Session:
     def _open_folder(self, recipe: Recipe, config: dict) -> RunFolder:
         if self.resumed is not None:
             self.resumed.check_unchanged_data(self.samples, self.dataset.root)
-            self.resumed.record_resumption(recorded(self.explicit), recipe.to_dict())
+            self.resumed.record_resumption(recorded_options(self.explicit), recipe.to_dict())
             return self.resumed
         output = self.options.output and Path(self.options.output)
         run = new_run_folder(output, self.mode, self.options.overwrite)
@@ -172,7 +172,7 @@ class Session:
             "mode": self.mode,
             "data": self.dataset.describe() | {"region": region and vars(region)},
             "seed": self.options.seed,
-            "options": recorded(dataclasses.asdict(self.options)),
+            "options": recorded_options(dataclasses.asdict(self.options)),
             "recipe": recipe.to_dict(),
             **config,
         }
@@ -182,7 +182,7 @@ class Session:
         checkpoint = checkpoints.newest() if self.config is not None and run else None
         found = self.workers.all_gather({"found": checkpoint is not None})[0]["found"]
         if self.config is not None and run:
-            self.progress.say(
+            self.progress.print(
                 f"resuming from {checkpoint.path}, the newest complete checkpoint: step "
                 f"{checkpoint.state['step']}"
                 if checkpoint

@@ -16,10 +16,10 @@ from alexnet_keras import __version__
 from alexnet_keras.configs.loading import Shard
 from alexnet_keras.configs.option_fields import options_of, read_options
 from alexnet_keras.configs.options import (
-    UNRECORDED,
+    NOT_RECORDED,
     ScratchOptions,
     TransferOptions,
-    recorded,
+    recorded_options,
 )
 from alexnet_keras.data import manifest
 from alexnet_keras.data.from_options import open_data
@@ -59,7 +59,7 @@ def open_session(
             yield session
         finally:
             keras.config.set_dtype_policy(policy)
-            winograd.allow(True)
+            winograd.set_enabled(True)
             if session.resumed is not None:
                 session.resumed.close()
 
@@ -73,8 +73,8 @@ def _agree_on_options(session: Session) -> None:
     chief = session.workers.all_gather(
         {
             "config": session.config,
-            "options": recorded(dataclasses.asdict(session.options)),
-            "explicit": recorded(session.explicit),
+            "options": recorded_options(dataclasses.asdict(session.options)),
+            "explicit": recorded_options(session.explicit),
         }
     )[0]
     session.config = chief["config"]
@@ -84,7 +84,7 @@ def _agree_on_options(session: Session) -> None:
         of_run = _options_of_run(session)
         named = _changes(type(session.options), named, of_run)
         options |= of_run
-    session.explicit = recorded(named)
+    session.explicit = recorded_options(named)
     session.options = read_options(type(session.options), {**options, **session.explicit})
 
 
@@ -131,7 +131,7 @@ def _options_of_run(session: Session) -> dict:
     options = {}
     of_run = session.config["options"]
     for name, option in options_of(type(session.options)).items():
-        if name in UNRECORDED:
+        if name in NOT_RECORDED:
             continue
         try:
             options[name] = option.convert(of_run.get(name, option.default))
@@ -144,7 +144,7 @@ def _options_of_run(session: Session) -> dict:
 
 def _set_numerics(options: ScratchOptions | TransferOptions) -> None:
     keras.config.set_dtype_policy(options.precision)
-    winograd.allow(not options.direct_convolution)
+    winograd.set_enabled(not options.direct_convolution)
     if options.deterministic:
         tf.config.experimental.enable_op_determinism()
 
@@ -159,7 +159,7 @@ def _open_same_data(session: Session) -> None:
     session.loading = dataclasses.replace(loading, shard=shard)
     parts = [session.dataset.samples(split) for split in ("train", "val")]
     session.samples = manifest.sample_table(session.dataset.root, parts)
-    options = recorded(dataclasses.asdict(session.options))
+    options = recorded_options(dataclasses.asdict(session.options))
     session.workers.check_equal(
         {
             "alexnet_keras": __version__,

@@ -14,13 +14,13 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from alexnet_keras.configs.architecture import FINAL_LAYER
 from alexnet_keras.configs.recipe import Recipe
 from alexnet_keras.data.batches import Batch, check_batch_size
 from alexnet_keras.distribute.workers import Workers
 from alexnet_keras.errors import ConfigurationError
-from alexnet_keras.evaluation.evaluator import correct_in_top
-from alexnet_keras.models.layers import masks_of
+from alexnet_keras.evaluation.evaluator import in_top_k
+from alexnet_keras.models.alexnet import logits_model
+from alexnet_keras.models.layers import sample_masks
 from alexnet_keras.training.loss_scale import LossScale
 from alexnet_keras.training.optimizer import MomentumSGD
 from alexnet_keras.training.signals import SIGNALS
@@ -89,7 +89,7 @@ class TrainStep:
         self.clip_norm = recipe.clip_norm
         self.variables = model.trainable_variables
         with self.strategy.scope():
-            self.network = keras.Model(model.input, model.get_layer(FINAL_LAYER).output)
+            self.network = logits_model(model)
             self.optimizer = MomentumSGD(
                 recipe.learning_rate,
                 recipe.momentum,
@@ -187,15 +187,13 @@ class TrainStep:
         )[1]
 
     def _gradients_of_part(self, batch: Batch, position, scale):
-        with tf.GradientTape() as tape, masks_of(self.seed, position):
+        with tf.GradientTape() as tape, sample_masks(self.seed, position):
             logits = tf.cast(self.network(batch.images, training=True), tf.float32)
             losses = batch.weights * tf.nn.sparse_softmax_cross_entropy_with_logits(
                 batch.labels, logits
             )
             loss = tf.reduce_sum(losses) / self.batch_size * scale
-        hits = (
-            tf.reduce_sum(batch.weights * correct_in_top(k, logits, batch.labels)) for k in (1, 5)
-        )
+        hits = (tf.reduce_sum(batch.weights * in_top_k(k, logits, batch.labels)) for k in (1, 5))
         sums = tf.stack([tf.reduce_sum(losses), *hits, tf.reduce_sum(batch.weights)])
         return tape.gradient(loss, [variable.value for variable in self.variables]), sums
 

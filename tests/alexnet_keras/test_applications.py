@@ -124,7 +124,7 @@ def test_facts_of_a_new_network():
     model = tiny()
     assert (model.architecture, model.preprocessing, model.class_names) == (
         TINY,
-        CAFFE_PREPROCESSING.for_input(67),
+        CAFFE_PREPROCESSING.with_input_size(67),
         (),
     )
     wide = AlexNet(variant=OWT.with_width(0.05))

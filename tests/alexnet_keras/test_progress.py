@@ -62,7 +62,7 @@ def test_the_bar_ends_where_the_run_fails(screen):
     progress.on_train_end()
 
     def fails():
-        with Progress().counting("extract", 10) as advance:
+        with Progress().track("extract", 10) as advance:
             advance(3)
             raise RunError("full")
 
@@ -72,7 +72,7 @@ def test_the_bar_ends_where_the_run_fails(screen):
 
 
 def test_counting(screen):
-    with Progress().counting("extract", 10) as advance:
+    with Progress().track("extract", 10) as advance:
         advance(3)
         advance(7)
     text = text_of(screen)
@@ -114,8 +114,8 @@ def test_a_notebook_has_bars_where_it_can_show_them(monkeypatch, widgets):
 
 def test_silence(screen):
     progress = Progress(0)
-    progress.say("a line")
-    with progress.counting("extract", 2) as advance:
+    progress.print("a line")
+    with progress.track("extract", 2) as advance:
         advance(2)
     callback = TrainingProgress(progress)
     callback.on_train_begin({"epochs": 1, "steps": 1, "step": 0})

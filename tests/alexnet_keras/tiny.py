@@ -24,7 +24,7 @@ def tiny_model(variant="alexnet", width=0.05, size=None, classes=5, **options):
     architecture = VARIANTS[variant].with_width(width) if isinstance(variant, str) else variant
     size = size or SMALLEST[architecture.name]
     facts = {
-        "preprocessing": PREPROCESSING[architecture.name].for_input(size),
+        "preprocessing": PREPROCESSING[architecture.name].with_input_size(size),
         "class_names": tuple(f"class {index}" for index in range(classes)),
     }
     return build(architecture, keras.Input((size, size, 3)), classes, **{**facts, **options})

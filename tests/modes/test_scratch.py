@@ -23,7 +23,7 @@ from tests.alexnet_keras.tiny import encoded, picture
 from tests.alexnet_keras.trees import CATEGORIES, class_folders, coco_tree
 
 ARCHITECTURE = replace(ALEXNET.with_width(0.05), initial_values=InitialValues(kernels="he"))
-PREPROCESSING = CAFFE_PREPROCESSING.for_input(67)
+PREPROCESSING = CAFFE_PREPROCESSING.with_input_size(67)
 RECIPE = Recipe("tiny", batch_size=4, epochs=2, schedule=DropAt((1,)), learning_rate=0.001)
 
 
@@ -70,7 +70,7 @@ def test_the_run_folder_tells_what_happened(dataset, tmp_path):
         assert {"loss", "top1", "top5", "images_per_second"} <= set(line)
         assert 0 <= line["top1"] <= line["top5"] <= 1
     result = json.loads((folder / "result.json").read_text())
-    assert result == {**outcome.evaluation.figures(), "steps": 12, "finished": True}
+    assert result == {**outcome.evaluation.metrics(), "steps": 12, "finished": True}
     assert {"top1", "top5", "mean_per_class", "images", "seconds", "images_per_second"} <= set(
         result
     )

@@ -113,7 +113,7 @@ def test_fine_tuning_changes_nothing_below_where_it_starts(
     assert model.class_names == tuple(CATEGORIES.values())
     assert all(layer.trainable for layer in model.layers)
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert result == {**outcome.evaluation.figures(), "steps": 2, "finished": True}
+    assert result == {**outcome.evaluation.metrics(), "steps": 2, "finished": True}
     (line,) = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     assert (line["event"], line["step"], line["val_loss"]) == ("epoch", 2, result["loss"])
 

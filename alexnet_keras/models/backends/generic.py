@@ -1,4 +1,4 @@
-"""What the layers compute with ``keras.ops`` alone: for JAX and PyTorch, without TensorFlow."""
+"""The operations of the layers in ``keras.ops`` alone, for the JAX and PyTorch backends."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import keras
 from keras import ops
 
 
-def splits_groups(dtype: str) -> bool:
-    """Whether each group is to be a convolution of its own: on a CPU, XLA's grouped one is five
-    times slower than its parts, and PyTorch's is faster than its parts.
+def should_split_groups(dtype: str) -> bool:
+    """Whether to compute each group by a convolution of its own: on a CPU, XLA's grouped
+    convolution is five times slower than that, and PyTorch's is faster.
     """
     return keras.backend.backend() == "jax"
 
@@ -16,24 +16,20 @@ def splits_groups(dtype: str) -> bool:
 def normalize(
     x, depth_radius: int, bias: float, alpha: float, beta: float, fixed_size: bool = True
 ):
-    """Local response normalization of (batch, height, width, channels) float32, of a fixed size
-    or not.
+    """Local response normalization of (batch, height, width, channels) float32.
 
     The window is summed by a matrix product, whose gradient on a CPU is four times faster than
-    that of shifted sums.
+    that of shifted sums. ``fixed_size`` is for the TensorFlow backend.
     """
     channel = ops.arange(x.shape[-1])
     near = ops.abs(channel[:, None] - channel) <= depth_radius
     denominator = bias + ops.matmul(x * x, alpha * ops.cast(near, x.dtype))
-    return x * ops.exp(
-        -beta * ops.log(denominator)
-    )  # XLA vectorizes these on a CPU, and not the power
+    # On a CPU XLA vectorizes exp and log, but not power.
+    return x * ops.exp(-beta * ops.log(denominator))
 
 
 def convolve(x, kernel, bias, strides: tuple[int, int], padding: str, training: bool):
-    """Convolution of (batch, height, width, in) with an HWIO kernel, ``"same"`` or ``"valid"``,
-    and its bias.
-
-    The kernel's shape tells the number of groups.
+    """Convolution of ``x`` (batch, height, width, in) with ``kernel`` (height, width, in / groups,
+    out), plus ``bias``. ``padding``: ``"same"`` or ``"valid"``.
     """
     return ops.conv(x, kernel, strides, padding, data_format="channels_last") + bias

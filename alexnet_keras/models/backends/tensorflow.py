@@ -1,6 +1,4 @@
-"""What the layers compute with TensorFlow's own operations, which are faster than those that any
-backend has.
-"""
+"""The operations of the layers in TensorFlow, faster than the generic ones."""
 
 from __future__ import annotations
 
@@ -15,12 +13,12 @@ from alexnet_keras.tensorflow_internals import in_save_context
 
 
 @functools.cache
-def splits_groups(dtype: str) -> bool:
-    """Whether each group has to be a convolution of its own: TensorFlow's grouped one trains only
-    where oneDNN computes it.
+def should_split_groups(dtype: str) -> bool:
+    """Whether to compute each group by a convolution of its own, because TensorFlow's grouped
+    convolution has no gradient here: on a CPU only oneDNN has one, and in bfloat16 and float16
+    only on processors that support them.
 
-    That takes a processor for bfloat16 and float16. Keras's own ``groups`` go through XLA on a
-    CPU, where a training step is four times slower.
+    Keras's own ``groups`` go through XLA on a CPU, where a training step is four times slower.
     """
     with tf.init_scope():
         try:
@@ -39,14 +37,14 @@ def splits_groups(dtype: str) -> bool:
 def normalize(x, depth_radius: int, bias: float, alpha: float, beta: float, fixed_size: bool):
     """Local response normalization of (batch, height, width, channels) float32.
 
-    On a CPU XLA makes one loop of it, and one of its gradient: both are two to four times faster
-    than TensorFlow's. XLA compiles again for each size, and a SavedModel that it compiles is one
-    that a stock TensorFlow Serving refuses: images of any size, and exports, are computed by
-    TensorFlow's own operations.
+    On a CPU XLA compiles it, and its gradient, to a single loop, two to four times faster than
+    TensorFlow's operations. XLA would compile again for each new size, and TensorFlow Serving
+    cannot load an XLA-compiled SavedModel: inputs without a fixed size, and exports, use
+    TensorFlow's operations.
     """
     if tf.config.list_logical_devices("GPU"):
         return generic.normalize(x, depth_radius, bias, alpha, beta, fixed_size)
-    compiled = fixed_size and xla_compiles() and not in_save_context()
+    compiled = fixed_size and xla_is_available() and not in_save_context()
     normalize_, gradient = COMPILED if compiled else (_normalized, _gradient)
 
     @tf.custom_gradient
@@ -60,8 +58,8 @@ def normalize(x, depth_radius: int, bias: float, alpha: float, beta: float, fixe
 
 
 @functools.cache
-def xla_compiles() -> bool:
-    """Whether XLA is there and compiles; tried once in a process."""
+def xla_is_available() -> bool:
+    """Whether XLA is available and compiles; tested once per process."""
     with tf.init_scope():
         try:
             tf.function(lambda x: x + 1, jit_compile=True, autograph=False)(tf.constant(0.0))
@@ -86,14 +84,15 @@ COMPILED = [
 
 
 def _window_sum(x, depth_radius):
-    channels, padded = x.shape[-1], tf.pad(x, [(0, 0)] * 3 + [(depth_radius, depth_radius)])
+    channels = x.shape[-1]
+    padded = tf.pad(x, [(0, 0)] * 3 + [(depth_radius, depth_radius)])
     return tf.add_n(
         [padded[..., first : first + channels] for first in range(2 * depth_radius + 1)]
     )
 
 
 def _power(x, beta):
-    """``x ** -beta``, of operations that XLA vectorizes on a CPU, as it does not the power."""
+    """``x ** -beta`` in operations that XLA vectorizes on a CPU; it does not vectorize power."""
     if beta == 0.75:
         root = tf.math.rsqrt(x)
         return root * tf.sqrt(root)
@@ -101,25 +100,24 @@ def _power(x, beta):
 
 
 def convolve(x, kernel, bias, strides: tuple[int, int], padding: str, training: bool):
-    """Convolution of (batch, height, width, in) with an HWIO kernel, ``"same"`` or ``"valid"``,
-    and its bias.
+    """Convolution of ``x`` (batch, height, width, in) with ``kernel`` (height, width, in / groups,
+    out), plus ``bias``. ``padding``: ``"same"`` or ``"valid"``.
 
-    The kernel's shape tells the number of groups. In training it may be computed by
-    :mod:`alexnet_keras.models.backends.winograd`.
+    In training it may be computed by :mod:`alexnet_keras.models.backends.winograd`.
     """
-    if training and winograd.suits(x, kernel, strides, padding) and xla_compiles():
+    if training and winograd.is_applicable(x, kernel, strides, padding) and xla_is_available():
         product = winograd.convolve(x, kernel)
     else:
         product = tf.nn.conv2d(x, kernel, strides, padding.upper())
     return tf.nn.bias_add(product, bias)
 
 
-def drop(x, rate: float, seed: int, position, layer: str):
-    """Dropout of (batch, ...) whose first row is the sample at ``position`` (int64 scalar) of the
-    training stream.
+def sample_dropout(x, rate: float, seed: int, position, layer: str):
+    """Dropout of ``x`` (batch, ...), whose first row is the sample at ``position`` (int64 scalar)
+    of the training stream.
 
-    The masks are consecutive pieces of one Philox stream for each layer, so a row costs what plain
-    dropout costs.
+    The masks of a layer are consecutive slices of one Philox stream, so they cost no more than
+    those of plain dropout.
     """
     size = int(np.prod(x.shape[1:]))
     blocks = -(-size // 4)  # the generator counts in blocks of four values

@@ -1,11 +1,11 @@
 """3x3 convolution in 16 multiplications for each four outputs instead of 36: Winograd's minimal
 filtering F(2x2, 3x3).
 
-The same convolution but for rounding, a few 1e-6 of the largest output. An input is cut into
-overlapping tiles of 4x4, which like the kernels are transformed; then sixteen matrix products, one
-for each place in a tile, do the work of the convolution; and each place of their results is
-transformed back into 2x2 outputs. TensorFlow multiplies the matrices, XLA makes loops of the
-transforms, and both know the gradients. Source: Lavin and Gray, "Fast Algorithms for Convolutional
+The result equals direct convolution up to rounding, a few 1e-6 of the largest output. The input is
+cut into overlapping 4x4 tiles; tiles and kernels are transformed; sixteen matrix products, one for
+each position in a tile, replace the convolution; and their results are transformed back into 2x2
+outputs. TensorFlow multiplies the matrices, XLA compiles the transforms, and both are
+differentiable. Source: Lavin and Gray, "Fast Algorithms for Convolutional
 Neural Networks", CVPR 2016, section 4.1.
 """
 
@@ -14,31 +14,32 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-MIN_BATCH, MIN_CHANNELS = 16, 128
-"""With fewer images, transforming takes longer than is saved; fewer channels, in or out of a
-group, were not measured.
-"""
+MIN_BATCH = 16
+"""With fewer images, the transforms take longer than the multiplications saved."""
+MIN_CHANNELS = 128
+"""Input and output channels of a group; fewer were not measured."""
 KERNEL_TRANSFORM = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
-PLACES = [(row, column) for row in range(4) for column in range(4)]
+TILE_POSITIONS = [(row, column) for row in range(4) for column in range(4)]
 
-_allowed = True
+_enabled = True
 
 
-def allow(allowed: bool) -> None:
-    """Whether networks traced from now on may use it; functions traced before keep what they
-    have.
+def set_enabled(enabled: bool) -> None:
+    """Whether functions traced from now on may use Winograd's algorithm; functions that are traced
+    already do not change.
     """
-    global _allowed
-    _allowed = allowed
+    global _enabled
+    _enabled = enabled
 
 
-def suits(x, kernel, strides: tuple[int, int], padding: str) -> bool:
-    """Whether this convolution is faster so: 3x3 in steps of one pixel, many images and channels,
-    on a CPU in float32.
+def is_applicable(x, kernel, strides: tuple[int, int], padding: str) -> bool:
+    """Whether this convolution is faster with Winograd's algorithm: 3x3, stride 1, many images and
+    channels, float32, on a CPU.
     """
-    inputs, filters = kernel.shape[2], kernel.shape[3] // _groups(x, kernel)
+    inputs = kernel.shape[2]
+    filters = kernel.shape[3] // _groups(x, kernel)
     return (
-        _allowed
+        _enabled
         and kernel.shape[:2] == (3, 3)
         and strides == (1, 1)
         and padding == "same"
@@ -51,35 +52,36 @@ def suits(x, kernel, strides: tuple[int, int], padding: str) -> bool:
 
 
 def convolve(x, kernel):
-    """``tf.nn.conv2d(x, kernel, 1, "SAME")``: (batch, height, width, in), of a known shape, by (3,
-    3, in / groups, out).
+    """``tf.nn.conv2d(x, kernel, 1, "SAME")`` of ``x`` (batch, height, width, in), whose shape is
+    static, and ``kernel`` (3, 3, in / groups, out).
     """
     groups = _groups(x, kernel)
-    kernels = [tf.unstack(group) for group in tf.split(_transformed(kernel), groups, -1)]
+    kernels = [tf.unstack(group) for group in tf.split(_transform_kernel(kernel), groups, -1)]
     products = [
-        [tf.matmul(tiles, kernels[group][place]) for group, tiles in enumerate(at_place)]
-        for place, at_place in enumerate(_tiles(x, groups))
+        [tf.matmul(tiles, kernels[group][position]) for group, tiles in enumerate(of_position)]
+        for position, of_position in enumerate(_transform_input(x, groups))
     ]
-    return _outputs(products, x.shape)
+    return _transform_output(products, x.shape)
 
 
 def _groups(x, kernel) -> int:
     return x.shape[-1] // kernel.shape[2]
 
 
-def _transformed(kernel):
+def _transform_kernel(kernel):
     """(3, 3, in, out) -> (16, in, out)."""
     product = tf.matmul(np.kron(KERNEL_TRANSFORM, KERNEL_TRANSFORM), tf.reshape(kernel, (9, -1)))
-    return tf.reshape(product, (len(PLACES), *kernel.shape[2:]))
+    return tf.reshape(product, (len(TILE_POSITIONS), *kernel.shape[2:]))
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _tiles(x, groups: int):
-    """For each place of the transformed tiles, and each group, the values there: (tiles of all
+def _transform_input(x, groups: int):
+    """For each position in the transformed tiles, and each group, the values there: (tiles of all
     images, in / groups).
     """
     batch, height, width, channels = x.shape
-    down, right = _tiled(height), _tiled(width)
+    down = _num_tiles(height)
+    right = _num_tiles(width)
     padded = tf.pad(x, [(0, 0), (1, 2 * down + 1 - height), (1, 2 * right + 1 - width), (0, 0)])
     pairs = tf.reshape(padded, (batch, down + 1, 2, right + 1, 2, channels))
     tile = [
@@ -95,41 +97,44 @@ def _tiles(x, groups: int):
         ]
         for column in range(4)
     ]
-    columns = [_differences(column) for column in tile]
-    transformed = [_differences([column[row] for column in columns]) for row in range(4)]
+    columns = [_input_transform(column) for column in tile]
+    transformed = [_input_transform([column[row] for column in columns]) for row in range(4)]
     return [
         [
             tf.reshape(part, (-1, channels // groups))
             for part in tf.split(transformed[row][column], groups, -1)
         ]
-        for row, column in PLACES
+        for row, column in TILE_POSITIONS
     ]
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _outputs(products, shape: tuple[int, ...]):
-    """From the values of :func:`_tiles`, multiplied by the kernels, to (batch, height, width,
+def _transform_output(products, shape: tuple[int, ...]):
+    """The values of :func:`_transform_input`, multiplied by the kernels -> (batch, height, width,
     out).
     """
     batch, height, width, _ = shape
-    down, right = _tiled(height), _tiled(width)
+    down = _num_tiles(height)
+    right = _num_tiles(width)
     joined = [tf.concat(parts, -1) for parts in products]
     tile = [tf.reshape(part, (batch, down, right, part.shape[-1])) for part in joined]
-    columns = [_sums(tile[column::4]) for column in range(4)]
-    rows = [tf.stack(_sums([column[row] for column in columns]), 3) for row in range(2)]
+    columns = [_output_transform(tile[column::4]) for column in range(4)]
+    rows = [
+        tf.stack(_output_transform([column[row] for column in columns]), 3) for row in range(2)
+    ]
     return tf.reshape(tf.stack(rows, 2), (batch, 2 * down, 2 * right, -1))[:, :height, :width]
 
 
-def _tiled(size: int) -> int:
-    """How many outputs two pixels wide it takes."""
+def _num_tiles(size: int) -> int:
+    """The number of 2-pixel outputs that cover ``size`` pixels."""
     return -(-size // 2)
 
 
-def _differences(tile):
-    """Along one axis of a tile of four: the transform of inputs."""
+def _input_transform(tile):
+    """Lavin and Gray's B^T along one axis: four inputs -> four values."""
     return [tile[0] - tile[2], tile[1] + tile[2], tile[2] - tile[1], tile[1] - tile[3]]
 
 
-def _sums(tile):
-    """Along one axis of a tile of four, to two: the transform of outputs."""
+def _output_transform(tile):
+    """Lavin and Gray's A^T along one axis: four values -> two outputs."""
     return [tile[0] + tile[1] + tile[2], tile[1] - tile[2] - tile[3]]

@@ -222,7 +222,7 @@ def test_how_it_is_carried_out_is_recorded(configured):
 @pytest.mark.parametrize(("options", "allowed"), [((), True), (("--direct-convolution",), False)])
 def test_direct_convolution_is_for_one_run(configured, monkeypatch, options, allowed):
     told = []
-    monkeypatch.setattr(winograd, "allow", told.append)
+    monkeypatch.setattr(winograd, "set_enabled", told.append)
     configured("scratch", *options)
     assert told == [allowed, True]
 

@@ -234,8 +234,8 @@ def test_a_foreign_preprocessing_is_refused_in_one_line(values):
 
 
 def test_preprocessing_for_another_input_keeps_the_margin_in_proportion():
-    assert CAFFE_PREPROCESSING.for_input(227) is CAFFE_PREPROCESSING
-    half = TORCHVISION_PREPROCESSING.for_input(112)
+    assert CAFFE_PREPROCESSING.with_input_size(227) is CAFFE_PREPROCESSING
+    half = TORCHVISION_PREPROCESSING.with_input_size(112)
     assert (half.crop, half.resize_to) == (112, 128)
     assert dataclasses.replace(half, crop=224, resize_to=256) == TORCHVISION_PREPROCESSING
 

@@ -35,9 +35,10 @@ def test_caffe_is_the_published_solver():
     """bvlc_alexnet/solver.prototxt: base_lr 0.01, gamma 0.1, stepsize 100000, max_iter 450000,
     momentum .9, decay .0005.
     """
-    assert CAFFE_RECIPE.last_step(IMAGENET) == CAFFE_RECIPE.last_step(10) == 450_000
+    assert CAFFE_RECIPE.total_steps(IMAGENET) == CAFFE_RECIPE.total_steps(10) == 450_000
     rates = [
-        CAFFE_RECIPE.rate_at(step, 0) for step in (0, 99_999, 100_000, 199_999, 200_000, 449_999)
+        CAFFE_RECIPE.learning_rate_at(step, 0)
+        for step in (0, 99_999, 100_000, 199_999, 200_000, 449_999)
     ]
     assert rates == pytest.approx([0.01, 0.01, 0.001, 0.001, 1e-4, 1e-6])
     assert (
@@ -46,11 +47,11 @@ def test_caffe_is_the_published_solver():
         CAFFE_RECIPE.weight_decay,
         CAFFE_RECIPE.bias_multiplier,
     ) == (256, 0.9, 5e-4, 2)
-    assert CAFFE_RECIPE.last_step(IMAGENET) * 256 / IMAGENET == pytest.approx(90, rel=0.01)
+    assert CAFFE_RECIPE.total_steps(IMAGENET) * 256 / IMAGENET == pytest.approx(90, rel=0.01)
 
 
 def test_torchvision_drops_every_thirty_epochs():
-    rates = [TORCHVISION_RECIPE.rate_at(0, epoch) for epoch in (0, 29.99, 30, 59, 60, 89)]
+    rates = [TORCHVISION_RECIPE.learning_rate_at(0, epoch) for epoch in (0, 29.99, 30, 59, 60, 89)]
     assert rates == pytest.approx([0.01, 0.01, 1e-3, 1e-3, 1e-4, 1e-4])
     assert (TORCHVISION_RECIPE.weight_decay, TORCHVISION_RECIPE.bias_multiplier) == (1e-4, 1)
     assert TORCHVISION_RECIPE.augmentation.crop == "resized"
@@ -64,9 +65,9 @@ def test_torchvision_alone_decays_biases():
 
 
 def test_paper_drops_three_times_at_plateaus():
-    assert [PAPER_RECIPE.rate_at(0, 0, plateaus) for plateaus in range(5)] == pytest.approx(
-        [1e-2, 1e-3, 1e-4, 1e-5, 1e-5]
-    )
+    assert [
+        PAPER_RECIPE.learning_rate_at(0, 0, plateaus) for plateaus in range(5)
+    ] == pytest.approx([1e-2, 1e-3, 1e-4, 1e-5, 1e-5])
     assert (
         PAPER_RECIPE.batch_size,
         PAPER_RECIPE.epochs,
@@ -115,7 +116,7 @@ def test_a_recipe_written_before_a_field_was_added_takes_its_default():
     ],
 )
 def test_schedules(schedule, points, drops):
-    assert [schedule.drops(step, epoch, 7) for step, epoch in points] == drops
+    assert [schedule.num_drops(step, epoch, 7) for step, epoch in points] == drops
 
 
 def test_a_run_of_another_length_keeps_its_shape():
@@ -132,7 +133,7 @@ def test_a_run_of_another_length_keeps_its_shape():
 
 @pytest.mark.parametrize(("samples", "steps"), [(4, 4), (5, 5), (1, 1), (16, 16), (17, 17)])
 def test_the_last_step_covers_every_epoch(samples, steps):
-    assert SHORT.last_step(samples) == steps
+    assert SHORT.total_steps(samples) == steps
 
 
 def test_applied_to_a_network():

@@ -147,7 +147,7 @@ def test_an_evaluation_is_not_changed(tmp_path):
 def test_other_names_than_the_classes_are_refused(tmp_path):
     with pytest.raises(
         ConfigurationError,
-        match=r"^class_names: expected 3 names, as the evaluation has classes, got 2$",
+        match=r"^class_names: expected 3 names, one for each class, got 2$",
     ):
         write_tables(tmp_path, evaluation(), ("cat", "dog"))
     assert not any(tmp_path.iterdir())

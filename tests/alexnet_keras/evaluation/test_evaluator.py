@@ -13,9 +13,9 @@ from alexnet_keras.data import decoding, image_ops
 from alexnet_keras.data.batches import Batch, EvaluationBatches
 from alexnet_keras.evaluation.evaluator import (
     Counts,
-    correct_in_top,
     evaluate,
     evaluation_step,
+    in_top_k,
     zero_counts,
 )
 from tests.alexnet_keras.tiny import picture_files, samples_of, tiny_model
@@ -132,7 +132,7 @@ def test_unbalanced_classes_count_alike_in_the_mean_per_class():
 )
 def test_ties_and_nan_count_against_the_label(logits, label, hits):
     logits = tf.constant([logits], tf.float32)
-    assert tuple(float(correct_in_top(k, logits, tf.constant([label]))[0]) for k in (1, 5)) == hits
+    assert tuple(float(in_top_k(k, logits, tf.constant([label]))[0]) for k in (1, 5)) == hits
 
 
 def test_a_network_of_nan_is_not_right():
@@ -153,7 +153,7 @@ def test_figures_are_json_and_hold_no_array():
     logits = np.eye(CLASSES, dtype=np.float32)
     figures = evaluate(
         passing_on(), batches(logits, np.arange(CLASSES), np.ones(CLASSES))
-    ).figures()
+    ).metrics()
     assert set(json.loads(json.dumps(figures))) == {
         "top1",
         "top5",

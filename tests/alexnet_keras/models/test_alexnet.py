@@ -295,7 +295,7 @@ def test_smallest_input(variant, include_top):
     assert model.get_layer("pool5").output.shape[1:3] == (1, 2)
     with pytest.raises(
         ConfigurationError,
-        match=f"^input_shape: pool5 needs at least 3 pixels and gets 2x3 from an input "
+        match=f"^input_shape: expected at least 3x3 pixels at pool5, got 2x3 from an input "
         f"of {size - 1}x{size}$",
     ):
         build(architecture, keras.Input((size - 1, size, 3)), 5, include_top)
@@ -304,7 +304,8 @@ def test_smallest_input(variant, include_top):
 @pytest.mark.parametrize("size", [1, 10])
 def test_an_input_smaller_than_the_first_kernel_is_refused(size):
     with pytest.raises(
-        ConfigurationError, match=f"conv1 needs at least 11 pixels and gets {size}x{size} from"
+        ConfigurationError,
+        match=f"expected at least 11x11 pixels at conv1, got {size}x{size} from",
     ):
         AlexNet(variant=ALEXNET.with_width(0.05), input_shape=(size, size, 3))
 

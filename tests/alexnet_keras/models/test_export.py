@@ -108,7 +108,7 @@ def test_without_xla_the_same_comes_of_plain_operations(monkeypatch):
         return y, tape.gradient(y, x)
 
     expected, before = outcome(), compiled_graphs()
-    monkeypatch.setattr(backend, "xla_compiles", lambda: False)
+    monkeypatch.setattr(backend, "xla_is_available", lambda: False)
     for found, wanted in zip(outcome(), expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
     assert compiled_graphs() == before
@@ -118,6 +118,6 @@ def test_xla_is_tried(monkeypatch):
     def missing(*arguments, jit_compile, **options):
         raise tf.errors.UnimplementedError(None, None, "no XLA")
 
-    assert backend.xla_compiles.__wrapped__()
+    assert backend.xla_is_available.__wrapped__()
     monkeypatch.setattr(tf, "function", missing)
-    assert not backend.xla_compiles.__wrapped__()
+    assert not backend.xla_is_available.__wrapped__()

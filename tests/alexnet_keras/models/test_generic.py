@@ -104,6 +104,6 @@ def test_convolution_is_the_one_of_tensorflow_and_so_are_its_gradients(
     assert layers.convolve is tensorflow.convolve
     expected = outcome()
     monkeypatch.setattr(layers, "convolve", generic.convolve)
-    monkeypatch.setattr(layers, "splits_groups", lambda dtype: splits)
+    monkeypatch.setattr(layers, "should_split_groups", lambda dtype: splits)
     for ours, theirs in zip(outcome(), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * np.abs(theirs).max())

@@ -253,7 +253,7 @@ GROUPED = """
 import sys
 import numpy as np
 import tensorflow as tf
-from alexnet_keras.models.layers import GroupedConv2D, splits_groups
+from alexnet_keras.models.layers import GroupedConv2D, should_split_groups
 layer, values = GroupedConv2D(8, 3, 1, groups=2, activation="relu"), np.random.default_rng(0)
 layer.build((None, 7, 7, 6))
 layer.set_weights([values.standard_normal(weight.shape, np.float32) for weight in layer.weights])
@@ -274,7 +274,7 @@ for policy in "mixed_bfloat16", "mixed_float16":  # whether or not this processo
             loss = tf.reduce_sum(tf.cast(half(x), tf.float32))
         return tape.gradient(loss, [x, *half.trainable_variables])
     gradients()
-np.savez(sys.argv[1], *outcome(), splits=splits_groups("float32"))
+np.savez(sys.argv[1], *outcome(), splits=should_split_groups("float32"))
 """
 
 

@@ -93,8 +93,8 @@ def test_a_model_without_facts_is_saved_as_such(tmp_path):
 
 def test_facts_belong_to_one_model():
     one, other = tiny_model("alexnet"), tiny_model("owt")
-    assert one.preprocessing == CAFFE_PREPROCESSING.for_input(67)
-    assert other.preprocessing == PREPROCESSING["owt"].for_input(63)
+    assert one.preprocessing == CAFFE_PREPROCESSING.with_input_size(67)
+    assert other.preprocessing == PREPROCESSING["owt"].with_input_size(63)
 
 
 @pytest.mark.parametrize("fact", ["architecture", "preprocessing", "class_names"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_keras.models.layers import SampleDropout, masks_of
+from alexnet_keras.models.layers import SampleDropout, sample_masks
 
 SHAPE = (3, 5)  # not a multiple of the generator's blocks of four
 
@@ -15,7 +15,7 @@ SHAPE = (3, 5)  # not a multiple of the generator's blocks of four
 def masks(rows, seed=1, position=0, rate=0.5, name="drop6", shape=SHAPE):
     """What becomes of ones: (rows, *shape)."""
     layer = SampleDropout(rate, name=name)
-    with masks_of(seed, tf.constant(position, tf.int64)):
+    with sample_masks(seed, tf.constant(position, tf.int64)):
         return layer(tf.ones((rows, *shape)), training=True).numpy()
 
 
@@ -58,14 +58,14 @@ def test_a_compiled_function_draws_the_same_and_half_precision_too():
 
     @tf.function
     def compiled(x, position):
-        with masks_of(1, position):
+        with sample_masks(1, position):
             return layer(x, training=True)
 
     for position in (0, 9):
         found = compiled(tf.ones((4, *SHAPE)), tf.constant(position, tf.int64))
         np.testing.assert_array_equal(found, masks(4, position=position))
     half = SampleDropout(0.5, name="drop6", dtype="mixed_bfloat16")
-    with masks_of(1, tf.constant(0, tf.int64)):
+    with sample_masks(1, tf.constant(0, tf.int64)):
         found = half(tf.ones((4, *SHAPE)), training=True)
     assert found.dtype == tf.bfloat16
     np.testing.assert_array_equal(tf.cast(found, tf.float32), masks(4))
@@ -73,7 +73,7 @@ def test_a_compiled_function_draws_the_same_and_half_precision_too():
 
 def test_gradients_pass_where_units_are_kept():
     layer, x = SampleDropout(0.5, name="drop6"), tf.Variable(tf.ones((4, *SHAPE)))
-    with tf.GradientTape() as tape, masks_of(1, tf.constant(0, tf.int64)):
+    with tf.GradientTape() as tape, sample_masks(1, tf.constant(0, tf.int64)):
         y = tf.reduce_sum(layer(x, training=True))
     np.testing.assert_array_equal(tape.gradient(y, x), masks(4))
 
@@ -83,6 +83,6 @@ def test_elsewhere_it_is_keras_own():
     layer, theirs = SampleDropout(0.5, seed=3), keras.layers.Dropout(0.5, seed=3)
     np.testing.assert_array_equal(layer(x, training=True), theirs(x, training=True))
     np.testing.assert_array_equal(layer(x), x)
-    with masks_of(1, tf.constant(0, tf.int64)):
+    with sample_masks(1, tf.constant(0, tf.int64)):
         np.testing.assert_array_equal(layer(x, training=False), x)
         np.testing.assert_array_equal(SampleDropout(0.0)(x, training=True), x)

@@ -22,7 +22,7 @@ FULL_SIZE = [(16, 13, 13, 256, 1, 384), (16, 13, 13, 384, 2, 384), (16, 13, 13, 
 @pytest.fixture(autouse=True)
 def allowed_again():
     yield
-    winograd.allow(True)
+    winograd.set_enabled(True)
 
 
 def arrays(batch, height, width, channels, groups, filters):
@@ -82,7 +82,7 @@ def suits(
     )
     def ask(x):
         answers.append(
-            winograd.suits(
+            winograd.is_applicable(
                 x, tf.zeros((size, size, channels // groups, filters), dtype), strides, padding
             )
         )
@@ -118,5 +118,5 @@ def test_a_layer_uses_it_in_training_alone_and_only_where_it_is_allowed():
     np.testing.assert_array_equal(layer(x, training=False), direct)
     assert (training != direct).any()
     np.testing.assert_allclose(training, direct, rtol=0, atol=1e-5 * np.abs(direct).max())
-    winograd.allow(False)
+    winograd.set_enabled(False)
     np.testing.assert_array_equal(layer(x, training=True), direct)

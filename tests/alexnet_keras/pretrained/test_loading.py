@@ -12,14 +12,14 @@ import keras
 import numpy as np
 import pytest
 
-from alexnet_keras.configs.architecture import ALEXNET, OWT, VARIANTS, named_architecture
+from alexnet_keras.configs.architecture import ALEXNET, OWT, VARIANTS, get_architecture
 from alexnet_keras.configs.preprocessing import (
     CAFFE_PREPROCESSING,
     PREPROCESSING,
     TORCHVISION_PREPROCESSING,
 )
 from alexnet_keras.errors import ConfigurationError, WeightsError
-from alexnet_keras.models.alexnet import new_network
+from alexnet_keras.models.alexnet import new_model
 from alexnet_keras.models.saving import load_model
 from alexnet_keras.pretrained.assign import layers_of
 from alexnet_keras.pretrained.catalog import PUBLISHED
@@ -46,7 +46,7 @@ def owt_file(path):
     tells it.
     """
     layers = layers_of(
-        new_network(OWT.with_width(1, units=0.01), TORCHVISION_PREPROCESSING, ("cat", "dog"))
+        new_model(OWT.with_width(1, units=0.01), TORCHVISION_PREPROCESSING, ("cat", "dog"))
     )
     return torch_files.write_pth(
         path,
@@ -270,22 +270,22 @@ def test_a_catalogue_name_goes_before_a_path_of_the_same_spelling(tmp_path, monk
 
 @pytest.mark.parametrize("name", [*VARIANTS])
 def test_architectures_by_name(name):
-    assert named_architecture(name) is VARIANTS[name]
+    assert get_architecture(name) is VARIANTS[name]
 
 
 def test_architectures_themselves_and_unknown_ones():
     tiny = ALEXNET.with_width(0.1)
-    assert named_architecture(tiny) is tiny
+    assert get_architecture(tiny) is tiny
     with pytest.raises(
         ConfigurationError,
         match="^variant: expected one of alexnet, caffenet, paper, owt, got 'vgg16'$",
     ):
-        named_architecture("vgg16")
+        get_architecture("vgg16")
 
 
 def test_a_new_network_is_as_its_arguments_say():
-    model = new_network(
-        ALEXNET.with_width(0.05), CAFFE_PREPROCESSING.for_input(67), ("cat", "dog")
+    model = new_model(
+        ALEXNET.with_width(0.05), CAFFE_PREPROCESSING.with_input_size(67), ("cat", "dog")
     )
     assert (model.input_shape, model.output_shape) == ((None, 67, 67, 3), (None, 2))
     assert (model.class_names, model.preprocessing.crop) == (("cat", "dog"), 67)

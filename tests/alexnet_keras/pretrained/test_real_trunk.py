@@ -17,7 +17,7 @@ from alexnet_keras.data.batches import EvaluationBatches
 from alexnet_keras.data.layouts import open_dataset
 from alexnet_keras.features.extractor import extract, feature_extractor
 from alexnet_keras.features.linear_probe import balanced_accuracy, fit_probe
-from alexnet_keras.models.alexnet import new_network
+from alexnet_keras.models.alexnet import new_model
 from alexnet_keras.pretrained.loading import load_pretrained
 from tests.alexnet_keras.trees import invoke
 from tests.weights import caffe_files
@@ -126,7 +126,7 @@ def test_a_linear_probe_on_pool5_beats_random_filters_twofold(trunk, coco):
     keras.utils.set_random_seed(0)
     networks = {
         "trunk": load_pretrained(str(trunk), partial=True).model,
-        "random": new_network(ALEXNET, CAFFE_PREPROCESSING, dataset.class_names),
+        "random": new_model(ALEXNET, CAFFE_PREPROCESSING, dataset.class_names),
     }
     reached = {}
     for name, model in networks.items():

@@ -82,7 +82,7 @@ def main(name, steps, dies=None, dies_after=None):
     samples = samples_of(
         [str(Path("pictures", f"{index:03d}.jpg")) for index in range(PICTURES)], split="train"
     )
-    rule = PREPROCESSING["alexnet"].for_input(67)
+    rule = PREPROCESSING["alexnet"].with_input_size(67)
     shard = Shard(workers.index, workers.count)
     recipe = Recipe(
         "tiny",
@@ -119,7 +119,7 @@ def main(name, steps, dies=None, dies_after=None):
         val_batches=EvaluationBatches(samples, rule, BATCH, shard=shard),
     )
     figures = {
-        key: value for key, value in outcome.evaluation.figures().items() if "second" not in key
+        key: value for key, value in outcome.evaluation.metrics().items() if "second" not in key
     }
     Path(f"{name}-{workers.index}.json").write_text(
         json.dumps({"losses": told.losses, "rows": batches.given, "figures": figures})

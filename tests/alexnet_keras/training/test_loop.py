@@ -223,7 +223,7 @@ class Tiny:
         keras.utils.set_random_seed(seed)
         self.model = tiny_model(classes=2)
         self.samples = samples_of(picture_files(folder, 6), classes=2, split="train")
-        self.rule = PREPROCESSING["alexnet"].for_input(67)
+        self.rule = PREPROCESSING["alexnet"].with_input_size(67)
         self.train = TrainingBatches(self.samples, self.rule, 4, seed=seed, **options)
         self.val = EvaluationBatches(self.samples, self.rule, 4)
 

@@ -24,7 +24,7 @@ from alexnet_keras.configs.schedule import DropAt, DropEvery
 from alexnet_keras.data.batches import Batch
 from alexnet_keras.distribute.workers import open_workers
 from alexnet_keras.models.alexnet import build
-from alexnet_keras.models.layers import SampleDropout, masks_of
+from alexnet_keras.models.layers import SampleDropout, sample_masks
 from alexnet_keras.training.train_step import TrainStep
 
 STEPS, SIZE, CLASSES = 20, 8, 5
@@ -91,7 +91,7 @@ def updated(model, recipe, images, labels, accumulate=1):
             tf.ones(SIZE),
             tf.range(SIZE, dtype=tf.int64),
         )
-        train_step(step, batch, recipe.rate_at(step, 0))
+        train_step(step, batch, recipe.learning_rate_at(step, 0))
     variables, velocities = zip(*train_step.velocities(), strict=True)
     return named(variables), dict(
         zip(named(variables), (each.numpy() for each in velocities), strict=True)
@@ -276,7 +276,7 @@ def torch_sgd(torch, start, recipe, images, labels):
     )
     for step in range(STEPS):
         for group, factor in zip(optimizer.param_groups, factors, strict=True):
-            group["lr"] = factor * recipe.rate_at(step, 0)
+            group["lr"] = factor * recipe.learning_rate_at(step, 0)
         optimizer.zero_grad()
         torch_loss(torch, w, images[step], labels[step]).backward()
         optimizer.step()
@@ -302,7 +302,7 @@ def masks(name="drop6", seed=3, position=96, rows=32, shape=(13,), rate=0.5):
     """What a layer of that name lets through of ones: (rows, *shape) of zeros and 1 / (1 -
     rate).
     """
-    with masks_of(seed, tf.constant(position, tf.int64)):
+    with sample_masks(seed, tf.constant(position, tf.int64)):
         return SampleDropout(rate, name=name)(tf.ones((rows, *shape)), training=True).numpy()
 
 
