@@ -1,14 +1,14 @@
-"""The AlexNet that Keras never had. Names are imported at their first use, so that importing this
-costs nothing.
+"""AlexNet for Keras 3.
 
-Whatever a command does, a function here does too, with the same options as keywords::
+Every command is also a function here, with the same options as keywords::
 
     run = alexnet_keras.transfer(data="photographs", epochs=6)
     run.result["top1"], run.history["val_top1"], run.model
     alexnet_keras.predict("dog.jpg", weights=run).top[0]
 
-``alexnet_keras.weights`` and ``alexnet_keras.modes`` are the packages of those names, which stand
-beside this one.
+``alexnet_keras.weights`` and ``alexnet_keras.modes`` are the packages ``weights`` and ``modes``
+installed beside this one. Names are imported on first use, so that ``import alexnet_keras`` does
+not import TensorFlow.
 """
 
 import os
@@ -19,7 +19,8 @@ from pathlib import Path
 
 __version__ = "0.1.0"
 
-_PUBLIC = {  # name -> module, and the name there where it is another
+# public name -> module, and the name in it where that differs
+_PUBLIC = {
     "scratch": "modes.scratch:run_scratch",
     "transfer": "modes.transfer:run_transfer",
     "extract": "modes.extract:run_extraction",
@@ -46,7 +47,7 @@ def resume(run, *, verbose="auto", **changes):
 
     ``run``: a run folder, or the ``Run`` that an interrupted call returned. ``changes``: the
     options that a resumed run may change, such as ``epochs`` (docs/usage.md lists them). A run
-    that is finished already is returned as it is. Returns a ``Run``; raises ``RunError``.
+    that has already finished is returned unchanged. Returns a ``Run``; raises ``RunError``.
 
     Example::
 
@@ -62,9 +63,8 @@ def __getattr__(name):
         return import_module(name)
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if (
-        "tensorflow" not in sys.modules
-    ):  # it reads this once; with it, every CPU with AVX2 is faster
+    # TensorFlow reads this when it is imported; oneDNN is faster on every CPU with AVX2.
+    if "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     module, _, attribute = _PUBLIC[name].partition(":")
     return getattr(import_module(module), attribute or name)
@@ -75,7 +75,7 @@ def __dir__():
 
 
 def _check_own_packages():
-    """Another ``modes`` or ``weights`` that Python finds first would be taken for ours."""
+    """Raise ``ImportError`` if another package named ``modes`` or ``weights`` shadows ours."""
     home = Path(__file__).resolve().parent.parent
     for name in _PACKAGES:
         spec = find_spec(name)

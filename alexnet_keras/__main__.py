@@ -1,4 +1,4 @@
-"""``python -m alexnet_keras``."""
+"""Entry point of ``python -m alexnet_keras``."""
 
 from alexnet_keras.cli.main import main
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from alexnet_keras.cli.command import prepare
+from alexnet_keras.cli.command import import_tensorflow
 from benchmarks.measure import (
     Line,
     Options,
@@ -81,7 +81,7 @@ PACKAGES = (
 def main(names, batch_sizes, repetitions, threads, file, plot) -> None:
     """Run the benchmarks NAMES, or all of them, and print a table."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    prepare()
+    import_tensorflow()
     _limit_threads(threads)
     environment = _environment(threads)
     click.echo(

@@ -24,7 +24,7 @@ import click
 import numpy as np
 from rich.console import Console
 
-from alexnet_keras.cli.command import prepare
+from alexnet_keras.cli.command import import_tensorflow
 from alexnet_keras.configs.architecture import (
     Architecture,
     Convolution,
@@ -128,7 +128,7 @@ def steps_to_target(errors: Sequence[float]) -> int | None:
 )
 def main(seeds: int, epochs: int, only: tuple[str, ...], file) -> None:
     """Train the networks and judge the paper's claims."""
-    prepare()
+    import_tensorflow()
     names = ["paper", *(name for name in NETWORKS if name in only or not only and name != "paper")]
     trials = train_all([(name, seed) for seed in range(seeds) for name in names], epochs)
     by_name = {name: [trial for trial in trials if trial.network == name] for name in names}

@@ -217,7 +217,7 @@ def steps() -> dict:
 
 
 if __name__ == "__main__":
-    from alexnet_keras.cli.command import prepare
+    from alexnet_keras.cli.command import import_tensorflow
 
-    prepare()
+    import_tensorflow()
     print(json.dumps(extract(*map(int, sys.argv[2:])) if sys.argv[1] == "extract" else steps()))

@@ -147,8 +147,8 @@ def _memory(names: tuple[str, ...], batch_size: int, threads: int) -> Line:
 _STEPS = """
 import json, re, sys
 from pathlib import Path
-from alexnet_keras.cli.command import prepare
-prepare()
+from alexnet_keras.cli.command import import_tensorflow
+import_tensorflow()
 from alexnet_keras.configs.architecture import ALEXNET
 from benchmarks.peers import peer, random_images, random_weights
 from benchmarks.training_step import _labels

@@ -16,7 +16,7 @@ from time import perf_counter
 
 import click
 
-from alexnet_keras.cli.command import prepare
+from alexnet_keras.cli.command import import_tensorflow
 
 MIN_TRANSFER = 0.85
 MIN_LEAD = 0.15
@@ -34,7 +34,7 @@ def main(
     data: str, weights: str, partial: bool, epochs: int | None, batch_size: int | None, seeds: int
 ) -> None:
     """Compare transfer learning with training from scratch."""
-    prepare()
+    import_tensorflow()
     results = [_compare(data, weights, partial, epochs, batch_size, seed) for seed in range(seeds)]
     transfer, scratch = (sum(column) / seeds for column in zip(*results, strict=True))
     click.echo(

@@ -73,8 +73,8 @@ def _compare_readers(path: Path, deploy: Path, repetitions: int) -> float:
 _INTO_NETWORK = """
 import json, resource, sys
 from time import perf_counter
-from alexnet_keras.cli.command import prepare
-prepare()
+from alexnet_keras.cli.command import import_tensorflow
+import_tensorflow()
 from alexnet_keras.models.alexnet import new_model
 from alexnet_keras.configs.architecture import ALEXNET
 from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING

@@ -1,3 +1,3 @@
-"""What can be done with the network, each a short story of its own: the three ways to use it,
-scratch, transfer and extract; and evaluate and predict.
+"""The commands as functions, one module each: the three ways to use the network (scratch, transfer
+and extract), evaluate and predict. Each module begins with what its mode does and when to use it.
 """

@@ -1,12 +1,12 @@
-"""Evaluation: how good a trained network is on a split, measured on every sample once.
+"""Evaluation: the accuracy of a trained network on a split of a data set.
 
-What it is: top-1 and top-5 accuracy, the mean of the classes' accuracies, and the loss, from the
-centre crop or from the paper's ten crops (``crops=10``).
+What it is: top-1 and top-5 accuracy, the mean of the per-class accuracies and the loss, from the
+centre crop of each image or averaged over the paper's ten crops (``crops=10``).
 
-When to use it: on a run, to measure it again, on its own data or others with the same classes; on
-published weights, to see that your copy of ImageNet and this network agree with the paper.
+When to use it: to evaluate a run on its own data or on other data with the same classes; or to
+check that published weights reach their published accuracy on your copy of ImageNet.
 
-What to expect: ten crops take ten times as long and add one to two percent.
+What to expect: ten crops take ten times as long and usually gain one or two percentage points.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ from alexnet_keras.training.run_config import recorded_data_options
 def run_evaluation(
     source: str | os.PathLike, *, verbose: str | int = "auto", **options
 ) -> Evaluation:
-    """Measure a run or a weight file on a split.
+    """Evaluate a run or a weight file on a split of a data set.
 
-    The same as the command ``evaluate``. ``source``: a run folder, a ``Run``, a weight file or a
-    name of the catalogue; ``data`` may be left out for a run. ``verbose``: ``"auto"`` or 1 shows
-    progress, 0 nothing. Returns figures as fractions 0-1 and the confusion matrix. Raises
-    ``ConfigurationError``, ``DataError``, ``WeightsError`` and ``RunError``.
+    Does the same as the command ``evaluate``. ``source``: a run folder, a ``Run``, a weight file
+    or a name from ``weights list``; for a run, ``data`` defaults to the run's own. ``verbose``:
+    ``"auto"`` or 1 shows progress, 0 is silent. Returns accuracies as fractions 0-1 and the
+    confusion matrix. Raises ``ConfigurationError``, ``DataError``, ``WeightsError`` and
+    ``RunError``.
 
     Example::
 
@@ -71,7 +72,7 @@ def run_evaluation(
 
 
 def _with_data_of_run(options: EvaluateOptions, folder: Path) -> EvaluateOptions:
-    """The options with those of the run's own data, where the call names no others."""
+    """``options`` with unset data options taken from the run's config."""
     declared = options_of(EvaluateOptions)
     unset = {
         name: declared[name].convert(value)

@@ -1,12 +1,14 @@
-"""Feature extraction: the activations of a frozen network for every image, layer by layer.
+"""Feature extraction: the activations of a trained network for every image, layer by layer.
 
 What it is: nothing is trained. Each image runs through the network once, and the activations of
-the layers you name are written down, a row for each sample.
+the layers you name are written to a file, one row per sample.
 
-When to use it: to compare layers with brains or with other models, to search or cluster images, or
-as the third method of transfer learning, a linear classifier on frozen features (``probe``).
+When to use it: to compare layers with brain recordings or with other models, to search or cluster
+images, or for the simplest kind of transfer learning, a linear classifier on frozen features
+(``probe``).
 
-What to expect: pool5 and fc6 carry over best to other pictures; fc8 is tuned to its own classes.
+What to expect: pool5 and fc6 transfer best to other kinds of images; fc8 is specific to the
+classes that the network was trained on.
 """
 
 from __future__ import annotations
@@ -39,11 +41,11 @@ from alexnet_keras.training.run_config import runtime_environment
 
 @accept_options(ExtractOptions, name="extract")
 def run_extraction(*, verbose: str | int = "auto", **options) -> Features:
-    """Write the frozen features of any layer, a row for each sample, and open them.
+    """Write the features of any layer of a trained network, one row per sample, and open them.
 
-    The same as the command ``extract``: each option is a keyword here. ``verbose``: ``"auto"`` or
-    1 shows progress, 0 nothing. Raises ``ConfigurationError``, ``DataError``, ``WeightsError`` and
-    ``RunError``.
+    Does the same as the command ``extract``; every option is a keyword. ``verbose``: ``"auto"`` or
+    1 shows progress, 0 is silent. Raises ``ConfigurationError``, ``DataError``, ``WeightsError``
+    and ``RunError``.
 
     Example::
 
@@ -91,13 +93,13 @@ def extract_features(
     overwrite: bool = False,
     on_batch: Callable[[int], None] = lambda rows: None,
 ) -> dict[str, Path]:
-    """Write the activations of ``layers`` for every sample of ``splits`` (default: each in turn),
-    row i for sample i.
+    """Write the activations of ``layers`` for every sample of ``splits``, row i for sample i.
 
-    ``out``: ``.npy`` (several layers: ``<stem>-<layer>.npy`` each) or ``.h5`` (a data set a
-    layer). Beside it ``<stem>.csv`` tells what each row is, and ``<stem>.json`` what made it.
-    Returns the file of each layer. Raises ``ConfigurationError``, ``WeightsError`` for a layer
-    that depends on weights which are missing from the file, ``RunError``.
+    ``splits`` defaults to all splits, in turn. ``out``: ``.npy`` (with several layers, one file
+    ``<stem>-<layer>.npy`` per layer) or ``.h5`` (one data set per layer). ``<stem>.csv`` beside it
+    lists the sample of each row, and ``<stem>.json`` how the features were computed. Returns the
+    file of each layer. Raises ``ConfigurationError``, ``RunError``, and ``WeightsError`` for a
+    layer that depends on weights missing from the file.
     """
     extractor = feature_extractor(source.model, layers)
     check_loaded(source, layers)
@@ -130,7 +132,7 @@ def extract_features(
 
 
 def output_files(out: Path, layers: tuple[str, ...]) -> dict[str, Path]:
-    """The file of each layer's rows."""
+    """The file that each layer's rows are written to. Raises ``ConfigurationError``."""
     if out.suffix not in (".npy", ".h5"):
         raise ConfigurationError(f"out: expected a name that ends in .npy or .h5, got {out}")
     if out.suffix == ".h5" or len(layers) == 1:
@@ -146,9 +148,7 @@ def _probe_line(layer: str, result: ProbeResult) -> str:
 
 
 def _check_probe(dataset: Dataset, parts: list[Samples]) -> None:
-    """A probe learns from the train rows and is measured on the val rows; found out before
-    anything is computed.
-    """
+    """Check, before anything is computed, that the train and val splits are extracted."""
     extracted = [part.split for part in parts]
     for split in ("train", "val"):
         if dataset.samples(split).split not in extracted:
@@ -161,14 +161,12 @@ def _check_probe(dataset: Dataset, parts: list[Samples]) -> None:
 def _check_writable(paths: list[Path], overwrite: bool) -> None:
     existing = [path for path in paths if path.exists()]
     if existing and not overwrite:
-        raise RunError(f"{existing[0]}: exists already; give another --out, or --overwrite")
+        raise RunError(f"{existing[0]}: already exists; choose another --out or pass --overwrite")
     folders = [path for path in existing if path.is_dir()]
     if folders:
         raise RunError(f"{folders[0]}: expected a file to write, got a folder")
     if not paths[0].parent.is_dir():
-        raise RunError(
-            f"{paths[0].parent}: expected a folder to write the features into, got none"
-        )
+        raise RunError(f"{paths[0].parent}: expected an existing folder to write the features to")
 
 
 def _offsets(batches: list[EvaluationBatches]) -> Iterator[tuple[int, EvaluationBatches]]:

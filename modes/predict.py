@@ -1,12 +1,12 @@
-"""Prediction: what is on an image, by the names of the classes that the network was trained on.
+"""Prediction: the most probable classes of images.
 
-What it is: the class probabilities of image files, from the centre crop or as the mean over the
+What it is: the class probabilities of image files, from the centre crop or averaged over the
 paper's ten crops (``crops=10``).
 
-When to use it: to look at single images; ``evaluate`` measures a whole split.
+When to use it: for individual images; ``evaluate`` measures the accuracy on a split.
 
-What to expect: names of ImageNet's 1000 classes from published weights, of your own classes from a
-run; a network always names some class, also for an image that shows none of them.
+What to expect: published weights predict ImageNet's 1000 classes, a run predicts its own. The
+probabilities always sum to 1, even for an image that shows none of the classes.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from alexnet_keras.progress import Progress
 
 
 class Prediction(NamedTuple):
-    """A class and its probability, 0-1. ``id``: the wnid of ImageNet's classes, of others the
-    index as text.
+    """A class and its probability, 0-1. ``id``: the wnid for ImageNet's classes, otherwise the
+    class index as text.
     """
 
     id: str
@@ -43,10 +43,10 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Predictions:
-    """What :func:`alexnet_keras.predict` found: for each of ``images`` its ``top`` classes, best
-    first.
+    """The result of :func:`alexnet_keras.predict`.
 
-    ``probabilities``: (images, classes) float32, of all ``class_names``; ``source``: the weights.
+    ``top``: for each of ``images`` its most probable classes, best first. ``probabilities``:
+    (images, classes) float32, in the order of ``class_names``. ``source``: the weights.
     """
 
     images: tuple[Path, ...]
@@ -63,16 +63,16 @@ def run_prediction(
     verbose: str | int = "auto",
     **options,
 ) -> Predictions:
-    """Name what is on images, with probabilities.
+    """Classify images and return class probabilities.
 
-    The same as the command ``predict``. ``images``: one image file or several; JPEG, PNG, BMP or
-    GIF. ``verbose``: 0 does not show a download. Raises ``ConfigurationError``, ``DataError``
-    naming the file, and ``WeightsError``.
+    Does the same as the command ``predict``. ``images``: one image file or several: JPEG, PNG, BMP
+    or GIF. ``verbose``: 0 hides the progress of downloads. Raises ``ConfigurationError``,
+    ``DataError`` naming the file, and ``WeightsError``.
 
     Example::
 
-        found = alexnet_keras.predict(["dog.jpg"], weights="caffe")
-        found.top[0][0].name, found.probabilities.shape
+        predictions = alexnet_keras.predict(["dog.jpg"], weights="caffe")
+        predictions.top[0][0].name, predictions.probabilities.shape
     """
     options = read_options(PredictOptions, options)
     progress = Progress(verbose)
@@ -81,15 +81,15 @@ def run_prediction(
     source = open_network(options.weights, options, progress)
     check_loaded(source, [FINAL_LAYER])
     probabilities = predict(source.model, paths, crops=options.crops)
-    names = source.model.class_names or tuple(map(str, range(probabilities.shape[1])))
-    published = names == tuple(name for _, name in imagenet_classes())
-    decoded = decode_predictions(probabilities, options.top, None if published else names)
-    best = tuple(tuple(Prediction(*each) for each in of_image) for of_image in decoded)
-    return Predictions(paths, best, probabilities, names, source)
+    class_names = source.model.class_names or tuple(map(str, range(probabilities.shape[1])))
+    is_imagenet = class_names == tuple(name for _, name in imagenet_classes())
+    decoded = decode_predictions(probabilities, options.top, None if is_imagenet else class_names)
+    top = tuple(tuple(Prediction(*row) for row in rows) for rows in decoded)
+    return Predictions(paths, top, probabilities, class_names, source)
 
 
 def _check_files(paths: Sequence[Path]) -> None:
-    """A folder is found out before any weights are fetched."""
+    """Refuse folders, before any weights are downloaded."""
     for path in paths:
         if path.is_dir():
             raise DataError(

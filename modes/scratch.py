@@ -1,14 +1,13 @@
 """Training from scratch: from random initial values to a trained network.
 
-What it is: every weight is learned from your images alone, as in the paper, by stochastic gradient
+What it is: all weights are learned from your images alone, as in the paper, by stochastic gradient
 descent with momentum and weight decay on random crops and their mirror images.
 
-When to use it: with many images (ImageNet has 1.2 million), to repeat 2012, or to study how an
-architecture learns.
+When to use it: if you have many images (ImageNet has 1.2 million), to reproduce the results of
+2012, or to study how an architecture learns.
 
-What to expect: from the paper's small initial values the loss stays flat for a while before it
-falls. On a few thousand photographs a 61M-parameter network overfits; transfer learning does
-better there.
+What to expect: with the paper's small initial values the loss stays flat for a while before it
+falls. On a few thousand photographs a 61M-parameter network overfits; use transfer learning there.
 """
 
 from __future__ import annotations
@@ -38,13 +37,13 @@ from alexnet_keras.training.session_start import open_session
 
 @accept_options(ScratchOptions, name="scratch")
 def run_scratch(*, verbose: str | int = "auto", **options) -> Run:
-    """Train a network end to end, from random initial values.
+    """Train a network from scratch.
 
-    The same as the command ``scratch``: each option is a keyword here, and the run folder that is
-    left is the same. ``verbose`` is Keras's: ``"auto"`` or 1 shows progress, 2 a line for each
-    epoch, 0 nothing. Ctrl-C keeps what was learned: the run that is returned has
-    ``result["finished"]`` False, and :func:`alexnet_keras.resume` finishes it. Raises
-    ``ConfigurationError``, ``DataError`` and ``RunError``.
+    Does the same as the command ``scratch`` and writes the same run folder; every option is a
+    keyword. ``verbose`` is Keras's: ``"auto"`` or 1 shows progress, 2 prints a line per epoch, 0
+    is silent. Ctrl-C saves what was learned: the run returned has ``result["finished"]`` False,
+    and :func:`alexnet_keras.resume` finishes it. Raises ``ConfigurationError``, ``DataError`` and
+    ``RunError``.
 
     Example::
 
@@ -53,7 +52,7 @@ def run_scratch(*, verbose: str | int = "auto", **options) -> Run:
     """
     with open_session("scratch", ScratchOptions, options, verbose) as session:
         network = _architecture(session.options)
-        recipe = session.choose_recipe(_usual_recipe(session.options))
+        recipe = session.choose_recipe(_default_recipe(session.options))
         if session.config is None:
             recipe = with_starting_point(recipe, network, session.options)
         finished = session.finished_run(recipe)
@@ -90,10 +89,10 @@ def train_from_scratch(
     callbacks: Iterable[keras.callbacks.Callback] = (),
     execution: ExecutionConfig | None = None,
 ) -> TrainingResult:
-    """Train a new network on the train split of ``dataset``, measure it on val, and fill the run
+    """Train a new network on the train split of ``dataset``, evaluate it on val, and write the run
     folder.
 
-    ``loading``: how images are read; ``execution``: on what, and where to save.
+    ``loading``: how images are read; ``execution``: devices, precision and checkpoints.
     """
     train_samples = dataset.samples("train")
     val_samples = dataset.samples("val")
@@ -124,14 +123,14 @@ def train_from_scratch(
     return outcome
 
 
-def _usual_recipe(options: ScratchOptions) -> Recipe:
+def _default_recipe(options: ScratchOptions) -> Recipe:
     if options.data in DEMONSTRATIONS:
         return DEMO_RECIPE
     return VARIANT_RECIPES[options.variant or "alexnet"]
 
 
 def _architecture(options: ScratchOptions) -> Architecture:
-    """The variant at the width asked for; on demonstration data a narrow one by default."""
+    """The variant at the requested width; on demonstration data narrow by default."""
     variant = options.variant or "alexnet"
     if options.data not in DEMONSTRATIONS:
         return VARIANTS[variant].with_width(1.0 if options.width is None else options.width)

@@ -1,14 +1,15 @@
-"""Transfer learning: a network that has seen a million images learns your classes from a few.
+"""Transfer learning: fine-tune a network pretrained on a million images on a few of your own.
 
-What it is: published weights keep what they know of edges, textures and parts; only the classifier
-fc8 is new. First it is trained alone on the frozen features of fc7, computed once, so that its
-random start cannot damage the layers below. Then everything from ``train_from`` on is fine-tuned
-at a tenth of the usual rate, new layers ten times faster, as in Caffe's example.
+What it is: the pretrained layers, which detect edges, textures and parts, are kept, and the
+classifier fc8 is replaced. The new fc8 is first trained alone on the features of fc7, computed
+once, so that its large initial gradients do not disturb the pretrained layers. Then all layers
+from ``train_from`` on are fine-tuned at a tenth of the usual learning rate, new layers ten times
+faster, as in Caffe's example.
 
-When to use it: with tens to thousands of images a class, which is almost always.
+When to use it: with tens to thousands of images per class, which is almost always.
 
-What to expect: minutes instead of days, and far higher accuracy than training from scratch reaches
-on the same images.
+What to expect: minutes instead of days, and far higher accuracy than training from scratch on the
+same images.
 """
 
 from __future__ import annotations
@@ -51,13 +52,13 @@ from alexnet_keras.training.session_start import open_session
 
 @accept_options(TransferOptions, name="transfer")
 def run_transfer(*, verbose: str | int = "auto", **options) -> Run:
-    """Give a trained network a new head for your classes, and fine-tune it.
+    """Fine-tune a pretrained network on your classes.
 
-    The same as the command ``transfer``: each option is a keyword here, and the run folder that is
-    left is the same. ``verbose`` is Keras's: ``"auto"`` or 1 shows progress, 2 a line for each
-    epoch, 0 nothing. Ctrl-C keeps what was learned: the run that is returned has
-    ``result["finished"]`` False, and :func:`alexnet_keras.resume` finishes it. Raises
-    ``ConfigurationError``, ``DataError``, ``WeightsError`` and ``RunError``.
+    Does the same as the command ``transfer`` and writes the same run folder; every option is a
+    keyword. ``verbose`` is Keras's: ``"auto"`` or 1 shows progress, 2 prints a line per epoch, 0
+    is silent. Ctrl-C saves what was learned: the run returned has ``result["finished"]`` False,
+    and :func:`alexnet_keras.resume` finishes it. Raises ``ConfigurationError``, ``DataError``,
+    ``WeightsError`` and ``RunError``.
 
     Example::
 
@@ -66,13 +67,13 @@ def run_transfer(*, verbose: str | int = "auto", **options) -> Run:
     """
     with open_session("transfer", TransferOptions, options, verbose) as session:
         options = session.options
-        usual = DEMO_FINETUNE_RECIPE if options.data in DEMONSTRATIONS else FINETUNE_RECIPE
-        recipe = session.choose_recipe(usual)
+        default = DEMO_FINETUNE_RECIPE if options.data in DEMONSTRATIONS else FINETUNE_RECIPE
+        recipe = session.choose_recipe(default)
         finished = session.finished_run(recipe)
         if finished:
             return finished
         base = open_weights(options, options.data, session.progress)
-        layers_below(base.model, options.train_from)
+        layers_before(base.model, options.train_from)
         session.check_same_weights(base.describe())
         with session.run_folder(
             recipe,
@@ -112,20 +113,19 @@ def train_from_pretrained(
     execution: ExecutionConfig | None = None,
     feature_cache: Path | None = None,
 ) -> TrainingResult:
-    """Give ``base`` a new fc8 for the classes of ``dataset``, train it, fine-tune, measure on val,
-    fill the run folder.
+    """Replace the fc8 of ``base``, train it, fine-tune, evaluate on val, and write the run folder.
 
-    ``train_from``: the lowest layer that fine-tuning changes. ``loading``: how images are
-    read; ``execution``: on what; ``feature_cache``: a folder where the features that the head is
-    trained on are kept for the next time. Ctrl-C while the head trains leaves fine-tuning out.
+    ``train_from``: the first layer to fine-tune. ``loading``: how images are read. ``execution``:
+    devices, precision and checkpoints. ``feature_cache``: a folder that keeps the features which
+    the head is trained on. Ctrl-C while the head is trained skips fine-tuning.
     """
     train_samples = dataset.samples("train")
     val_samples = dataset.samples("val")
     execution = execution or ExecutionConfig()
     keras.utils.set_random_seed(seed)
     with execution.workers.strategy.scope():
-        model = with_new_head(base, recipe, dataset.class_names)
-    frozen = layers_below(model, train_from)
+        model = replace_head(base, recipe, dataset.class_names)
+    frozen = layers_before(model, train_from)
     val_batches = EvaluationBatches(
         val_samples, model.preprocessing, recipe.batch_size, **vars(loading)
     )
@@ -163,9 +163,10 @@ def train_from_pretrained(
     return outcome
 
 
-def with_new_head(base: Pretrained, recipe: Recipe, class_names: tuple[str, ...]) -> AlexNetModel:
-    """The same network with the recipe's dropout and an fc8 of its own for ``class_names``, other
-    loaded weights copied.
+def replace_head(base: Pretrained, recipe: Recipe, class_names: tuple[str, ...]) -> AlexNetModel:
+    """A copy of the network with the recipe's dropout and a new fc8 for ``class_names``.
+
+    Weights are copied from ``base``, except those of fc8 and of layers missing from its file.
     """
     model = new_model(
         recipe.apply_to(base.model.architecture), base.model.preprocessing, class_names
@@ -176,14 +177,14 @@ def with_new_head(base: Pretrained, recipe: Recipe, class_names: tuple[str, ...]
     return model
 
 
-def layers_below(model: AlexNetModel, train_from: str) -> list[str]:
-    """Names of the weighted layers below ``train_from``. Raises ``ConfigurationError`` listing
-    what it can be.
+def layers_before(model: AlexNetModel, train_from: str) -> list[str]:
+    """Names of the layers with weights before ``train_from``. Raises ``ConfigurationError`` for
+    any other name.
     """
     weighted = [layer.name for layer in model.layers if layer.weights]
     if train_from not in weighted:
         raise ConfigurationError(
-            f"train-from: expected one of {', '.join(weighted)}; got {train_from}"
+            f"train_from: expected one of {', '.join(weighted)}, got {train_from!r}"
         )
     return weighted[: weighted.index(train_from)]
 
@@ -202,11 +203,11 @@ def train_head(
     workers: Workers,
     feature_cache: Path | None = None,
 ) -> bool:
-    """Train fc8 on what the layers below it give for centre crops, which is computed once. False
-    if Ctrl-C ended it.
+    """Train fc8 on the activations of the layer before it for centre crops, computed once. Returns
+    False if interrupted by Ctrl-C.
 
-    It takes seconds, so every worker does all of it, and takes the chief's for the sake of the
-    last bits.
+    This takes seconds, so every worker trains on all samples; then all use the chief's weights,
+    because results may differ in the last bits between machines.
     """
     final = model.get_layer(FINAL_LAYER)
     unsharded = vars(replace(loading, shard=Shard()))
@@ -216,7 +217,7 @@ def train_head(
         EvaluationBatches(samples, model.preprocessing, recipe.batch_size, **unsharded),
         feature_cache,
     )
-    center, scale = _conditions(features)
+    center, scale = _center_and_scale(features)
     head = _head(features.shape[1], final.units)
     outcome = train(
         head, FeatureBatches(features, samples, recipe.batch_size, seed, center, scale), recipe
@@ -229,11 +230,11 @@ def train_head(
     return all(worker["finished"] for worker in workers.all_gather({"finished": outcome.finished}))
 
 
-def _conditions(features: np.ndarray) -> tuple[np.ndarray, np.float32]:
-    """The centre of features, and the scale that brings their mean square norm to 1: one rate then
-    suits every network.
+def _center_and_scale(features: np.ndarray) -> tuple[np.ndarray, np.float32]:
+    """The mean of the features, and the scale that makes their mean squared norm 1, so that one
+    learning rate suits every network.
 
-    Computed in pieces, for the features may be a memory map.
+    Computed in chunks, because ``features`` may be a memory map.
     """
     pieces = [features[start : start + 4096] for start in range(0, len(features), 4096)]
     readable = sum((~np.isnan(piece[:, 0])).sum() for piece in pieces)
@@ -247,7 +248,7 @@ def _conditions(features: np.ndarray) -> tuple[np.ndarray, np.float32]:
 
 
 def _head(width: int, classes: int) -> keras.Model:
-    """fc8 as a network of its own, starting from zero, since the problem is convex."""
+    """fc8 as a model of its own, initialized to zeros, because the problem is convex."""
     inputs = keras.Input((width,))
     final = keras.layers.Dense(
         classes, kernel_initializer="zeros", dtype="float32", name=FINAL_LAYER

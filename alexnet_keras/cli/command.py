@@ -1,4 +1,4 @@
-"""How a command runs, and how an error leaves the program: one line and an exit code."""
+"""How a command runs, and how its errors are reported: one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ import click
 
 from alexnet_keras.errors import AlexNetError, TerminatedError, WorkerLostError
 
-BAD_INPUT, WORKER_LOST, INTERRUPTED, TERMINATED = 2, 75, 130, 143
+BAD_INPUT = 2
+WORKER_LOST = 75
+INTERRUPTED = 130
+TERMINATED = 143
 
 
 class _WarningLines(logging.Handler):
-    """The library's warnings as lines on stderr."""
+    """Prints the library's warnings on stderr, one line each."""
 
     def emit(self, record):
         print(f"warning: {_printable(record.getMessage())}", file=sys.stderr)
@@ -29,15 +32,14 @@ _WARNING_LINES = _WarningLines(logging.WARNING)
 
 
 class _Terminated(BaseException):
-    """SIGTERM arrived; half-written files are removed on the way out."""
+    """SIGTERM was received; temporary files are removed as it propagates."""
 
 
 def command(group: click.Group, tensorflow: bool = True, **settings) -> Callable:
-    """``group.command`` whose expected failures are one line on stderr and exit code 2, never a
-    traceback.
+    """``group.command``, reporting expected failures as one line on stderr and an exit code,
+    without a traceback.
 
-    ``tensorflow``: whether it is needed, and so imported before anything else can import it with
-    its chatter.
+    ``tensorflow``: whether the command needs TensorFlow. It is then imported first, silently.
     """
 
     def decorate(function):
@@ -48,12 +50,12 @@ def command(group: click.Group, tensorflow: bool = True, **settings) -> Callable
             try:
                 with _termination_as_error():
                     if tensorflow:
-                        prepare()
+                        import_tensorflow()
                     function(**options)
             except AlexNetError as error:
                 _exit(f"error: {error}", exit_code_of(error))
             except _out_of_memory() as error:
-                # TensorFlow's reason, without its graph nodes
+                # TensorFlow's message without the names of graph nodes
                 reason = str(error).split("}} ")[-1].split(" on /job")[0]
                 _exit(f"error: not enough memory for this network or batch: {reason}", BAD_INPUT)
             except KeyboardInterrupt:
@@ -67,7 +69,9 @@ def command(group: click.Group, tensorflow: bool = True, **settings) -> Callable
 
 
 def exit_code_of(error: AlexNetError) -> int:
-    """Bad input; or a run that can be resumed, after a lost worker or SIGTERM."""
+    """The exit code for ``error``: after a lost worker or SIGTERM, one that says the run can be
+    resumed.
+    """
     codes = {WorkerLostError: WORKER_LOST, TerminatedError: TERMINATED}
     return codes.get(type(error), BAD_INPUT)
 
@@ -85,19 +89,21 @@ def _printable(text: str) -> str:
 
 @contextmanager
 def _termination_as_error() -> Iterator[None]:
-    """SIGTERM leaves the block by an exception; training, while it runs, answers it itself."""
+    """Raise an exception on SIGTERM inside the block. Training installs its own handler while it
+    runs.
+    """
 
-    def terminate(number, frame):
+    def terminate(signal_number, frame):
         raise _Terminated
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, terminate)
+    previous = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _out_of_memory() -> tuple[type[Exception], ...]:
@@ -107,16 +113,16 @@ def _out_of_memory() -> tuple[type[Exception], ...]:
     )
 
 
-def prepare() -> None:
-    """Import TensorFlow without its chatter, and with its oneDNN kernels, which are faster on
-    every CPU that has AVX2.
+def import_tensorflow() -> None:
+    """Import TensorFlow without its log output, and with its oneDNN kernels, which are faster on
+    every CPU with AVX2.
     """
-    # Whatever keras.json says: the layers of this network are TensorFlow's.
+    # Regardless of keras.json: training needs TensorFlow.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     stderr = os.dup(2)
-    # Some of it is written before any log level is looked at.
+    # Some messages are written before TensorFlow reads its log level.
     with open(os.devnull, "w") as silence:
         os.dup2(silence.fileno(), 2)
     try:

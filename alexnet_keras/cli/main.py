@@ -1,5 +1,5 @@
-"""The command line. It parses, calls one function, prints; TensorFlow is imported only when a
-command runs.
+"""The command line: each command parses its options, calls one function and prints the result.
+TensorFlow is imported only when a command runs.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from alexnet_keras.configs.options import (
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="alexnet_keras")
 def main():
-    """AlexNet for Keras: train it, transfer it, extract its features.
+    """AlexNet for Keras: train it, fine-tune it, extract its features.
 
-    Every command runs on a built-in demonstration unless --data names another data set.
+    scratch, transfer and extract use a small built-in data set unless --data names another.
     """
 
 
@@ -38,7 +38,7 @@ main.add_command(training_group.commands["transfer"])
 @command(main)
 @options_from(ExtractOptions)
 def extract(**options):
-    """Write the frozen features of any layer, a row for each sample."""
+    """Write the features of any layer of a trained network, one row per sample."""
     from modes.extract import run_extraction
 
     run_extraction(**named_options())
@@ -48,7 +48,7 @@ def extract(**options):
 @click.argument("source", metavar="RUN|WEIGHTS")
 @options_from(EvaluateOptions)
 def evaluate(**options):
-    """Measure a run or a weight file on a split."""
+    """Evaluate a run or a weight file on a split of a data set."""
     from modes.evaluate import run_evaluation
 
     run_evaluation(**named_options())
@@ -59,38 +59,38 @@ def evaluate(**options):
     "images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE..."
 )
 @options_from(PredictOptions)
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def predict(as_json, **options):
-    """Name what is on images, with probabilities."""
+    """Classify images and print class probabilities."""
     from modes.predict import run_prediction
 
     named = named_options()
     named.pop("as_json", None)
-    found = run_prediction(**named)
+    predictions = run_prediction(**named)
     if as_json:
-        _print_json(found, options["crops"])
+        _print_json(predictions, options["crops"])
         return
-    for image, best in zip(found.images, found.top, strict=True):
+    for image, best in zip(predictions.images, predictions.top, strict=True):
         click.echo(str(image))
         for prediction in best:
             click.echo(f"  {prediction.probability:6.1%}  {prediction.name}")
 
 
-def _print_json(found, crops: int) -> None:
+def _print_json(predictions, crops: int) -> None:
     rows = [
         {"file": str(image), "predictions": [prediction._asdict() for prediction in best]}
-        for image, best in zip(found.images, found.top, strict=True)
+        for image, best in zip(predictions.images, predictions.top, strict=True)
     ]
-    about = {"weights": found.source.describe(), "crops": crops, "images": rows}
-    click.echo(json.dumps(about, indent=2))
+    report = {"weights": predictions.source.describe(), "crops": crops, "images": rows}
+    click.echo(json.dumps(report, indent=2))
 
 
 @command(main)
 @options_from(VariantOptions)
-@click.option("--width", type=float, default=1.0, help="Multiplies filters and units.")
+@click.option("--width", type=float, default=1.0, help="Multiplier of filters and units.")
 @click.option("--num-classes", type=click.IntRange(1), default=1000, help="Outputs of fc8.")
 def summary(variant, width, num_classes):
-    """Print the network layer by layer: kernels, outputs, neurons, parameters, multiply-adds."""
+    """Print a table of the layers, with neurons, parameters and multiply-adds."""
     from alexnet_keras.cli.summary_table import print_summary
     from alexnet_keras.configs.architecture import VARIANTS
 

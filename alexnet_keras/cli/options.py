@@ -1,4 +1,4 @@
-"""The options of the commands, as click reads them: made from their declarations in
+"""Click options of the commands, built from their declarations in
 :mod:`alexnet_keras.configs.options`.
 """
 
@@ -16,7 +16,7 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Replace exist
 
 
 def options_from(declared: type) -> Callable:
-    """A decorator: a click option for each option of the dataclass, in its order."""
+    """A decorator that adds a click option for each option of the dataclass, in its order."""
 
     def decorate(function):
         for option in reversed(options_of(declared).values()):
@@ -27,7 +27,7 @@ def options_from(declared: type) -> Callable:
 
 
 def named_options() -> dict[str, Any]:
-    """The options and arguments that the command line names, without those left at their
+    """The options and arguments given on the command line, without those left at their
     defaults.
     """
     context = click.get_current_context()

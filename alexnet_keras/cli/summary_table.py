@@ -1,4 +1,4 @@
-"""The layers of a network as a table on the terminal."""
+"""The table that ``summary`` prints."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from alexnet_keras.progress import console
 COUNTS = ("neurons", "parameters", "multiply_adds")
 
 
-def print_summary(architecture: Architecture, classes: int) -> None:
-    """Print the table and its totals."""
-    rows = summarize(architecture, classes)
+def print_summary(architecture: Architecture, num_classes: int) -> None:
+    """Print one row per layer, and the totals."""
+    rows = summarize(architecture, num_classes)
     size = architecture.input_size
     table = Table(title=f"{architecture.name}, input {size}x{size}x3")
     for heading in ("layer", "kernel", "output"):
@@ -30,7 +30,7 @@ def print_summary(architecture: Architecture, classes: int) -> None:
     console.print(table)
     neurons, parameters, multiply_adds = totals
     console.print(
-        f"{parameters:,} parameters, {neurons:,} neurons, {multiply_adds / 1e9:.2f} GMAC an image"
+        f"{parameters:,} parameters, {neurons:,} neurons, {multiply_adds / 1e9:.2f} GMAC per image"
     )
 
 

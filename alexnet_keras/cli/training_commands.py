@@ -1,4 +1,4 @@
-"""The commands that train: they parse, call one function, and exit by its result."""
+"""``scratch`` and ``transfer``: parse, call one function, and set the exit code by its result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ training_group = click.Group()
 @command(training_group)
 @options_from(ScratchOptions)
 def scratch(**options):
-    """Train a network end to end, from random initial values."""
+    """Train a network from scratch."""
     from modes.scratch import run_scratch
 
     _exit_if_interrupted(run_scratch(**named_options()))
@@ -25,7 +25,7 @@ def scratch(**options):
 @command(training_group)
 @options_from(TransferOptions)
 def transfer(**options):
-    """Give a trained network a new head for your classes, and fine-tune it."""
+    """Fine-tune a pretrained network on your classes."""
     from modes.transfer import run_transfer
 
     _exit_if_interrupted(run_transfer(**named_options()))

@@ -1,4 +1,4 @@
-"""``weights list|fetch|show|convert|verify``: parse, call one function, print."""
+"""The commands ``weights list|fetch|show|convert|verify``: parse, call one function, print."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from alexnet_keras.cli.weights_tables import print_published, print_weights
 
 @click.group("weights")
 def weights_group():
-    """List, fetch, show, convert and verify weights."""
+    """List, download, inspect, convert and verify weights."""
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="For machines.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @command(weights_group, tensorflow=False, name="list")
 @json_option
 def list_weights(as_json):
-    """All published weights: variant, size, top-1 / top-5, and their path if downloaded."""
+    """List published weights: variant, size, top-1 / top-5, and path."""
     from alexnet_keras.pretrained.description import list_published
 
     rows = list_published()
@@ -36,16 +36,16 @@ def list_weights(as_json):
 @command(weights_group, tensorflow=False)
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 def fetch(names):
-    """Download published weights that are not here yet, and check their digests."""
+    """Download published weights and check their digests."""
     from alexnet_keras.pretrained.catalog import find_entry
     from alexnet_keras.pretrained.description import local_path
     from weights.store import fetch
 
     for entry in [find_entry(name) for name in names]:
-        here = local_path(entry)
-        path = here or fetch(entry.file, progress=_progress())
+        downloaded = local_path(entry)
+        path = downloaded or fetch(entry.file, progress=_progress())
         click.echo(
-            f"{entry.name}: {path} ({'already here' if here else 'downloaded'}, "
+            f"{entry.name}: {path} ({'already downloaded' if downloaded else 'downloaded'}, "
             f"{entry.file.describe_digest()})"
         )
 
@@ -54,14 +54,14 @@ def fetch(names):
 @click.argument("source", metavar="NAME|PATH|RUN")
 @json_option
 def show(source, as_json):
-    """Print the layers of a weight file: shapes, ranges, order of axes and channels, digest."""
+    """Print the arrays of a weight file: shapes, ranges, axis order."""
     from alexnet_keras.pretrained.description import describe_weights
 
-    about = describe_weights(source, _progress())
+    description = describe_weights(source, _progress())
     if as_json:
-        click.echo(json.dumps(about, indent=2))
+        click.echo(json.dumps(description, indent=2))
     else:
-        print_weights(about)
+        print_weights(description)
 
 
 @command(weights_group)
@@ -69,8 +69,9 @@ def show(source, as_json):
 @click.argument("out", type=click.Path(path_type=Path))
 @overwrite_option
 def convert(source, out, overwrite):
-    """Write weights as OUT: .caffemodel, .npz, .safetensors or .weights.h5, by its suffix; bit for
-    bit the same.
+    """Convert weights to another format, bit for bit.
+
+    The suffix of OUT names the format: .caffemodel, .npz, .safetensors or .weights.h5.
     """
     from alexnet_keras.pretrained.verification import convert
 
@@ -85,20 +86,20 @@ def convert(source, out, overwrite):
 
 @command(weights_group)
 @click.argument("source", metavar="NAME|PATH|RUN")
-@click.option("--against", metavar="NAME|PATH|RUN", help="Other weights that must be the same.")
+@click.option("--against", metavar="NAME|PATH|RUN", help="Compare with these weights too.")
 def verify(source, against):
-    """Load weights, read the network back and compare it with the file, bit for bit; check the
-    published digest.
+    """Check that loaded weights equal the file's, bit for bit.
+
+    Compares the network's weights with the file, and the file's digest with the published one.
     """
     from alexnet_keras.pretrained.verification import verify
 
-    found = verify(source, against, _progress())
-    also = f" and the same as {against}" if against else ""
-    digest = f"{found.digest}, as published" if found.published else found.digest
+    verified = verify(source, against, _progress())
+    equal = f", equal to {against}" if against else ""
+    digest = f"{verified.digest}, as published" if verified.published else verified.digest
     click.echo(
-        f"{found.path}: {found.numbers:,} numbers in {', '.join(found.layers)} are in the "
-        "network as in the file, "
-        f"bit for bit{also}; {digest}"
+        f"{verified.path}: {verified.numbers:,} parameters of {', '.join(verified.layers)} loaded "
+        f"bit for bit{equal}; {digest}"
     )
 
 

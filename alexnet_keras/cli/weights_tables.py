@@ -10,37 +10,37 @@ NOT_RECORDED = "not recorded in the file"
 
 
 def print_published(rows: list[dict]) -> None:
-    """A line for each entry of the catalogue, then its accuracy's protocol, notes and licence."""
+    """Print each entry of the catalogue, then how its accuracy was measured, notes and licence."""
     for row in rows:
         accuracy = f"{row['top1']} / {row['top5']}" if row["top1"] else "none published"
         size = f"{row['size'] / 1e6:.1f} MB" if row["size"] else ""
         click.echo(
             f"{row['name']:14}{row['variant'] or '':10}{size:>9}  {accuracy:15} "
-            f"{row['path'] or 'not here'}"
+            f"{row['path'] or 'not downloaded'}"
         )
         for text in filter(None, (row["protocol"], row["notes"], f"licence: {row['licence']}")):
             click.echo(f"{'':14}{text}")
 
 
-def print_weights(about: dict) -> None:
-    """The facts of ``show``, a line each, then a row for each array."""
-    count = sum(math.prod(row["shape"]) for row in about["arrays"])
+def print_weights(description: dict) -> None:
+    """Print the properties of a weight file, then one row per array."""
+    count = sum(math.prod(row["shape"]) for row in description["arrays"])
     lines = {
-        "path": about["path"],
-        "format": about["format"],
-        "sha256": about["sha256"],
-        "variant": about["variant"] or NOT_RECORDED,
-        "numbers": f"{count:,}",
-        "input": _input(about["preprocessing"]),
-        "layer order": " ".join(about["layer_order"]) or NOT_RECORDED,
-        "axes in file": about["order_in_file"],
-        "axes shown": about["order_shown"],
+        "path": description["path"],
+        "format": description["format"],
+        "sha256": description["sha256"],
+        "variant": description["variant"] or NOT_RECORDED,
+        "parameters": f"{count:,}",
+        "input": _input(description["preprocessing"]),
+        "layer order": " ".join(description["layer_order"]) or NOT_RECORDED,
+        "axes in file": description["order_in_file"],
+        "axes shown": description["order_shown"],
     }
     for title, text in lines.items():
         click.echo(f"{title:13} {text}")
     columns = f"{'min':>11}{'mean':>12}{'max':>11}{'std':>11}"
     click.echo(f"\n{'layer':7}{'array':8}{'shape':16}{'dtype':9}{columns}")
-    for row in about["arrays"]:
+    for row in description["arrays"]:
         shape = "x".join(map(str, row["shape"]))
         click.echo(
             f"{row['layer']:7}{row['role']:8}{shape:16}{row['dtype']:9}{row['minimum']:11.4g}"

@@ -89,7 +89,7 @@ def convert(
     """
     written_suffix(out)
     if out.exists() and not overwrite:
-        raise WeightsError(f"{out}: exists already; give another name, or --overwrite")
+        raise WeightsError(f"{out}: already exists; choose another name or pass --overwrite")
     source = resolve_weights(name_or_path, progress=progress)
     weights = source.weights
     order = weights.layer_order or (source.architecture.layer_names if source.variant else ())

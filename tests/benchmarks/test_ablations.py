@@ -78,7 +78,7 @@ def test_every_network_differs_from_the_papers_and_has_a_claim():
 
 def test_the_command_trains_pairs_of_the_same_seeds_and_writes_its_verdicts(monkeypatch, tmp_path):
     errors = {"paper": [0.10, 0.11, 0.12], "no-lrn": [0.15, 0.161, 0.172]}
-    monkeypatch.setattr(ablations, "prepare", lambda: None)
+    monkeypatch.setattr(ablations, "import_tensorflow", lambda: None)
     monkeypatch.setattr(
         ablations, "train_one", lambda name, seed, epochs: trial(name, seed, errors[name][seed])
     )

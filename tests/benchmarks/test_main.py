@@ -35,7 +35,7 @@ def measured(monkeypatch):
     monkeypatch.setattr(
         command.importlib, "import_module", lambda name: types.SimpleNamespace(lines=lines)
     )
-    monkeypatch.setattr(command, "prepare", lambda: None)
+    monkeypatch.setattr(command, "import_tensorflow", lambda: None)
     monkeypatch.setattr(command, "_limit_threads", lambda threads: None)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return seen

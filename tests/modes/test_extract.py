@@ -196,7 +196,8 @@ def test_nothing_is_overwritten_unasked(source, dataset, tmp_path):
     for existing in (out, tmp_path / "f.csv", tmp_path / "f.json"):
         existing.write_bytes(b"mine")
         with pytest.raises(
-            RunError, match=f"^{existing}: exists already; give another --out, or --overwrite$"
+            RunError,
+            match=f"^{existing}: already exists; choose another --out or pass --overwrite$",
         ):
             extract_features(dataset, out, source=source)
         assert existing.read_bytes() == b"mine"
@@ -343,6 +344,6 @@ def test_a_layer_on_weights_that_were_not_loaded(source, dataset, tmp_path):
 def test_no_folder_to_write_into(source, dataset, tmp_path):
     with pytest.raises(
         RunError,
-        match=f"^{tmp_path / 'none'}: expected a folder to write the features into, got none$",
+        match=f"^{tmp_path / 'none'}: expected an existing folder to write the features to$",
     ):
         extract_features(dataset, tmp_path / "none" / "f.npy", source=source)

@@ -20,7 +20,7 @@ from alexnet_keras.models.saving import load_model
 from alexnet_keras.pretrained.loading import Pretrained
 from alexnet_keras.training.run_folder import new_run_folder
 from modes import transfer as mode
-from modes.transfer import layers_below, train_from_pretrained, train_head, with_new_head
+from modes.transfer import layers_before, replace_head, train_from_pretrained, train_head
 from tests.alexnet_keras.tiny import encoded, tiny_model
 from tests.alexnet_keras.trees import CATEGORIES, class_folders, coco_tree
 
@@ -73,7 +73,7 @@ def moved(before, after):
 
 
 def test_a_new_head_and_everything_else_copied(base):
-    model = with_new_head(base, FINETUNE, ("a", "b"))
+    model = replace_head(base, FINETUNE, ("a", "b"))
     assert moved(base.model, model) == ["fc8"]
     assert model.output.shape == (None, 2)
     assert (model.class_names, model.preprocessing, model.architecture) == (
@@ -90,7 +90,7 @@ def test_layers_that_were_not_loaded_start_anew_from_the_seed(base):
             [array + 1 for array in base.model.get_layer("fc6").get_weights()]
         )
         keras.utils.set_random_seed(5)
-        models.append(with_new_head(replace(base, missing=("fc6", "fc8")), FINETUNE, ("a", "b")))
+        models.append(replace_head(replace(base, missing=("fc6", "fc8")), FINETUNE, ("a", "b")))
     assert moved(*models) == []
     assert moved(base.model, models[0]) == ["fc6", "fc8"]
 
@@ -124,7 +124,7 @@ def test_the_head_reads_centre_crops_off_the_frozen_features(dataset, tmp_path):
     """
     keras.utils.set_random_seed(0)
     base = tiny_model(replace(OWT.with_width(0.1), initial_values=HE))
-    model = with_new_head(Pretrained(base, "base", tmp_path), FINETUNE, tuple(CATEGORIES.values()))
+    model = replace_head(Pretrained(base, "base", tmp_path), FINETUNE, tuple(CATEGORIES.values()))
     before = [array.copy() for array in model.get_weights()]
     samples = dataset.samples("train")
     batches = EvaluationBatches(samples, model.preprocessing, 8)
@@ -153,7 +153,7 @@ def test_the_head_learns_alike_at_any_scale_of_features(dataset, tmp_path):
         base.get_layer("fc7").set_weights(
             [factor * array for array in base.get_layer("fc7").get_weights()]
         )
-        model = with_new_head(
+        model = replace_head(
             Pretrained(base, "base", tmp_path), FINETUNE, tuple(CATEGORIES.values())
         )
         train_head(model, dataset.samples("train"), HEAD, 0, Loading(), open_workers("one"))
@@ -223,7 +223,7 @@ def test_an_unreadable_file_is_left_out_of_both_steps(base, tmp_path, caplog):
 def test_where_fine_tuning_can_start(base, name):
     with pytest.raises(
         ConfigurationError,
-        match=rf"^train-from: expected one of {', '.join(WEIGHTED)}; got {name}$",
+        match=rf"^train_from: expected one of {', '.join(WEIGHTED)}, got '{name}'$",
     ):
-        layers_below(base.model, name)
-    assert layers_below(base.model, "conv3") == ["conv1", "conv2"]
+        layers_before(base.model, name)
+    assert layers_before(base.model, "conv3") == ["conv1", "conv2"]

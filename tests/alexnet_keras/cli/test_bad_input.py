@@ -213,7 +213,7 @@ def test_weights_that_do_not_fit_list_every_layer(files, tmp_path):
         (
             "transfer",
             "--train-from",
-            "train-from: expected one of conv1, conv2, conv3, conv4, conv5, fc6, fc7, fc8; got ",
+            "train_from: expected one of conv1, conv2, conv3, conv4, conv5, fc6, fc7, fc8, got ",
         ),
     ],
 )

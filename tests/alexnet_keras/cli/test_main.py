@@ -358,7 +358,7 @@ def test_commands_run_whatever_backend_keras_is_told_to_use(monkeypatch):
     running = process("summary", "--width", "0.1")
     printed, errors = running.communicate(timeout=60)
     assert (running.returncode, errors) == (0, "")
-    assert printed.splitlines()[-1].endswith(" GMAC an image")
+    assert printed.splitlines()[-1].endswith(" GMAC per image")
 
 
 @pytest.mark.slow

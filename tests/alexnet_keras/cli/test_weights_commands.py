@@ -117,7 +117,7 @@ def test_fetch_shows_progress_and_asks_once(publish, tmp_path):
         f"bvlc_alexnet.caffemodel: {len(content) / 1e6:.1f} of {len(content) / 1e6:.1f} MB"
         in first.stderr
     )
-    assert second.stdout == f"caffe: {target} (already here, sha1 {digest})\n"
+    assert second.stdout == f"caffe: {target} (already downloaded, sha1 {digest})\n"
     assert len(publish.mirror.asked) == 1
 
 
@@ -231,7 +231,7 @@ def test_convert_a_run_and_verify_the_file_against_it(run_folder, tmp_path):
         "--variant alexnet.",
     ]
     assert_refused(
-        "weights", "convert", run_folder, out, says=(out, "exists already", "--overwrite")
+        "weights", "convert", run_folder, out, says=(out, "already exists", "--overwrite")
     )
     assert invoke("weights", "convert", run_folder, out, "--overwrite").exit_code == 0
     result = invoke("weights", "verify", run_folder, "--against", out)
@@ -254,9 +254,9 @@ def test_verify_a_known_name(publish, tmp_path):
     publish(Answer(content), content=content)
     numbers = sum(kernel.size + bias.size for kernel, bias in LAYERS.values())
     assert invoke("weights", "verify", "caffe").stdout == (
-        f"{cache_folder() / 'bvlc_alexnet.caffemodel'}: {numbers:,} numbers in "
-        f"{', '.join(LAYERS)} are in the network as in "
-        f"the file, bit for bit; sha1 {hashlib.sha1(content).hexdigest()}, as published\n"
+        f"{cache_folder() / 'bvlc_alexnet.caffemodel'}: {numbers:,} parameters of "
+        f"{', '.join(LAYERS)} loaded bit for bit; sha1 "
+        f"{hashlib.sha1(content).hexdigest()}, as published\n"
     )
 
 
@@ -283,7 +283,7 @@ def test_verify_says_what_a_partial_file_lacks(tmp_path):
         result.stderr
         == f"warning: {path} lacks fc6, fc7, fc8: they stay at their initial values\n"
     )
-    assert "numbers in conv1, conv2, conv3, conv4, conv5 are" in result.stdout
+    assert "parameters of conv1, conv2, conv3, conv4, conv5 loaded bit for bit" in result.stdout
 
 
 def test_predict_names_and_probabilities(tmp_path):

@@ -56,7 +56,7 @@ def test_the_command():
     assert result.stderr == ""
     assert (
         result.stdout.splitlines()[-1]
-        == "60,965,224 parameters, 659,272 neurons, 0.72 GMAC an image"
+        == "60,965,224 parameters, 659,272 neurons, 0.72 GMAC per image"
     )
     assert all(name in result.stdout for name in ALEXNET)
     texts = ("11x11x3x96 / 4", "5x5x48x256, 2", "3x3 / 2", "4096x1000", "55x55x96")

@@ -215,7 +215,7 @@ def test_a_model_of_ours_becomes_a_caffemodel_that_opencv_runs(tmp_path, variant
 def test_what_is_there_is_not_overwritten(tmp_path):
     source, out = caffemodel(tmp_path / "w.caffemodel"), tmp_path / "out.npz"
     out.write_bytes(b"precious")
-    with pytest.raises(WeightsError, match=r"out\.npz: exists already"):
+    with pytest.raises(WeightsError, match=r"out\.npz: already exists"):
         convert(str(source), out)
     assert out.read_bytes() == b"precious"
     convert(str(source), out, overwrite=True)

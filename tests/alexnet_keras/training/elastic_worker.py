@@ -14,9 +14,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from alexnet_keras.cli.command import prepare
+from alexnet_keras.cli.command import import_tensorflow
 
-prepare()
+import_tensorflow()
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
