@@ -73,7 +73,7 @@ def test_list_tells_accuracies_and_what_they_belong_to(publish):
         "/",
         "80.2",
         "not",
-        "here",
+        "downloaded",
     ]
     assert next(line for line in lines if line.startswith("torchvision ")).split()[1:4] == [
         "owt",
