@@ -184,7 +184,7 @@ def layers_before(model: AlexNetModel, train_from: str) -> list[str]:
     weighted = [layer.name for layer in model.layers if layer.weights]
     if train_from not in weighted:
         raise ConfigurationError(
-            f"train_from: expected one of {', '.join(weighted)}, got {train_from!r}"
+            f"train_from: expected one of {', '.join(weighted)}, got {train_from}"
         )
     return weighted[: weighted.index(train_from)]
 

@@ -49,7 +49,7 @@ def test_every_option_is_described(command):
 
 
 def test_the_table_of_options_says_which_command_has_which():
-    (header,) = re.findall(r"\n\| option \| (scratch \|.*) what it says \|", USAGE)
+    (header,) = re.findall(r"\n\| option \| (scratch \|.*) meaning \|", USAGE)
     names = [name.strip() for name in header.split("|")[:-1]]
     assert names == [*COMMANDS]
     rows = re.findall(r"\n\| `(--[a-z-]+)`[^|]*\|((?:[^|\n]*\|){6})", USAGE)

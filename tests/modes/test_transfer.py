@@ -223,7 +223,7 @@ def test_an_unreadable_file_is_left_out_of_both_steps(base, tmp_path, caplog):
 def test_where_fine_tuning_can_start(base, name):
     with pytest.raises(
         ConfigurationError,
-        match=rf"^train_from: expected one of {', '.join(WEIGHTED)}, got '{name}'$",
+        match=rf"^train_from: expected one of {', '.join(WEIGHTED)}, got {name}$",
     ):
         layers_before(base.model, name)
     assert layers_before(base.model, "conv3") == ["conv1", "conv2"]

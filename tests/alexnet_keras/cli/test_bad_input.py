@@ -252,8 +252,8 @@ def test_features_of_layers_that_the_weights_lack(files, tmp_path):
     ("out", "says"),
     [
         ("f.txt", "out: expected a name that ends in .npy or .h5, got f.txt"),
-        ("none/f.npy", "none: expected a folder to write"),
-        ("/dev/null/f.npy", "/dev/null: expected a folder to write"),
+        ("none/f.npy", "none: expected an existing folder to write"),
+        ("/dev/null/f.npy", "/dev/null: expected an existing folder to write"),
         pytest.param("/proc/f.npy", "cannot be written: ", marks=linux),
     ],
 )

@@ -236,7 +236,7 @@ def test_convert_a_run_and_verify_the_file_against_it(run_folder, tmp_path):
     assert invoke("weights", "convert", run_folder, out, "--overwrite").exit_code == 0
     result = invoke("weights", "verify", run_folder, "--against", out)
     assert result.exit_code == 0
-    assert f"bit for bit and the same as {out}; sha256 " in result.stdout
+    assert f"bit for bit, equal to {out}; sha256 " in result.stdout
 
 
 def test_convert_tells_only_what_the_file_does_not(tmp_path):
