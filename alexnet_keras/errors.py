@@ -2,7 +2,7 @@
 and run folders.
 """
 
-from weights.errors import AlexNetError, WeightsError
+from weights.errors import AlexNetError, WeightsError, error_reason
 
 __all__ = [
     "AlexNetError",
@@ -12,6 +12,7 @@ __all__ = [
     "TerminatedError",
     "WeightsError",
     "WorkerLostError",
+    "error_reason",
 ]
 
 

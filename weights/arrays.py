@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from weights.canonical import Layers, from_channels_first
-from weights.errors import WeightsError
+from weights.errors import WeightsError, error_reason
 
 BFLOAT16 = np.dtype([("bfloat16", "<u2")])
 """How a reader marks bfloat16, which NumPy lacks: the upper 16 bits of a float32."""
@@ -111,7 +111,7 @@ def read_npy_header(data: memoryview, place: str) -> tuple[tuple[int, ...], bool
         with warnings.catch_warnings(action="ignore"):  # of headers by Python 2
             shape, fortran, dtype = readers[npy.read_magic(file)](file)
     except Exception as error:  # of a parser of Python literals: anything
-        reason = " ".join(str(error).split())[:120]
+        reason = error_reason(error)[:120]
         raise WeightsError(f"{place}: expected the .npy format, got: {reason}") from None
     if not is_shape(shape):
         raise WeightsError(f"{place}: .npy header: expected a shape, got {str(shape)[:80]}")

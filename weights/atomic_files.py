@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from weights.errors import AlexNetError, WeightsError
+from weights.errors import AlexNetError, WeightsError, error_reason
 
 try:
     import fcntl
@@ -50,7 +50,7 @@ def atomic_write(
             for temporary, path in zip(partial, paths, strict=True):
                 os.replace(temporary, path)
     except OSError as error:
-        raise raises(f"{paths[0]}: cannot be written: {error.strerror or error}") from None
+        raise raises(f"{paths[0]}: cannot be written: {error_reason(error)}") from None
 
 
 def partial_name(path: Path, token: str | None = None) -> Path:

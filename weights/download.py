@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from weights.errors import WeightsError
+from weights.errors import WeightsError, error_reason
 from weights.formats import foreign_content
 from weights.published_file import PublishedFile
 
@@ -246,7 +246,7 @@ def _reason(error: Exception) -> str:
         return "host name not found"
     if isinstance(cause, ConnectionRefusedError):
         return "connection refused"
-    return f"connection failed ({_one_line(getattr(cause, 'strerror', None) or cause)})"
+    return f"connection failed ({_one_line(error_reason(cause))})"
 
 
 def _one_line(text: object) -> str:

@@ -9,3 +9,9 @@ class AlexNetError(Exception):
 
 class WeightsError(AlexNetError):
     """A weight file that cannot be found, read, trusted or fitted to the network."""
+
+
+def error_reason(error: BaseException) -> str:
+    """The text of ``error`` in one line; of an ``OSError``, without its number and path."""
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(text.split()) or type(error).__name__

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weights.archive import SmallReads
-from weights.errors import WeightsError
+from weights.errors import WeightsError, error_reason
 
 _HEAD_BYTES = 4096
 _MAX_FIELDS = 64
@@ -112,9 +112,7 @@ def detect_format(path: str | os.PathLike) -> WeightFile:
         mode = path.stat().st_mode
         found = _format_of_folder(path) if stat.S_ISDIR(mode) else _format_of_file(path, mode)
     except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
-        ) from None
+        raise WeightsError(f"{path}: cannot be read: {error_reason(error)}") from None
     if found not in _FORMATS:
         raise WeightsError(f"{path}: expected a weight file, got {found}")
     return WeightFile(path, found)

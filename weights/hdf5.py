@@ -13,7 +13,7 @@ import numpy as np
 from weights.arrays import collect
 from weights.atomic_files import atomic_write
 from weights.canonical import Layers, WeightSet
-from weights.errors import WeightsError
+from weights.errors import WeightsError, error_reason
 
 _MAX_LAYERS = 1000
 
@@ -40,7 +40,7 @@ def read_weights_h5(path: Path) -> WeightSet:
             }
     except (OSError, LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(
-            f"{path}: expected a .weights.h5 file of Keras, got: {' '.join(str(error).split())}"
+            f"{path}: expected a .weights.h5 file of Keras, got: {error_reason(error)}"
         ) from None
     return WeightSet(collect(found, path, size), path, "weights.h5")
 

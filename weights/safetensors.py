@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from weights.arrays import collect
 from weights.atomic_files import atomic_write
 from weights.canonical import Layers, WeightSet, to_channels_first
-from weights.errors import WeightsError
+from weights.errors import WeightsError, error_reason
 from weights.state_dict import by_layer
 from weights.wire import map_file
 
@@ -50,7 +50,7 @@ def read_safetensors(path: Path) -> WeightSet:
         with safe_open(path, framework="numpy") as file:
             tensors = {name: _read_tensor(file, name, path) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise WeightsError(f"{path}: safetensors: {' '.join(str(error).split())[:300]}") from None
+        raise WeightsError(f"{path}: safetensors: {error_reason(error)[:300]}") from None
     return WeightSet(
         collect(by_layer(tensors, path), path, len(data), channels_first=True), path, "safetensors"
     )

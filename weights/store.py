@@ -18,7 +18,7 @@ import filelock
 
 from weights.atomic_files import atomic_write
 from weights.download import Progress, download_file
-from weights.errors import WeightsError
+from weights.errors import WeightsError, error_reason
 from weights.formats import detect_format
 from weights.locations import keras_cache
 from weights.published_file import PublishedFile
@@ -75,9 +75,7 @@ def digest_of(path: str | os.PathLike, algorithm: str = "sha256") -> str:
         with open(path, "rb", buffering=0) as file:
             return hashlib.file_digest(file, algorithm).hexdigest()
     except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
-        ) from None
+        raise WeightsError(f"{path}: cannot be read: {error_reason(error)}") from None
 
 
 def verify_digest(path: str | os.PathLike, file: PublishedFile) -> str:
@@ -140,7 +138,7 @@ def _writable(target: Path) -> Iterator[None]:
         code = getattr(error, "errno", None)
         advice = "free some space" if code in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
         raise WeightsError(
-            f"{target}: cannot be written: {getattr(error, 'strerror', None) or error}; "
+            f"{target}: cannot be written: {error_reason(error)}; "
             f"{advice} or set KERAS_HOME to another folder"
         ) from None
 
@@ -158,7 +156,7 @@ def _fault_of(path: Path, file: PublishedFile, kept_as: Path | None = None) -> s
             _fault_of_digest(path, file, *expected) if expected else _fault_of_content(path, file)
         )
     except OSError as error:
-        return f"cannot be read: {error.strerror}"
+        return f"cannot be read: {error_reason(error)}"
 
 
 def _fault_of_digest(path: Path, file: PublishedFile, algorithm: str, digest: str) -> str | None:

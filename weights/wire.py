@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from weights.errors import WeightsError
+from weights.errors import WeightsError, error_reason
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _WIRE_TYPES = {
@@ -210,7 +210,7 @@ def map_file(path: Path) -> mmap.mmap:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         raise WeightsError(
-            f"{path}: expected a readable file, got: {getattr(error, 'strerror', error)}"
+            f"{path}: expected a readable file, got: {error_reason(error)}"
         ) from None
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_keras.data.samples import Samples
-from alexnet_keras.errors import DataError, RunError
+from alexnet_keras.errors import DataError, RunError, error_reason
 
 COLUMNS = ("split", "id", "path", "reason")
 MAX_BAD_FRACTION = 0.01
@@ -114,7 +114,7 @@ def _read(path: Path) -> set[tuple[str, str]]:
     except FileNotFoundError:
         return set()
     except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+        raise RunError(f"{path}: cannot be read: {error_reason(error)}") from None
     header, *rows = list(csv.reader(text[: text.rfind("\n") + 1].splitlines(keepends=True))) or [
         ()
     ]
@@ -131,4 +131,4 @@ def _append(path: Path, rows: list[tuple]) -> None:
                 writer.writerow(COLUMNS)
             writer.writerows(rows)
     except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error.strerror}") from None
+        raise RunError(f"{path}: cannot be written: {error_reason(error)}") from None

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
-from alexnet_keras.errors import ConfigurationError, WorkerLostError
+from alexnet_keras.errors import ConfigurationError, WorkerLostError, error_reason
 
 TF_CONFIG_KEYS = ("cluster", "task", "rpc_layer", "environment")
 # "master" is the chief's name until TensorFlow 1.11.
@@ -291,4 +291,4 @@ def _connection_error(address: str, seconds: float) -> str:
         return ""
     except (OSError, UnicodeError) as error:
         # UnicodeError: a label of the host name is too long.
-        return getattr(error, "strerror", None) or str(error)
+        return error_reason(error)

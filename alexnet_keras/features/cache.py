@@ -17,7 +17,7 @@ import numpy as np
 
 from alexnet_keras.data.batches import EvaluationBatches
 from alexnet_keras.data.samples import Samples
-from alexnet_keras.errors import RunError
+from alexnet_keras.errors import RunError, error_reason
 from alexnet_keras.features.extractor import extract, feature_files
 from alexnet_keras.models.alexnet import AlexNetModel
 
@@ -60,7 +60,7 @@ def _compute(
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(
-            f"{path.parent}: expected a folder to keep features in, got: {error.strerror}"
+            f"{path.parent}: expected a folder to keep features in, got: {error_reason(error)}"
         ) from None
     with feature_files({"features": path}, {"features": shape}) as sinks:
         extract(below, batches, sinks, on_batch)
@@ -72,9 +72,7 @@ def _opened(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, EOFError) as error:
-        logger.warning(
-            "%s: computed again, for it cannot be read: %s", path, " ".join(str(error).split())
-        )
+        logger.warning("%s: computed again, for it cannot be read: %s", path, error_reason(error))
         return None
     if features.shape != shape or features.dtype != np.float32:
         logger.warning(

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 
 import alexnet_keras.models.layers  # noqa: F401  registers the layers that saved models name
-from alexnet_keras.errors import WeightsError
+from alexnet_keras.errors import WeightsError, error_reason
 from alexnet_keras.models.alexnet import AlexNetModel
 
 _MAX_EXPANSION = 4
@@ -41,7 +41,7 @@ def load_model(path: str | os.PathLike) -> AlexNetModel:
         raise
     # Keras raises exceptions of any type for a damaged or foreign archive.
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = error_reason(error)[:200]
         raise WeightsError(
             f"{path}: expected a .keras file of this project, got: {reason}"
         ) from None

@@ -21,7 +21,7 @@ from time import perf_counter
 import numpy as np
 
 from alexnet_keras.atomic_files import PARTIAL_PREFIX, partial_name
-from alexnet_keras.errors import ConfigurationError, RunError
+from alexnet_keras.errors import ConfigurationError, RunError, error_reason
 from alexnet_keras.training.checkpoint_files import (
     STATE,
     as_run_error,
@@ -136,7 +136,7 @@ class Checkpoints:
                 "again",
                 self.folder,
                 step,
-                error.strerror or error,
+                error_reason(error),
             )
             return False
         else:
@@ -179,7 +179,7 @@ class Checkpoints:
             _remove_partial(self.folder)
         except OSError as error:
             logger.warning(
-                "%s: an old checkpoint cannot be removed: %s", self.folder, error.strerror or error
+                "%s: an old checkpoint cannot be removed: %s", self.folder, error_reason(error)
             )
 
 

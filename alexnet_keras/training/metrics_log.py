@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 
 from alexnet_keras.atomic_files import atomic_write
+from alexnet_keras.errors import error_reason
 
 STEPS_A_LINE = 10
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class MetricsLog(keras.callbacks.Callback):
                 os.truncate(self.path, size)
             if not self.failing:
                 logger.warning(
-                    "%s: cannot be written: %s; training goes on", self.path, error.strerror
+                    "%s: cannot be written: %s; training goes on", self.path, error_reason(error)
                 )
             self.failing = True
         else:

@@ -18,7 +18,7 @@ import keras
 
 from alexnet_keras.atomic_files import atomic_write, is_partial
 from alexnet_keras.data.manifest import check_unchanged, write_manifest
-from alexnet_keras.errors import RunError
+from alexnet_keras.errors import RunError, error_reason
 from alexnet_keras.evaluation.class_tables import FILES as TABLES
 from alexnet_keras.evaluation.class_tables import write_tables
 from alexnet_keras.training.checkpoints import Checkpoints
@@ -151,7 +151,8 @@ def new_run_folder(folder: Path | None, mode: str, overwrite: bool = False) -> R
         _clear(folder)
     except OSError as error:
         raise RunError(
-            f"{folder or 'runs'}: expected a folder to write the run into, got: {error.strerror}"
+            f"{folder or 'runs'}: expected a folder to write the run into, got: "
+            f"{error_reason(error)}"
         ) from None
     return run
 
@@ -171,7 +172,7 @@ def resume_run_folder(folder: Path, mode: str) -> tuple[RunFolder, dict]:
     try:
         return RunFolder(folder), config
     except OSError as error:
-        raise RunError(f"{folder}: cannot be resumed: {error.strerror}") from None
+        raise RunError(f"{folder}: cannot be resumed: {error_reason(error)}") from None
 
 
 def is_unconfigured(folder: Path) -> bool:

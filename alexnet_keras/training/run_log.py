@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from alexnet_keras.errors import AlexNetError, RunError
+from alexnet_keras.errors import AlexNetError, RunError, error_reason
 
 PACKAGES = ("alexnet_keras", "weights", "modes")
 
@@ -30,7 +30,7 @@ class RunLog(logging.Handler):
         try:
             handler = _LogFile(path, encoding="utf-8")
         except OSError as error:
-            raise RunError(f"{path}: cannot be written: {error.strerror}") from None
+            raise RunError(f"{path}: cannot be written: {error_reason(error)}") from None
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         for record in self.records:
             handler.handle(record)
