@@ -1,4 +1,4 @@
-"""AlexNet, its preprocessing and its predictions, in the manner of ``keras.applications``."""
+"""AlexNet, its preprocessing and its predictions, with the API of ``keras.applications``."""
 
 from __future__ import annotations
 
@@ -71,9 +71,8 @@ def AlexNet(  # noqa: N802
         ``pooling``.
 
     Raises:
-        ConfigurationError: for an invalid argument, or an input that some layer would reduce to
-            nothing.
-        WeightsError: for weights that are not found, damaged, or of another network.
+        ConfigurationError: for an invalid argument, or an input too small for some layer.
+        WeightsError: for weights that are missing, damaged, or of another network.
 
     Example::
 
@@ -84,7 +83,7 @@ def AlexNet(  # noqa: N802
     if weights is not None and not isinstance(weights, str | os.PathLike):
         raise ConfigurationError(f"weights: expected None, a name or a path, got {weights!r}")
     if skip and weights is None:
-        raise ConfigurationError(f"skip: {', '.join(skip)} would have no effect without weights")
+        raise ConfigurationError(f"skip: expected none without weights, got {', '.join(skip)}")
     _check_top(include_top, pooling, classes)
     source = None if weights is None else resolve_weights(weights, variant)
     architecture = (
@@ -113,7 +112,7 @@ def AlexNet(  # noqa: N802
 
 
 def _preprocessing(source, architecture: Architecture, sizes) -> Preprocessing:
-    """Of the weights, or else of the variant, for images of the network's size."""
+    """The preprocessing of the weights, else of the variant, for images of the network's size."""
     known = (source and source.preprocessing) or PREPROCESSING.get(
         architecture.name, CAFFE_PREPROCESSING
     )
@@ -145,7 +144,7 @@ def preprocess_input(
         torchvision's RGB, about -2.1 to 2.6.
 
     Raises:
-        ConfigurationError: for images of another shape, or weights that belong to no network.
+        ConfigurationError: for images of another shape, or weights without preprocessing.
         WeightsError: for an unknown name.
 
     Example::
@@ -155,7 +154,7 @@ def preprocess_input(
     rule = preprocessing or find_entry(weights).preprocessing
     if rule is None:
         raise ConfigurationError(
-            f"weights: {weights} belong to no network, and say nothing of its preprocessing"
+            f"weights: expected weights of a network with preprocessing, got {weights!r}"
         )
     images = tf.convert_to_tensor(images)
     images = images[None] if images.shape.rank == 3 else images
@@ -216,7 +215,7 @@ def _check_top(include_top, pooling, classes) -> None:
     if pooling not in (None, "avg", "max"):
         raise ConfigurationError(f"pooling: expected None, avg or max, got {pooling!r}")
     if pooling is not None and include_top:
-        raise ConfigurationError(f"pooling: {pooling} acts only with include_top=False")
+        raise ConfigurationError(f"pooling: expected None with include_top=True, got {pooling!r}")
     if not isinstance(classes, int) or classes < 1:
         raise ConfigurationError(f"classes: expected a positive integer, got {classes!r}")
 

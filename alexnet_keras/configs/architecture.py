@@ -1,9 +1,7 @@
-"""What an AlexNet is, as data: frozen descriptions of the network and its preprocessing. No
-TensorFlow here.
+"""Architectures as frozen dataclasses. No TensorFlow here.
 
-An :class:`Architecture` is the flat list of layers in the order in which an image meets them, so
-every published variant and every ablation of the paper is the same list with a field replaced or a
-line left out.
+An :class:`Architecture` is a flat list of layers in forward order, so an ablation of the paper is
+the same list with a field replaced or a layer left out.
 """
 
 from __future__ import annotations
@@ -30,8 +28,8 @@ MAX_WIDTH = 100
 
 @dataclass(frozen=True)
 class Architecture:
-    """The layers from the image to the classifier ``fc8``, which the builder adds with the number
-    of classes.
+    """The layers of a network up to the classifier ``fc8``, which is added when a model is built,
+    for its number of classes.
 
     Ablations: ``without("norm1", "norm2")``, ``replace_each(Pooling, size=2)``,
     ``replace_each(Convolution, groups=1)``, ``with_width(0.5)``,
@@ -46,23 +44,21 @@ class Architecture:
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """The layers that have a name in weight files and in options, in order: all but flatten
-        and dropout, then fc8 and prob.
-        """
+        """The names of all layers but flatten and dropout, in order, then fc8 and prob."""
         named = (layer for layer in self.layers if not isinstance(layer, Flatten | Dropout))
         return (*(layer.name for layer in named), FINAL_LAYER, "prob")
 
     @property
     def weighted_layer_names(self) -> tuple[str, ...]:
-        """The layers that learn, in order."""
+        """The names of the layers with weights, in order."""
         return (
             *(layer.name for layer in self.layers if isinstance(layer, Convolution | Dense)),
             FINAL_LAYER,
         )
 
     def without(self, *names: str) -> Architecture:
-        """The same network without the named layers. Raises ``ConfigurationError`` listing the
-        layers there are for an unknown name.
+        """The same network without the named layers. Raises ``ConfigurationError`` for an
+        unknown name.
         """
         known = [layer.name for layer in self.layers]
         unknown = [name for name in names if name not in known]
@@ -114,15 +110,15 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, values: dict) -> Architecture:
-        """Inverse of :meth:`to_dict`; raises ``ConfigurationError`` naming the field that does not
-        fit.
-        """
+        """Inverse of :meth:`to_dict`. Raises ``ConfigurationError`` naming an invalid field."""
         architecture = from_json(cls, values, "architecture")
         return replace(architecture, layers=_with_flatten(architecture.layers))
 
 
 def _with_flatten(layers: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
-    """Layers written before ``Flatten`` was one of them, when the builder put it in."""
+    """``layers`` with ``Flatten`` in its place; architectures of early versions were saved
+    without.
+    """
     if any(isinstance(layer, Flatten) for layer in layers):
         return layers
     classifier = (i for i, layer in enumerate(layers) if isinstance(layer, Dense | Dropout))
@@ -151,7 +147,7 @@ ALEXNET = Architecture(
     ),
 )
 
-# Pools before it normalizes.
+# Pooling comes before normalization.
 CAFFENET = Architecture(
     "caffenet",
     (
@@ -224,8 +220,8 @@ VARIANTS = {architecture.name: architecture for architecture in (ALEXNET, CAFFEN
 
 
 def get_architecture(variant: str | Architecture) -> Architecture:
-    """The architecture of a variant's name. Raises ``ConfigurationError`` listing the valid
-    ones.
+    """The architecture of a variant's name. Raises ``ConfigurationError``, which lists the names,
+    for another.
     """
     if isinstance(variant, Architecture):
         return variant
@@ -241,8 +237,8 @@ def demo_architecture(
 ) -> Architecture:
     """A narrow network of a variant for the demonstration, with larger initial weights.
 
-    A narrow layer sums fewer inputs: from N(0, 0.01) its accuracy would stay at chance for most of
-    the demonstration's two minutes.
+    A narrow layer sums fewer inputs: with weights from N(0, 0.01) the accuracy would stay at
+    chance for most of the demonstration's two minutes.
     """
     network = VARIANTS[variant].with_width(filters, units)
     return replace(

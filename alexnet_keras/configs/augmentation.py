@@ -1,4 +1,4 @@
-"""What training changes about an image, as data."""
+"""Data augmentation settings as a frozen dataclass."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IMAGENET_COLOUR_AXES = tuple(
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What training changes about an image, as a function of (seed, place in the stream) alone.
+    """Data augmentation, which depends on (seed, position in the training stream) alone.
 
     ``crop``: ``"center"``; ``"random"`` places the window uniformly (the paper, Caffe);
     ``"resized"`` cuts ``area`` (a range of fractions) of the original image at an ``aspect`` ratio

@@ -47,7 +47,7 @@ class Pooling:
 
 @dataclass(frozen=True)
 class Flatten:
-    """(height, width, channels) -> one vector, which the fully connected layers expect."""
+    """(height, width, channels) -> (height * width * channels,), for the dense layers."""
 
     name: str = "flatten"
 
@@ -70,8 +70,8 @@ class Dropout:
 
 @dataclass(frozen=True)
 class InitialValues:
-    """The values of weights before training. Biases are constant: ``raised_bias`` in the layers
-    named by ``raised``, else 0.
+    """The initializers of the weights. Biases are constant: ``raised_bias`` in the layers of
+    ``raised``, else 0 (paper, section 5).
 
     ``kernels``: ``"normal"`` draws N(0, stddev), ``hidden_stddev`` in fc6 and fc7 (the paper,
     Caffe); ``"he"`` draws N(0, sqrt(2 / fan_in)) truncated at two deviations; ``"torch"`` draws

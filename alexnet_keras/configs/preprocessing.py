@@ -1,4 +1,4 @@
-"""Input preprocessing as data; it travels with the weights."""
+"""Input preprocessing as a frozen dataclass, which belongs to the weights."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from dataclasses import dataclass, replace
 from alexnet_keras.configs.serialization import from_json
 from alexnet_keras.errors import ConfigurationError
 
-MAX_RESIZE_TO = 4096  # pixels
+MAX_RESIZE_TO = 4096
+"""Pixels."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From a decoded RGB image (height, width, 3), 0-255, to a network's input: resize, crop to
-    ``crop`` pixels a side, then ``(image - mean) / std`` in ``channel_order``.
+    """From a decoded RGB image (height, width, 3), 0-255, to a network's input: resize to
+    ``resize_to`` pixels, crop ``crop`` x ``crop`` pixels, then ``(image - mean) / std`` in
+    ``channel_order``.
 
     ``mean`` and ``std`` are in RGB order and grey levels (0-255), whatever ``channel_order`` is.
     ``resize="warp"`` ignores the aspect ratio (Caffe); ``"short_side"`` keeps it (torchvision);
-    ``"square"`` keeps it and then takes the central square alone, so that random and corner crops
-    lie in that (paper, section 2).
+    ``"square"`` keeps it and then keeps the central square only, so that random and corner crops
+    are taken from that (paper, section 2).
     """
 
     resize: str = "warp"
@@ -52,7 +54,7 @@ class Preprocessing:
             )
 
     def with_input_size(self, size: int) -> Preprocessing:
-        """The same preprocessing for an input of ``size`` pixels a side; the margin of the crop is
+        """The same preprocessing for an input of ``size`` x ``size`` pixels, with ``resize_to``
         scaled in proportion.
         """
         return (
@@ -63,8 +65,8 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: dict) -> Preprocessing:
-        """From ``dataclasses.asdict`` or its JSON; raises ``ConfigurationError`` naming the field
-        that does not fit.
+        """From ``dataclasses.asdict`` or its JSON; raises ``ConfigurationError`` naming an
+        invalid field.
         """
         return from_json(cls, values, "preprocessing")
 

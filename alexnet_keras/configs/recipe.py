@@ -1,4 +1,4 @@
-"""How a network is trained, as data; the published recipes. No TensorFlow here."""
+"""Training recipes as frozen dataclasses, and the published ones. No TensorFlow here."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ UPPER_LIMITS = {"batch_size": 1_000_000, "epochs": 1_000_000, "steps": 1_000_000
 class Recipe:
     """How a network is trained: for ``epochs`` passes or ``steps`` updates, one of which is None.
 
-    The learning rate is multiplied by ``gamma`` at each drop of ``schedule``. A layer learns at
-    ``multipliers`` (default 1) times the rate, a new fc8 at ``head_multiplier``, biases at
-    ``bias_multiplier`` times their layer's rate. ``weight_decay`` applies to kernels, and to
-    biases with ``decay_biases``. ``clip_norm`` bounds the norm of the whole gradient.
-    ``initial_values``, ``dropout`` (a rate) and ``preprocessing`` replace those of the variant;
-    None keeps them.
+    The learning rate is multiplied by ``gamma`` at each drop of ``schedule``. ``multipliers`` maps
+    layers to factors of the learning rate (default 1); ``head_multiplier`` is that of a new fc8,
+    and ``bias_multiplier`` multiplies the rate of every layer's bias. ``weight_decay`` applies to
+    kernels, and to biases with ``decay_biases``. Gradients are clipped to the global norm
+    ``clip_norm``. ``initial_values``, ``dropout`` (a rate) and ``preprocessing`` replace those of
+    the variant; None keeps them.
     """
 
     name: str
@@ -61,25 +61,22 @@ class Recipe:
     def __post_init__(self):
         if (self.epochs is None) == (self.steps is None):
             raise ConfigurationError(
-                f"recipe {self.name}: expected epochs or steps to say when it ends, got "
-                f"{self.epochs} and {self.steps}"
+                f"recipe {self.name}: expected either epochs or steps, got epochs={self.epochs} "
+                f"and steps={self.steps}"
             )
         for name, most in UPPER_LIMITS.items():
             value = getattr(self, name)
             if value is not None and not 1 <= value <= most:
-                raise ConfigurationError(
-                    f"{name.replace('_', ' ')}: expected at least 1 and at most {most}, got "
-                    f"{value}"
-                )
-        positive = {"lr": self.learning_rate, "lr-gamma": self.gamma, "clip-norm": self.clip_norm}
+                raise ConfigurationError(f"{name}: expected 1 to {most}, got {value}")
+        positive = {"lr": self.learning_rate, "lr_gamma": self.gamma, "clip_norm": self.clip_norm}
         for name, value in positive.items():
             if value is not None and not 0 < value < math.inf:
                 raise ConfigurationError(f"{name}: expected a positive number, got {value}")
         factors = {
-            "weight-decay": self.weight_decay,
-            "bias-lr-mult": self.bias_multiplier,
-            "head-lr-mult": self.head_multiplier,
-            **{f"lr-mult {name}": v for name, v in self.multipliers.items()},
+            "weight_decay": self.weight_decay,
+            "bias_lr_mult": self.bias_multiplier,
+            "head_lr_mult": self.head_multiplier,
+            **{f"lr_mult {name}": v for name, v in self.multipliers.items()},
         }
         for name, value in factors.items():
             if not 0 <= value < math.inf:
@@ -93,19 +90,19 @@ class Recipe:
                 )
 
     def learning_rate_at(self, step: int, epoch: float, plateaus: int = 0) -> float:
-        """The learning rate of step ``step``, at the fractional epoch ``epoch``, after
+        """The learning rate at step ``step``, which is at the fractional epoch ``epoch``, after
         ``plateaus`` plateaus of val top-1.
         """
         return self.learning_rate * self.gamma ** self.schedule.num_drops(step, epoch, plateaus)
 
     def total_steps(self, samples: int) -> int:
-        """The number of steps on ``samples`` training samples."""
+        """The number of training steps for ``samples`` training samples."""
         return self.steps or -(-self.epochs * samples // self.batch_size)
 
     def with_length(
         self, samples: int, epochs: int | None = None, steps: int | None = None
     ) -> Recipe:
-        """The recipe with ``epochs`` or ``steps`` instead, its drops moved in proportion."""
+        """The recipe with another length, its learning-rate drops moved in proportion."""
         if epochs is None and steps is None:
             return self
         changed = replace(self, epochs=epochs, steps=steps)
@@ -131,14 +128,14 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: dict) -> Recipe:
-        """Inverse of :meth:`to_dict`; raises ``ConfigurationError`` naming the field that does not
-        fit.
+        """Inverse of :meth:`to_dict`; raises ``ConfigurationError`` naming an invalid
+        field.
         """
         return from_json(cls, values, "recipe")
 
 
-# The solver files of Caffe's AlexNet and CaffeNet are one; the initial values, in which the two
-# differ, stand in their networks' files.
+# Caffe's AlexNet and CaffeNet have the same solver; their initial values, which differ, are in the
+# architectures.
 CAFFE_RECIPE = Recipe(
     "caffe",
     batch_size=256,
@@ -171,8 +168,8 @@ TORCHVISION_RECIPE = Recipe(
     preprocessing=TORCHVISION_PREPROCESSING,
     decay_biases=True,
 )
-# Caffe's fine-tuning example at a tenth of the rate of training, the gradient's norm held so that
-# no new layer runs away.
+# Caffe's fine-tuning example, at a tenth of the usual learning rate; gradients are clipped so that
+# new layers do not diverge.
 FINETUNE_RECIPE = Recipe(
     "finetune",
     batch_size=50,
@@ -182,8 +179,8 @@ FINETUNE_RECIPE = Recipe(
     head_multiplier=10.0,
     clip_norm=1.0,
 )
-# The demonstration has a thousandth of ImageNet's images and two minutes: the gradient's norm is
-# held at 1.
+# The demonstration has a thousandth of ImageNet's images and two minutes: gradients are clipped to
+# norm 1.
 DEMO_RECIPE = Recipe("demo", batch_size=16, epochs=5, schedule=DropAt((4,)), clip_norm=1.0)
 RECIPES = {
     recipe.name: recipe
@@ -197,6 +194,6 @@ VARIANT_RECIPES = {
     "owt": TORCHVISION_RECIPE,
 }
 DEMO_FINETUNE_RECIPE = replace(FINETUNE_RECIPE, epochs=6, schedule=DropAt((4,)))
-# The new head alone, on features computed once and brought to unit norm, where a linear classifier
-# takes a rate of 1.
+# For a new head alone, on cached features of unit norm, where a linear classifier trains well at a
+# learning rate of 1.
 HEAD_RECIPE = Recipe("head", batch_size=50, epochs=60, schedule=DropAt((45,)), learning_rate=1.0)

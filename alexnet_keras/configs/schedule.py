@@ -1,4 +1,4 @@
-"""When the learning rate drops, as data."""
+"""Learning-rate schedules as frozen dataclasses: when the rate is multiplied by gamma."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from alexnet_keras.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class DropAt:
-    """The rate drops at each of ``epochs``, which may be fractions."""
+    """Drop at each of ``epochs``, which may be fractions (PyTorch's ``MultiStepLR``)."""
 
     epochs: tuple[float, ...] = ()
 
@@ -23,7 +23,9 @@ class DropAt:
 
 @dataclass(frozen=True)
 class DropEvery:
-    """The rate drops every ``epochs`` epochs or, where that is None, every ``steps`` steps."""
+    """Drop every ``epochs`` epochs or, if that is None, every ``steps`` steps (PyTorch's
+    ``StepLR``).
+    """
 
     epochs: float | None = None
     steps: float | None = None
@@ -45,8 +47,8 @@ class DropEvery:
 
 @dataclass(frozen=True)
 class Plateau:
-    """The rate drops when val top-1 has not improved for ``patience`` epochs, ``times`` times; the
-    next plateau ends the run.
+    """Drop when val top-1 has not improved for ``patience`` epochs, at most ``times`` times; the
+    next plateau ends the run (PyTorch's ``ReduceLROnPlateau``).
     """
 
     times: int = 3

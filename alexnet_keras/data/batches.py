@@ -267,9 +267,9 @@ def epoch_start(epoch: int, num_samples: int, batch_size: int) -> int:
 def check_batch_size(batch_size: int, divisor: int) -> None:
     """Raise ``ConfigurationError`` for a batch that is empty or not divisible by ``divisor``."""
     if batch_size < 1:
-        raise ConfigurationError(f"batch size: expected at least 1, got {batch_size}")
+        raise ConfigurationError(f"batch_size: expected at least 1, got {batch_size}")
     if batch_size % divisor:
         raise ConfigurationError(
-            f"batch size: expected a multiple of {divisor} (devices x accumulate), "
+            f"batch_size: expected a multiple of {divisor} (devices x accumulate), "
             f"got {batch_size}"
         )

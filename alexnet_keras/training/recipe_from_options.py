@@ -104,7 +104,7 @@ def _schedule(options: RecipeOptions) -> dict[str, Schedule]:
     for name, owner in belongs.items():
         if getattr(options, name) is not None and kind != owner:
             raise ConfigurationError(
-                f"{name.replace('_', '-')}: belongs to --lr-schedule {owner}, got {kind or 'none'}"
+                f"{name}: belongs to --lr-schedule {owner}, got {kind or 'none'}"
             )
     if kind is None:
         return {}
@@ -113,7 +113,7 @@ def _schedule(options: RecipeOptions) -> dict[str, Schedule]:
     if kind == "step":
         if options.lr_step_size is None:
             raise ConfigurationError(
-                "lr-step-size: expected the epochs between drops with --lr-schedule step, got none"
+                "lr_step_size: expected the epochs between drops with --lr-schedule step, got none"
             )
         return {"schedule": DropEvery(epochs=options.lr_step_size)}
     values = {"patience": options.lr_patience, "times": options.lr_drops}
@@ -127,4 +127,4 @@ def _multiplier(text: str) -> tuple[str, float]:
     try:
         return layer, float(factor)
     except ValueError:
-        raise ConfigurationError(f"lr-mult: expected LAYER=FACTOR, got {text!r}") from None
+        raise ConfigurationError(f"lr_mult: expected LAYER=FACTOR, got {text!r}") from None

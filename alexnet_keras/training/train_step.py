@@ -243,5 +243,5 @@ def check_layer_names(multipliers: dict[str, float], known: Sequence[str]) -> No
     for name in multipliers:
         if name not in known:
             raise ConfigurationError(
-                f"lr-mult: expected one of the layers {', '.join(known)}, got {name}"
+                f"lr_mult: expected one of the layers {', '.join(known)}, got {name}"
             )

@@ -225,7 +225,7 @@ def test_a_models_own_preprocessing_goes_before_the_name():
             (227, 227, 3),
             "imagenet_mean",
             ConfigurationError,
-            "weights: imagenet_mean belong to no network",
+            "weights: expected weights of a network with preprocessing, got 'imagenet_mean'",
         ),
         (
             (227, 227, 3),

@@ -85,10 +85,10 @@ def test_options_that_would_have_no_effect_on_the_weights(files, command, option
 
 
 VALUES = [
-    (("--epochs", "0"), "epochs: expected at least 1 and at most 1000000, got 0"),
-    (("--epochs", "-1"), "epochs: expected at least 1 and at most 1000000, got -1"),
-    (("--batch-size", "0"), "batch size: expected at least 1 and at most 1000000, got 0"),
-    (("--batch-size", "-5"), "batch size: expected at least 1 and at most 1000000, got -5"),
+    (("--epochs", "0"), "epochs: expected 1 to 1000000, got 0"),
+    (("--epochs", "-1"), "epochs: expected 1 to 1000000, got -1"),
+    (("--batch-size", "0"), "batch_size: expected 1 to 1000000, got 0"),
+    (("--batch-size", "-5"), "batch_size: expected 1 to 1000000, got -5"),
     (("--lr", "nan"), "lr: expected a positive number, got nan"),
     (("--lr", "0"), "lr: expected a positive number, got 0"),
     (("--lr", "-1"), "lr: expected a positive number, got -1"),
@@ -124,7 +124,7 @@ def test_a_batch_of_nothing(files):
         files / "tiny.keras",
         "--batch-size",
         "0",
-        says="batch size: expected at least 1, got 0",
+        says="batch_size: expected at least 1, got 0",
     )
 
 

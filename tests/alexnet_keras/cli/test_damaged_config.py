@@ -99,7 +99,7 @@ def put(run, config, path, value):
             "Cosine",
             "recipe.schedule.kind: expected one of DropAt, DropEvery, Plateau, got 'Cosine'",
         ),
-        (("recipe", "steps"), 0, "config.json: steps: expected at least 1"),
+        (("recipe", "steps"), 0, "config.json: steps: expected 1 to"),
         (("recipe", "learning_rate"), -1, "lr: expected a positive"),
         (("recipe", "batch_size"), None, "recipe.batch_size: expected an integer, got None"),
         (("recipe", "batch_size"), 4.5, "recipe.batch_size: expected an integer, got 4.5"),

@@ -229,16 +229,16 @@ def test_direct_convolution_is_for_one_run(configured, monkeypatch, options, all
 
 REFUSED = {
     "--epochs 1 --steps 1": "steps: expected --epochs or --steps, got both",
-    "--epochs 0": "epochs: expected at least 1 and at most 1000000, got 0",
-    "--epochs 10000000": "epochs: expected at least 1 and at most 1000000, got 10000000",
-    "--steps 0": "steps: expected at least 1",
-    "--steps -3": "steps: expected at least 1",
-    "--steps 99999999999999999999": "steps: expected at least 1 and at most",
-    "--batch-size 99999999999999999999": "batch size: expected at least 1 and at most",
-    "--lr-step-size 2": "lr-step-size: belongs to --lr-schedule step, got none",
+    "--epochs 0": "epochs: expected 1 to 1000000, got 0",
+    "--epochs 10000000": "epochs: expected 1 to 1000000, got 10000000",
+    "--steps 0": "steps: expected 1 to",
+    "--steps -3": "steps: expected 1 to",
+    "--steps 99999999999999999999": "steps: expected 1 to",
+    "--batch-size 99999999999999999999": "batch_size: expected 1 to",
+    "--lr-step-size 2": "lr_step_size: belongs to --lr-schedule step, got none",
     "--lr-step-size 2 --lr-schedule "
-    "plateau": "lr-step-size: belongs to --lr-schedule step, got plateau",
-    "--lr-schedule step": "lr-step-size: expected the epochs between drops with --lr-schedule "
+    "plateau": "lr_step_size: belongs to --lr-schedule step, got plateau",
+    "--lr-schedule step": "lr_step_size: expected the epochs between drops with --lr-schedule "
     "step, got none",
     **{
         "--lr-schedule step --lr-step-size "
@@ -246,9 +246,9 @@ REFUSED = {
         f"{float(value)}"
         for value in ("0", "-1", "nan", "inf")
     },
-    "--lr-patience 2": "lr-patience: belongs to --lr-schedule plateau, got none",
+    "--lr-patience 2": "lr_patience: belongs to --lr-schedule plateau, got none",
     "--lr-drops 2 --lr-schedule "
-    "constant": "lr-drops: belongs to --lr-schedule plateau, got constant",
+    "constant": "lr_drops: belongs to --lr-schedule plateau, got constant",
     "--lr-schedule plateau --lr-patience 0": "schedule.patience: expected at least 1, got 0",
     "--lr-schedule plateau --lr-patience -1": "schedule.patience: expected at least 1, got -1",
     "--lr-schedule plateau --lr-drops -1": "schedule.times: expected at least 0, got -1",
@@ -256,26 +256,26 @@ REFUSED = {
     "--augment none --colour "
     "data": "colour: expected --augment paper, which shifts colours; none does not",
     **{
-        f"--lr-mult {text}": f"lr-mult: expected LAYER=FACTOR, got {text!r}"
+        f"--lr-mult {text}": f"lr_mult: expected LAYER=FACTOR, got {text!r}"
         for text in ("conv1", "conv1=", "conv1=x", "=")
     },
-    "--lr-mult conv1=-1": "lr-mult conv1: expected zero or a positive number, got -1.0",
-    "--lr-mult conv1=nan": "lr-mult conv1: expected zero or a positive number, got nan",
+    "--lr-mult conv1=-1": "lr_mult conv1: expected zero or a positive number, got -1.0",
+    "--lr-mult conv1=nan": "lr_mult conv1: expected zero or a positive number, got nan",
     **{
-        f"--lr-mult {name}=2": "lr-mult: expected one of the layers conv1, conv2, conv3, conv4, "
+        f"--lr-mult {name}=2": "lr_mult: expected one of the layers conv1, conv2, conv3, conv4, "
         "conv5, fc6, fc7, fc8, got "
         f"{name}"
         for name in ("fc9", "pool1", "drop6", "")
     },
-    "--lr-gamma 0": "lr-gamma: expected a positive number, got 0",
+    "--lr-gamma 0": "lr_gamma: expected a positive number, got 0",
     "--momentum 1": "momentum: expected a number from 0 to",
     "--momentum nan": "momentum: expected",
-    "--weight-decay -1": "weight-decay: expected zero or a positive number, got -1",
-    "--bias-lr-mult inf": "bias-lr-mult: expected",
-    "--clip-norm 0": "clip-norm: expected a positive number, got 0",
+    "--weight-decay -1": "weight_decay: expected zero or a positive number, got -1",
+    "--bias-lr-mult inf": "bias_lr_mult: expected",
+    "--clip-norm 0": "clip_norm: expected a positive number, got 0",
     "--dropout 1": "dropout: expected a number from 0 to below 1, got 1",
     "--batch-size 8 "
-    "--accumulate 3": "batch size: expected a multiple of 3 (devices x accumulate), got 8",
+    "--accumulate 3": "batch_size: expected a multiple of 3 (devices x accumulate), got 8",
 }
 SCRATCH_REFUSED = {
     "--resize-to 200": "preprocessing.crop: expected 1 to resize_to (200), got 227",
@@ -323,7 +323,7 @@ def test_factors_of_a_new_head(files, value):
         files / "tree",
         "--head-lr-mult",
         value,
-        says=f"head-lr-mult: expected zero or a positive number, got {float(value)}",
+        says=f"head_lr_mult: expected zero or a positive number, got {float(value)}",
     )
 
 

@@ -334,10 +334,10 @@ def test_file_names_of_every_language(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch size: expected at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
         (
             {"batch_size": 5, "shard": Shard(0, 2)},
-            "batch size: expected a multiple of 2 \\(devices x accumulate\\), got 5",
+            "batch_size: expected a multiple of 2 \\(devices x accumulate\\), got 5",
         ),
         ({"num_threads": 0}, "num_threads: expected at least 1, got 0"),
     ],

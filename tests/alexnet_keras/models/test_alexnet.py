@@ -405,11 +405,11 @@ def test_channels_come_last_whatever_keras_is_configured_for():
     ("options", "message"),
     [
         ({"pooling": "min"}, "pooling: expected None, avg or max, got 'min'"),
-        ({"pooling": "avg"}, "pooling: avg acts only with include_top=False"),
+        ({"pooling": "avg"}, "pooling: expected None with include_top=True, got 'avg'"),
         ({"classes": 0}, "classes: expected a positive integer, got 0"),
         ({"classes": 2.5}, "classes: expected a positive integer, got 2.5"),
         ({"variant": "vgg"}, "variant: expected one of alexnet, caffenet, paper, owt, got 'vgg'"),
-        ({"skip": ("fc8",)}, "skip: fc8 would have no effect without weights"),
+        ({"skip": ("fc8",)}, "skip: expected none without weights, got fc8"),
         ({"weights": 3}, "weights: expected None, a name or a path, got 3"),
         (
             {"input_shape": (67, 67)},

@@ -143,6 +143,6 @@ def test_a_batch_that_the_workers_cannot_share(folder):
     assert codes == [75] * 3
     for text in printed:
         assert text.splitlines()[-1] == (
-            "ConfigurationError: batch size: expected a multiple of 3 (devices x accumulate), "
+            "ConfigurationError: batch_size: expected a multiple of 3 (devices x accumulate), "
             "got 32"
         )

@@ -351,7 +351,7 @@ def test_the_update_is_the_recipes():
 
 def test_a_multiplier_of_no_layer_is_refused():
     with pytest.raises(
-        ConfigurationError, match="^lr-mult: expected one of the layers fc8, got fc9$"
+        ConfigurationError, match="^lr_mult: expected one of the layers fc8, got fc9$"
     ):
         train(linear(), feature_batches(np.ones((4, 2))), replace(PLAIN, multipliers={"fc9": 2}))
 

@@ -209,6 +209,6 @@ def test_a_signal_is_told_and_the_update_is_made(number):
 def test_parts_that_do_not_fit_are_refused():
     with pytest.raises(
         ConfigurationError,
-        match=r"^batch size: expected a multiple of 3 \(devices x accumulate\), got 4$",
+        match=r"^batch_size: expected a multiple of 3 \(devices x accumulate\), got 4$",
     ):
         TrainStep(network(), RECIPE, 4, seed=0, workers=open_workers("one"), accumulate=3)
