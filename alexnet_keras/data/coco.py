@@ -1,4 +1,4 @@
-"""COCO: ``annotations/instances_<split>.json`` beside ``<split>/``; one sample an object.
+"""COCO: ``annotations/instances_<split>.json`` beside ``<split>/``; one sample per object.
 
 Source: https://cocodataset.org/#format-data
 """
@@ -29,18 +29,18 @@ MIN_SIZE = 32
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    """The splits that ``root`` has, train before val before others; raises ``DataError`` if it is
-    not COCO.
+    """The splits of ``root``, train before val before others; raises ``DataError`` if it is not
+    COCO.
 
-    These are the data set's own names, such as ``train2017``. Where there is one train split and
-    no val split, they are ``train`` and ``val``, a fifth of the images of the one file being held
-    out, and the others.
+    These are the data set's own names, such as ``train2017``. If there is one train split and no
+    val split, they are ``train``, ``val`` (a fifth of the images of the train file, held out) and
+    the others.
     """
-    own = _own_splits(root)
-    train = [name for name in own if name.startswith("train")]
-    if len(train) == 1 and not any(name.startswith("val") for name in own):
-        return (*SPLITS, *(name for name in own if name not in train))
-    return own
+    names = _annotated_splits(root)
+    train = [name for name in names if name.startswith("train")]
+    if len(train) == 1 and not any(name.startswith("val") for name in names):
+        return (*SPLITS, *(name for name in names if name not in train))
+    return names
 
 
 def read_coco(
@@ -49,41 +49,45 @@ def read_coco(
     """The objects of one split, ordered by image id and annotation id; ``ids`` are ``<image
     id>:<annotation id>``.
 
-    ``split`` is ``train``, ``val`` or the data set's own name. Where there is no val split
+    ``split`` is ``train``, ``val`` or the data set's own name. If there is no val split
     (:func:`splits`), ``val`` is a fifth of the images of each class
-    (:func:`~.held_out.hold_out`), and ``train`` the rest; the own name, such as ``train2017``, is
-    then the whole file. Labels number the categories of the whole file, or those named in
-    ``classes``, in the order of their ids.
-    Left out and counted in ``skipped``: crowds, boxes that are not four finite numbers, that have
-    no area or lie outside their image, and those whose shorter side, once clipped to the image, is
-    under ``min_size`` pixels. Raises ``DataError`` for files that are not COCO or contradict
-    themselves, and ``ConfigurationError`` for arguments that no such file can fit.
+    (:func:`~.held_out.hold_out`), and ``train`` the rest; the data set's own name, such as
+    ``train2017``, is then the entire file. Labels number the categories of the file, or those
+    named in ``classes``, in the order of their ids.
+    Skipped and counted in ``skipped``: crowds, boxes that are not four finite numbers, have no
+    area or are outside their image, and boxes whose shorter side, clipped to the image, is under
+    ``min_size`` pixels. Raises ``DataError`` for files that are not COCO or inconsistent, and
+    ``ConfigurationError`` for invalid arguments.
     """
     if not 0 <= min_size < math.inf:
         raise ConfigurationError(f"min_size: expected 0 pixels or more, got {min_size}")
-    own, side = _find_source(root, split)
-    file = Path(root, "annotations", f"instances_{own}.json")
+    file_split, held_out_split = _find_file(root, split)
+    file = Path(root, "annotations", f"instances_{file_split}.json")
     table = cached([file], lambda: read_columns(file))
-    file_names, images = unpack_strings(table["file_names"]), table["image_rows"]
+    file_names = unpack_strings(table["file_names"])
+    images = table["image_rows"]
     labels, class_names, class_ids = _number_classes(file, table, classes)
     kept = labels >= 0
     boxes = _clip(table["boxes"], table["sizes"][images])
     warnings = ()
-    if side is not None:
+    if held_out_split is not None:
         held, warnings = _hold_out(file, table, boxes, file_names)
-        kept &= held[images] == (side == "val")
+        kept &= held[images] == (held_out_split == "val")
     skipped = {}
     for reason, mask in _skip_reasons(table, boxes, min_size).items():
         skipped[reason] = int(np.sum(kept & mask))
         kept &= ~mask
     skipped = {reason: count for reason, count in sorted(skipped.items()) if count}
     if not kept.any():
-        raise DataError(f"{file}: no object for split {split!r}; left out: {skipped or 'none'}")
+        raise DataError(
+            f"{file}: split {split!r}: expected at least one object, got none; "
+            f"skipped: {skipped or 'none'}"
+        )
     used, images = np.unique(images[kept], return_inverse=True)
     numbers = table["images"][used].tolist()
     paths = _find_images(
         file,
-        Path(root, own),
+        Path(root, file_split),
         {number: file_names[row] for number, row in zip(numbers, used, strict=True)},
     )
     ids = [
@@ -96,7 +100,7 @@ def read_coco(
         labels[kept],
         boxes[kept],
         class_names,
-        side or own,
+        held_out_split or file_split,
         skipped,
         class_ids,
         table["sizes"][used][images],
@@ -105,10 +109,10 @@ def read_coco(
 
 
 def _hold_out(file: Path, table: Columns, boxes: np.ndarray, file_names: list[str]):
-    """Which images are held out, (images,) bool, and warnings of classes that have none.
+    """Which images are held out, (images,) bool, and warnings about classes without any.
 
     The same for any ``classes`` and ``min_size``, so that no option moves an image from train to
-    val: what counts are the objects of all classes that are usable at the default size.
+    val: it depends on the objects of all classes that are usable at the default size.
     """
     usable = ~np.any(list(_skip_reasons(table, boxes, MIN_SIZE).values()), axis=0)
     images = table["image_rows"][usable]
@@ -119,40 +123,42 @@ def _hold_out(file: Path, table: Columns, boxes: np.ndarray, file_names: list[st
     return held, missing_warning(file, [names[label] for label in missing])
 
 
-def _own_splits(root: Path) -> tuple[str, ...]:
+def _annotated_splits(root: Path) -> tuple[str, ...]:
+    """The splits that have an annotation file."""
     names = [entry.name for entry in list_folder(Path(root, "annotations"))]
-    own = [
+    annotated = [
         name[len("instances_") : -len(".json")]
         for name in names
         if name.startswith("instances_") and name.endswith(".json")
     ]
-    if not own:
+    if not annotated:
         raise DataError(f"{root}: expected annotations/instances_<split>.json, got none")
-    return sort_splits(own)
+    return sort_splits(annotated)
 
 
-def _find_source(root: Path, split: str) -> tuple[str, str | None]:
-    """The own name of the file that holds a split, and which side of its images, or None for all
-    of them.
+def _find_file(root: Path, split: str) -> tuple[str, str | None]:
+    """The split of the annotation file that contains ``split``; and ``train`` or ``val`` if only
+    that part of its images belongs to it, else None.
     """
-    names, own = splits(root), _own_splits(root)
-    if names != own and split in SPLITS:
-        return own[0], split
-    return find_split(split, dict.fromkeys((*names, *own)), root), None
+    names = splits(root)
+    annotated = _annotated_splits(root)
+    if names != annotated and split in SPLITS:
+        return annotated[0], split
+    return find_split(split, dict.fromkeys((*names, *annotated)), root), None
 
 
 def _number_classes(file: Path, table: Columns, classes: Iterable[str] | None):
-    """The label of each annotation (N,) int32, -1 where its class is not wanted; names and ids of
-    the classes by label.
+    """The label of each annotation (N,) int32, -1 if its class is not selected; the names and
+    ids of the classes by label.
     """
     names = unpack_strings(table["category_names"])
-    chosen = set(names if classes is None else classes)
-    if classes is not None and (len(chosen) < 2 or not chosen <= set(names)):
+    selected = set(names if classes is None else classes)
+    if classes is not None and (len(selected) < 2 or not selected <= set(names)):
         raise ConfigurationError(
             f"classes: expected two or more of {', '.join(names)}; "
-            f"got {', '.join(sorted(chosen - set(names)) or chosen) or 'none'}"
+            f"got {', '.join(sorted(selected - set(names)) or selected) or 'none'}"
         )
-    rows = [row for row, name in enumerate(names) if name in chosen]
+    rows = [row for row, name in enumerate(names) if name in selected]
     if len(rows) < 2:
         raise DataError(f"{file}: categories: expected two or more, got {len(rows)}")
     labels = np.full(len(names), -1, np.int32)
@@ -174,10 +180,9 @@ def _clip(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def _skip_reasons(table: Columns, clipped: np.ndarray, min_size: float) -> dict[str, np.ndarray]:
-    """Why annotations are left out: for each reason the mask (N,) bool of those that it
-    concerns.
-    """
-    boxes, shorter = table["boxes"], clipped[:, 2:].min(axis=1)
+    """By reason, the mask (N,) bool of the annotations to skip."""
+    boxes = table["boxes"]
+    shorter = clipped[:, 2:].min(axis=1)
     return {
         "crowd": table["crowds"],
         "box not four finite numbers": ~np.isfinite(boxes).all(axis=1),
@@ -188,9 +193,12 @@ def _skip_reasons(table: Columns, clipped: np.ndarray, min_size: float) -> dict[
 
 
 def _find_images(file: Path, folder: Path, file_names: dict[int, str]) -> list[str]:
-    """Absolute paths of the images, by their ids; folders are listed once, no file is opened."""
+    """Absolute paths of the images of ``file_names`` by id; each folder is listed once, and no
+    file is opened.
+    """
     folder = Path(os.path.abspath(folder))
-    listings, paths = {}, []
+    listings = {}
+    paths = []
     for number, file_name in file_names.items():
         parent, _, name = file_name.rpartition("/")
         place = f"{file}: image {number}: file_name {file_name!r}"
@@ -205,8 +213,8 @@ def _find_images(file: Path, folder: Path, file_names: dict[int, str]) -> list[s
 
 
 def _list_files(folder: Path) -> set[str]:
-    """The names of the files in a folder of images; links to files count, wherever they lead, as
-    DVC and git-annex make them.
+    """The names of the files in a folder of images; links to files anywhere count, as DVC and
+    git-annex create them.
     """
     entries = list_folder(folder) if os.path.isdir(folder) else []
     return {entry.name for entry in entries if resolves(entry.is_file)}

@@ -1,5 +1,5 @@
-"""Plain folders: ``<split>/<class>/*``, or ``<class>/*`` with a fifth of the images held out; one
-sample an image.
+"""Class folders: ``<split>/<class>/*``, or ``<class>/*`` with a fifth of the images held out; one
+sample per image.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ SPLIT_PREFIXES = (*SPLITS, "test")
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    """The splits that ``root`` has, train before val before others; ``DataError`` if there are no
-    class folders.
+    """The splits of ``root``, train before val before others; ``DataError`` if there are no class
+    folders.
 
-    ``<split>/<class>/*`` is known by a folder whose name begins with train, val or test and that
-    holds folders; its splits are the folders that hold folders. Anything else is ``<class>/*``,
-    whose splits are ``train`` and ``val``.
+    The layout is ``<split>/<class>/*`` if a folder whose name starts with train, val or test
+    contains folders; the splits are then all folders that contain folders. Anything else is
+    ``<class>/*``, whose splits are ``train`` and ``val``.
     """
     nested = _nested_splits(root)
     if nested:
@@ -48,40 +48,41 @@ def read_folder(root: Path, split: str) -> Samples:
     """The images of one split, ordered by class and file name; ``ids`` are ``<class>/<file
     name>``.
 
-    Classes are the folders of the train split (of the first split where there is no train),
+    Classes are the folders of the train split (of the first split if there is no train split),
     sorted. In ``<class>/*``, ``val`` is a fifth of each class (:func:`~.held_out.hold_out`), and
     ``train`` the rest. Raises ``DataError`` for fewer than two classes, a class that the train
     split lacks and a class without images.
     """
     names = splits(root)
-    own = find_split(split, names, root)
+    name = find_split(split, names, root)
     is_flat = not _nested_splits(root)
-    folder, first = (
-        (Path(root), Path(root)) if is_flat else (Path(root, own), Path(root, names[0]))
-    )
-    classes = subfolders(first)
+    folder = Path(root) if is_flat else Path(root, name)
+    first_folder = Path(root) if is_flat else Path(root, names[0])
+    classes = subfolders(first_folder)
     if len(classes) < 2:
-        raise DataError(f"{first}: expected two or more class folders, got {', '.join(classes)}")
-    unknown = [name for name in subfolders(folder) if name not in classes]
+        found = ", ".join(classes) or "none"
+        raise DataError(f"{first_folder}: expected two or more class folders, got {found}")
+    unknown = [each for each in subfolders(folder) if each not in classes]
     if unknown:
         raise DataError(
-            f"{folder / unknown[0]}: expected a class of {names[0]}, one of {', '.join(classes)}"
+            f"{folder}: expected classes of {names[0]} ({', '.join(classes)}), got {unknown[0]}"
         )
-    images = read_class_folders(folder, {name: label for label, name in enumerate(classes)})
+    images = read_class_folders(folder, {each: label for label, each in enumerate(classes)})
     ids, paths, labels, warnings = images
     keep = np.ones(len(ids), bool)
     if is_flat:
         rows = np.arange(len(ids))
         held = hold_out(ids.tolist(), rows, labels)
-        keep = held == (own == "val")
+        keep = held == (name == "val")
         missing = missing_classes(held, rows, labels)
         warnings += missing_warning(folder, [classes[label] for label in missing])
     if not keep.any():
         raise DataError(
-            f"{folder}: split {own!r}: expected a fifth of the images, got none of {len(ids)}"
+            f"{folder}: split {name!r}: expected at least one held-out image, got none of "
+            f"{len(ids)}"
         )
     return Samples(
-        ids[keep], paths[keep], labels[keep], None, tuple(classes), own, {}, warnings=warnings
+        ids[keep], paths[keep], labels[keep], None, tuple(classes), name, {}, warnings=warnings
     )
 
 

@@ -1,4 +1,4 @@
-"""The data set that options name, and how its images are loaded."""
+"""The data set and its loading from options."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from alexnet_keras.errors import ConfigurationError
 
 
 def open_data(options: DataOptions) -> tuple[Dataset, Loading]:
-    """The data set and its loading. Raises ``DataError``, and ``ConfigurationError`` for an option
-    that would have no effect on this layout.
+    """Open the data set. Raises ``DataError``, and ``ConfigurationError`` for an option that does
+    not apply to its layout.
     """
     dataset = open_dataset(
         options.data,
@@ -25,8 +25,8 @@ def open_data(options: DataOptions) -> tuple[Dataset, Loading]:
     }
     if cut and dataset.layout != "coco":
         raise ConfigurationError(
-            f"{'/'.join(cut)}: cuts objects out of a coco data set; {options.data} is "
-            f"{dataset.layout}, where it would have no effect"
+            f"{'/'.join(cut)}: expected data of the coco layout, which has boxes; "
+            f"{options.data} has the {dataset.layout} layout"
         )
     region = BoxRegion(**cut) if dataset.layout == "coco" else None
     return dataset, Loading(region, options.num_threads)

@@ -1,4 +1,4 @@
-"""Which images are held out as val where a data set has none: a fifth of every class."""
+"""A validation split for data sets that have none: a fifth of the images of every class."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ import numpy as np
 
 
 def hold_out(names: Sequence[str], images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(len(names),) bool: a fifth of the images of each class, at least one where there are two.
+    """(len(names),) bool mask of the images held out: a fifth of each class, at least one of two.
 
-    ``images`` and ``labels``, (N,) each, say which image (a row of ``names``) shows an object of
-    which class; an image may show several, and is never divided. It counts as one of its rarest
-    class, and of the images of a class those whose names have the smallest SHA-256 are held out.
-    So may a class be left without an image on one side, when all its images count as others': from
-    the rarest class on, it gets the first image, by hash, that no other class needs where it is.
+    ``images`` and ``labels``, (N,) each: the image (a row of ``names``) and the class of each
+    object. An image with objects of several classes is never divided; it counts for its rarest
+    class. Of the images of a class, those whose names have the smallest SHA-256 are held out.
+    A class can then lack an image on one side, because all its images count for other classes:
+    from the rarest class on, it gets the first image, by hash, that no other class needs on its
+    side.
 
-    Nothing depends on the order of the rows, the platform or other classes that no image shares. A
-    class of one image is in train alone, and so rarely is one of few images that others need.
+    The result does not depend on the order of the rows, the platform, or classes that share no
+    image. A class of one image is in train only, and rarely one of a few images that other classes
+    need.
     """
     hashes = _hashes(names)
     pairs = np.unique(np.stack([images, labels], axis=1).reshape(-1, 2), axis=0)
     group = _rarest_class(len(names), pairs)
     order = np.lexsort((hashes, group))
     sizes = np.bincount(group + 1)
-    place = np.empty(len(names), np.int64)
-    place[order] = np.arange(len(names)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    rank = np.empty(len(names), np.int64)
+    rank[order] = np.arange(len(names)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     # Rounded; one of two, none of one.
-    wanted = np.minimum(np.maximum((sizes + 2) // 5, 1), sizes - 1)
-    held = place < wanted[group + 1]
+    num_held = np.minimum(np.maximum((sizes + 2) // 5, 1), sizes - 1)
+    held = rank < num_held[group + 1]
     _complete(held, pairs, hashes)
     return held
 
@@ -41,7 +43,7 @@ def missing_classes(held: np.ndarray, images: np.ndarray, labels: np.ndarray) ->
 
 
 def missing_warning(source: Path, names: Sequence[str]) -> tuple[str, ...]:
-    """What to say of classes without an image in val: nothing where there are none."""
+    """A warning that names the classes without an image in val, if there are any."""
     return (f"{source}: classes with too few images for val: {', '.join(names)}",) if names else ()
 
 
@@ -52,16 +54,16 @@ def _hashes(names: Sequence[str]) -> np.ndarray:
 
 
 def _rarest_class(count: int, pairs: np.ndarray) -> np.ndarray:
-    """Of each image the label that the fewest images have, -1 where it has none; (count,) int."""
+    """The label of each image that the fewest images have, or -1 if it has none; (count,) int."""
     frequency = np.bincount(pairs[:, 1])
     common_first = np.lexsort((-pairs[:, 1], -frequency[pairs[:, 1]]))
     rarest = np.full(count, -1)
-    rarest[pairs[common_first, 0]] = pairs[common_first, 1]  # the last of an image stays
+    rarest[pairs[common_first, 0]] = pairs[common_first, 1]  # the last assignment wins
     return rarest
 
 
 def _complete(held: np.ndarray, pairs: np.ndarray, hashes: np.ndarray) -> None:
-    """Move single images so that every class of two or more has one on either side, if it can."""
+    """Move single images so that every class of two or more has one on each side if possible."""
     frequency = np.bincount(pairs[:, 1])
     sides = [
         np.bincount(pairs[held[pairs[:, 0]] == side, 1], minlength=len(frequency))

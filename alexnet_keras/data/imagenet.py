@@ -1,4 +1,4 @@
-"""ImageNet (ILSVRC-2012) as folders: ``train/<wnid>/*`` and ``val/<wnid>/*``; one sample an image.
+"""ImageNet (ILSVRC-2012) as folders, ``train/<wnid>/*`` and ``val/<wnid>/*``; a sample per image.
 
 Source: Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge,
 https://arxiv.org/abs/1409.0575
@@ -23,7 +23,7 @@ def imagenet_classes() -> tuple[tuple[str, str], ...]:
     """The 1000 classes ``(wnid, name)`` in the order of their labels: wnids sorted, as in Caffe
     and Keras.
 
-    Two names stand for two classes each, crane and maillot: only the wnid is unique.
+    Two names, crane and maillot, are used by two classes each: only the wnid is unique.
     """
     with open(
         Path(__file__).with_name("imagenet_classes.csv"), encoding="utf-8", newline=""
@@ -32,8 +32,8 @@ def imagenet_classes() -> tuple[tuple[str, str], ...]:
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    """Names of the folders that hold wnid folders, train before val before others; ``DataError``
-    if there is none.
+    """The names of the folders that contain wnid folders, train before val before others;
+    ``DataError`` if there is none.
     """
     names = [
         name for name in subfolders(root) if any(map(WNID.fullmatch, subfolders(Path(root, name))))
@@ -48,26 +48,24 @@ def splits(root: Path) -> tuple[str, ...]:
 def read_imagenet(root: Path, split: str) -> Samples:
     """The images of one split, ordered by wnid and file name; ``ids`` are ``<wnid>/<file name>``.
 
-    A label is the wnid's place in the table of 1000, also where the tree holds only some of them,
-    and ``class_names`` are always the 1000 names. Raises ``DataError`` for a folder that is none
-    of these wnids or holds no image.
+    A label is the wnid's index in the table of 1000 even if only some of the wnids have folders,
+    and ``class_names`` are always the 1000 names. Raises ``DataError`` for a folder that is not
+    one of these wnids or contains no image.
     """
-    own = find_split(split, splits(root), root)
+    name = find_split(split, splits(root), root)
     labels = {wnid: label for label, (wnid, _) in enumerate(imagenet_classes())}
-    unknown = [name for name in subfolders(Path(root, own)) if name not in labels]
+    folder = Path(root, name)
+    unknown = [each for each in subfolders(folder) if each not in labels]
     if unknown:
-        raise DataError(
-            f"{Path(root, own, unknown[0])}: expected one of the 1000 wnids of ILSVRC-2012 as "
-            "its name"
-        )
-    images = read_class_folders(Path(root, own), labels)
+        raise DataError(f"{folder}: expected the wnids of ILSVRC-2012, got {unknown[0]}")
+    images = read_class_folders(folder, labels)
     return Samples(
         images.ids,
         images.paths,
         images.labels,
         None,
         tuple(name for _, name in imagenet_classes()),
-        own,
+        name,
         {},
         tuple(wnid for wnid, _ in imagenet_classes()),
         warnings=images.warnings,

@@ -1,4 +1,4 @@
-"""Any data set by its name or path: its layout recognised, its splits read once and kept."""
+"""Open a data set by its name or path: detect its layout, and read each split once."""
 
 from __future__ import annotations
 
@@ -24,26 +24,23 @@ LAYOUTS = {
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set found, not yet read. ``layout``: coco, imagenet or folder. ``split_names``: train
-    before val.
-
-    ``chosen``: the options that chose among its samples.
+    """A data set whose splits are read when they are needed. ``layout``: coco, imagenet or folder.
+    ``split_names``: train before val. ``options``: those that select samples.
     """
 
     name: str
     layout: str
     root: Path
     split_names: tuple[str, ...]
-    chosen: dict
+    options: dict
     _read: Callable[[str], Samples] = field(repr=False, compare=False)
     _loaded: dict[str, Samples] = field(default_factory=dict, repr=False, compare=False)
 
     def samples(self, split: str) -> Samples:
-        """One split, by ``train``, ``val`` or the data set's own name; read at the first call and
-        kept.
+        """One split, by ``train``, ``val`` or the data set's own name; read on the first call.
 
-        Raises ``DataError`` for a split that is not there, and for one whose classes are not those
-        of another split.
+        Raises ``DataError`` for a split that does not exist, and for one whose classes differ from
+        those of another split.
         """
         if split not in self._loaded:
             samples = self._read(split)
@@ -52,7 +49,7 @@ class Dataset:
                     raise DataError(
                         f"{self.root}: split {samples.split}: expected the "
                         f"{len(other.class_names)} "
-                        f"classes of {other.split}, got {len(samples.class_names)} others"
+                        f"classes of {other.split}, got {len(samples.class_names)} different ones"
                     )
             for message in samples.warnings:
                 if message not in self.warnings:
@@ -62,13 +59,13 @@ class Dataset:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the splits read so far warned of; each message was logged once."""
+        """The warnings of the splits read so far; each was logged once."""
         found = (message for samples in self._loaded.values() for message in samples.warnings)
         return tuple(dict.fromkeys(found))
 
     def describe(self) -> dict:
-        """What a run's config records of its data, JSON-ready: all that :func:`open_dataset`
-        needs, and what it found.
+        """The data set as a run's config records it, JSON-ready: the arguments of
+        :func:`open_dataset`, the classes, and the numbers of samples.
         """
         names = self.class_names
         ids = self.samples(self.split_names[0]).class_ids or names
@@ -76,7 +73,7 @@ class Dataset:
             "name": self.name,
             "root": str(self.root),
             "layout": self.layout,
-            **self.chosen,
+            **self.options,
             "classes_by_label": [
                 {"label": label, "id": class_id, "name": name}
                 for label, (class_id, name) in enumerate(zip(ids, names, strict=True))
@@ -102,23 +99,28 @@ def open_dataset(
     classes: Iterable[str] | None = None,
     min_size: float | None = None,
 ) -> Dataset:
-    """The data set at a path, or the built-in ``demo`` or ``demo-new``, which are generated at
-    first use.
+    """Open the data set at a path, or the built-in ``demo`` or ``demo-new``, which are generated
+    at first use.
 
-    ``layout`` is coco, imagenet or folder, and recognised where it is None. ``classes`` (names,
-    two or more) and ``min_size`` (pixels of the box's shorter side, 32 unless given) choose among
-    the objects of a COCO data set. Raises ``DataError`` if there is no data set, and
-    ``ConfigurationError`` for an option that such a data set has no use for.
+    ``layout`` is coco, imagenet or folder, and detected if it is None. ``classes`` (two or more
+    names) and ``min_size`` (pixels of the box's shorter side, by default 32) select objects of a
+    COCO data set. Raises ``DataError`` if there is no data set, and ``ConfigurationError`` for an
+    option that does not apply to its layout.
     """
     if layout is not None and layout not in LAYOUTS:
         raise ConfigurationError(f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}")
     if data in DEMONSTRATIONS:
         if layout not in (None, "coco"):
-            raise ConfigurationError(f"layout: {data} is built in and coco, got {layout!r}")
-        name, root, layout = data, demo_root(data), "coco"
+            raise ConfigurationError(
+                f"layout: expected coco for the built-in {data}, got {layout!r}"
+            )
+        name = data
+        root = demo_root(data)
+        layout = "coco"
     else:
         root = _absolute(data)
-        name, layout = root.name, layout or detect_layout(root)
+        name = root.name
+        layout = layout or detect_layout(root)
     split_names, read = LAYOUTS[layout]
     options = {}
     if layout == "coco":
@@ -128,8 +130,8 @@ def open_dataset(
         }
     elif classes is not None or min_size is not None:
         raise ConfigurationError(
-            f"{'min_size' if classes is None else 'classes'}: chooses objects of a coco data set; "
-            f"{root} is {layout}, where it would have no effect"
+            f"{'min_size' if classes is None else 'classes'}: expected a data set of the coco "
+            f"layout, which has objects to select; {root} has the {layout} layout"
         )
     return Dataset(
         name, layout, root, split_names(root), options, lambda split: read(root, split, **options)
@@ -146,8 +148,8 @@ def _absolute(data: str | Path) -> Path:
 
 
 def detect_layout(root: Path) -> str:
-    """The layout of a folder: coco, imagenet or folder, the first that fits; ``DataError`` if none
-    does.
+    """The layout of a folder: coco, imagenet or folder, the first that matches; ``DataError`` if
+    none does.
     """
     if not os.path.isdir(root):
         raise DataError(
@@ -160,7 +162,7 @@ def detect_layout(root: Path) -> str:
             continue
         return layout
     raise DataError(
-        f"{root}: no layout recognised; looked for annotations/instances_<split>.json (coco), "
-        "train/<wnid>/ or val/<wnid>/ (imagenet), <split>/<class>/ or <class>/ with images "
-        "(folder)"
+        f"{root}: expected annotations/instances_<split>.json (coco), train/<wnid>/ or "
+        "val/<wnid>/ (imagenet), or <split>/<class>/ or <class>/ with images (folder), got none "
+        "of these"
     )

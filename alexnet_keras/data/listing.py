@@ -1,4 +1,4 @@
-"""What the readers share: sorted listings and names of splits. Nothing here opens an image."""
+"""Sorted listings of folders, and names of splits, for all readers. No image is opened."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ SPLITS = ("train", "val")
 
 
 def list_folder(folder: Path) -> list[os.DirEntry]:
-    """The entries of a folder sorted by name, hidden ones left out. Raises ``DataError`` if it
+    """The entries of a folder sorted by name, without hidden ones. Raises ``DataError`` if it
     cannot be listed.
     """
     try:
         with os.scandir(folder) as entries:
-            shown = sorted(
+            visible = sorted(
                 (entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name
             )
-        "".join(entry.name for entry in shown).encode()
+        "".join(entry.name for entry in visible).encode()
     except FileNotFoundError:
         raise DataError(f"{folder}: expected a folder, got nothing") from None
     except NotADirectoryError:
@@ -37,7 +37,7 @@ def list_folder(folder: Path) -> list[os.DirEntry]:
         raise DataError(f"{folder}: expected file names in UTF-8, got one that is not") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: expected a folder that can be listed, got: {error}") from None
-    return shown
+    return visible
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -46,7 +46,7 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def image_names(entries: Iterable[os.DirEntry]) -> list[str]:
-    """The names among ``entries`` that belong to files with the suffix of an image."""
+    """The names of the files among ``entries`` that have the suffix of an image."""
     return [
         entry.name
         for entry in entries
@@ -54,17 +54,17 @@ def image_names(entries: Iterable[os.DirEntry]) -> list[str]:
     ]
 
 
-def resolves(question: Callable[[], bool]) -> bool:
-    """``entry.is_file`` or ``entry.is_dir`` answered; a link that leads to itself is neither."""
+def resolves(is_kind: Callable[[], bool]) -> bool:
+    """Call ``entry.is_file`` or ``entry.is_dir``; False for a link that leads to itself."""
     try:
-        return question()
+        return is_kind()
     except OSError:
         return False
 
 
 class ClassImages(NamedTuple):
     """The images of class folders: ``ids`` ``<class>/<file>`` and absolute ``paths``, both (N,)
-    object; ``labels`` (N,) int32; ``warnings``: what else lies there and was not read.
+    object; ``labels`` (N,) int32; ``warnings`` about other files and folders, which are ignored.
     """
 
     ids: np.ndarray
@@ -74,38 +74,40 @@ class ClassImages(NamedTuple):
 
 
 def read_class_folders(folder: Path, labels: dict[str, int]) -> ClassImages:
-    """Every image of every class; ``labels`` by class name."""
+    """The images of all class folders; ``labels`` by class name."""
     classes = subfolders(folder)
     listing = cached(
         [folder, *(folder / name for name in classes)], lambda: _list_images(folder, classes)
     )
     ids = unpack_strings(listing["ids"])
-    home = os.path.abspath(folder)
+    prefix = os.path.abspath(folder)
     ignored = zip(
         unpack_strings(listing["ignored"]), listing["ignored_counts"].tolist(), strict=True
     )
     return ClassImages(
         np.array(ids, object),
-        np.array([f"{home}/{name}" for name in ids], object),
+        np.array([f"{prefix}/{name}" for name in ids], object),
         np.repeat(np.array([labels[name] for name in classes], np.int32), listing["counts"]),
         tuple(_warnings(folder, dict(ignored))),
     )
 
 
 def _list_images(folder: Path, classes: list[str]) -> Columns:
-    ids, counts, ignored = [], [], Counter()
+    ids = []
+    counts = []
+    ignored = Counter()
     for name in classes:
         entries = list_folder(folder / name)
         files = image_names(entries)
-        found = Counter(map(_kind, entries)) - Counter(map(_suffix, files))
+        others = Counter(map(_kind, entries)) - Counter(map(_suffix, files))
         if not files:
             raise DataError(
                 f"{folder / name}: expected images ({' '.join(IMAGE_SUFFIXES)}), got "
-                f"{_counted(found) or 'none'}"
+                f"{_counts_as_text(others) or 'none'}"
             )
         ids += [f"{name}/{file}" for file in files]
         counts.append(len(files))
-        ignored += found
+        ignored += others
     return {
         "ids": pack_strings(ids),
         "counts": np.array(counts, np.int64),
@@ -125,20 +127,23 @@ def _kind(entry: os.DirEntry) -> str:
 def _warnings(folder: Path, ignored: dict[str, int]) -> Iterator[str]:
     files = {kind: count for kind, count in ignored.items() if kind != FOLDER}
     if files:
-        yield (f"{folder}: {sum(files.values())} files were not read as images: {_counted(files)}")
+        yield (
+            f"{folder}: {sum(files.values())} files were not read as images: "
+            f"{_counts_as_text(files)}"
+        )
     if FOLDER in ignored:
-        yield f"{folder}: {ignored[FOLDER]} folders within those of the classes were not read"
+        yield f"{folder}: {ignored[FOLDER]} folders within the class folders were not read"
 
 
-def _counted(kinds: dict[str, int]) -> str:
+def _counts_as_text(kinds: dict[str, int]) -> str:
     """Kinds of files with their counts, the most frequent first."""
     ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{kind} {count}" for kind, count in ordered)
 
 
 def sort_splits(names: Iterable[str]) -> tuple[str, ...]:
-    """The splits in a fixed order: those that begin with train, those that begin with val, the
-    others.
+    """The splits in a fixed order: those that start with train, those that start with val, then
+    the others.
     """
     return tuple(
         sorted(
@@ -149,8 +154,8 @@ def sort_splits(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def find_split(split: str, names: Iterable[str], root: Path) -> str:
-    """The data set's own name for a split: itself, or for ``train`` and ``val`` the one name that
-    begins so.
+    """The data set's own name of a split: the same, or for ``train`` and ``val`` the only name
+    that starts with it. Raises ``DataError`` if there is none or more than one.
     """
     names = tuple(names)
     found = (

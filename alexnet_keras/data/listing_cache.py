@@ -1,8 +1,8 @@
-"""What a reader found in a large data set, kept so that the next start takes seconds.
+"""A cache for listings of large data sets, so that the next start takes seconds.
 
-An index lies under ``$KERAS_HOME`` (or ``~/.keras``), never in the data set, which may be
-read-only. It holds a digest of all its bytes and the state of the files it was read from; where
-either does not fit, the files are read again.
+Its files are under ``$KERAS_HOME`` (or ``~/.keras``), never in the data set, which may be
+read-only. Each contains a digest of its bytes and the state of the files it was read from; if
+either does not match, the data set is read again.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ from weights.locations import keras_cache
 
 VERSION = 2  # of the columns that readers keep
 MIN_READ_SECONDS = 1.0
-MIN_AGE_SECONDS = (
-    2.0  # the coarsest clock of a file system, FAT's: a later change could bear the same time
-)
+# FAT's clock, the coarsest of a file system: a later change could get the same time.
+MIN_AGE_SECONDS = 2.0
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 Columns = dict[str, np.ndarray]
@@ -34,47 +33,49 @@ logger = logging.getLogger(__name__)
 
 
 def cached(sources: Sequence[Path], read: Callable[[], Columns]) -> Columns:
-    """What ``read()`` returns, or returned when ``sources`` were last as they are now.
+    """The result of ``read()``, or of an earlier call for the same state of ``sources``.
 
-    ``sources`` are all files and folders whose content decides the result, the data set's own name
-    for it first. A folder changes with the names in it, not with the content of its files. What
-    was read in under a second, from files changed just now or where no index can be written, is
-    not kept. Errors are those of ``read``.
+    ``sources`` are all files and folders whose content determines the result; the first names the
+    cache file. A folder changes with the names in it, not with the content of its files. A result
+    is not cached if it was read in under a second, from files changed just before, or if the cache
+    cannot be written. Raises the errors of ``read``.
     """
-    path, stamp = cache_path(sources[0]), _fingerprint(sources)
-    columns = _load(path, stamp)
+    path = cache_path(sources[0])
+    fingerprint = _fingerprint(sources)
+    columns = _load(path, fingerprint)
     if columns is not None:
-        logger.info("%s: taken from the index %s", sources[0], path)
+        logger.info("%s: read from the listing cache %s", sources[0], path)
         return columns
-    began, is_settled = time.perf_counter(), _is_settled(sources)
+    is_settled = _is_settled(sources)
+    began = time.perf_counter()
     columns = read()
     seconds = time.perf_counter() - began
     if is_settled and seconds >= MIN_READ_SECONDS:
-        _save(path, columns | {"stamp": stamp}, f"{sources[0]}: read in {seconds:.0f} s")
+        _save(path, columns | {"stamp": fingerprint}, f"{sources[0]}: read in {seconds:.0f} s")
     return columns
 
 
 def cache_path(source: Path) -> Path:
-    """The file that an index of ``source`` has; it need not exist."""
+    """The cache file for ``source``; it may not exist."""
     digest = hashlib.sha256(os.fsencode(os.path.abspath(source))).hexdigest()
     return keras_cache("datasets") / f"index-{digest[:16]}"
 
 
 def pack_strings(strings: Iterable[str]) -> np.ndarray:
-    """Any strings as one column (bytes,) uint8; NumPy's own would be as wide as the longest and
-    end at a NUL.
+    """Strings as one column (bytes,) uint8. NumPy's strings are all as wide as the longest one,
+    and end at a NUL.
     """
     return np.frombuffer(json.dumps(list(strings)).encode(), np.uint8)
 
 
 def unpack_strings(column: np.ndarray) -> list[str]:
-    """What :func:`pack_strings` was given."""
+    """The inverse of :func:`pack_strings`."""
     return json.loads(column.tobytes())
 
 
 def _fingerprint(sources: Sequence[Path]) -> np.ndarray:
-    """The state of the sources: a replaced or restored file can have its old size and time of
-    writing, not of change.
+    """The state of the sources, with their ctime: a replaced or restored file may keep its size
+    and mtime.
     """
     return pack_strings(
         [
@@ -100,8 +101,8 @@ def _is_settled(sources: Sequence[Path]) -> bool:
     )
 
 
-def _load(path: Path, stamp: np.ndarray) -> Columns | None:
-    """The columns of an index that is whole and has this stamp, else None."""
+def _load(path: Path, fingerprint: np.ndarray) -> Columns | None:
+    """The columns of a cache file if it is intact and has this fingerprint, else None."""
     try:
         content = memoryview(path.read_bytes())
     except OSError:
@@ -111,7 +112,7 @@ def _load(path: Path, stamp: np.ndarray) -> Columns | None:
         return None
     with np.load(io.BytesIO(content[DIGEST_BYTES:]), allow_pickle=False) as arrays:
         columns = dict(arrays)
-    return columns if np.array_equal(columns.pop("stamp"), stamp) else None
+    return columns if np.array_equal(columns.pop("stamp"), fingerprint) else None
 
 
 def _save(path: Path, columns: Columns, what: str) -> None:
@@ -122,6 +123,6 @@ def _save(path: Path, columns: Columns, what: str) -> None:
         with atomic_write(path) as (partial,):
             partial.write_bytes(hashlib.sha256(buffer.getbuffer()).digest() + buffer.getbuffer())
     except (OSError, RunError) as error:
-        logger.info("%s; no index kept: %s", what, error)
+        logger.info("%s; listing not cached: %s", what, error)
     else:
-        logger.info("%s; index kept in %s", what, path)
+        logger.info("%s; listing cached in %s", what, path)

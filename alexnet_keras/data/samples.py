@@ -1,4 +1,4 @@
-"""Samples: the columns that every reader returns, and nothing else."""
+"""Samples: the columns that every data set reader returns."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Samples:
-    """One row a sample: an image, or one object of an image.
+    """One row per sample: an image, or one object of an image.
 
-    ``ids``: (N,) str, unique, stable across machines. ``paths``: (N,) str, absolute. Both are best
-    of dtype object: a million paths of NumPy's own fixed width take several times the memory and
-    seconds. ``labels``: (N,) int32 in [0, len(class_names)). ``boxes``: (N, 4) float32 ``x, y,
-    width, height`` in pixels of the image as it is displayed, clipped to it, or None where a
-    sample is the whole image. ``split``: the data set's own name, such as ``val2017``.
-    ``skipped``: how many annotations or files were left out, by reason. ``class_ids``: what the
-    data set itself calls each class (a category id, a wnid), by label; empty where that is its
+    ``ids``: (N,) str, unique, the same on every machine. ``paths``: (N,) str, absolute. Both
+    should have dtype object: a million paths in NumPy's fixed-width dtype take several times the
+    memory, and seconds. ``labels``: (N,) int32 in [0, len(class_names)).
+
+    ``boxes``: (N, 4) float32 ``x, y, width, height`` in pixels of the image as it is displayed,
+    clipped to it, or None if a sample is an entire image. ``split``: the data set's own name, such as
+    ``val2017``. ``skipped``: the number of skipped annotations, by reason. ``class_ids``: the data
+    set's own identifier of each class (a category id, a wnid), by label; empty if that is its
     name. ``image_sizes``: (N, 2) int32 ``width, height`` of the image that each box was drawn on,
-    or None where that is unknown. ``warnings``: what a user should know of what was read.
+    or None if unknown. ``warnings``: messages for the user about the files.
     """
 
     ids: np.ndarray

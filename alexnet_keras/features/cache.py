@@ -1,5 +1,5 @@
-"""What a layer takes of each sample, computed once: in memory, or kept on disk for the next run on
-the same data.
+"""The inputs of a layer for all samples, computed once: in memory, or cached on disk for the next
+run on the same data.
 """
 
 from __future__ import annotations
@@ -31,13 +31,12 @@ def layer_inputs(
     folder: Path | None = None,
     on_batch: Callable[[int], None] = lambda rows: None,
 ) -> np.ndarray:
-    """What ``layer`` of ``model`` takes for the centre crop of each sample: (N, width) float32,
-    NaN where it is unreadable.
+    """The inputs of ``layer`` of ``model`` for the centre crop of each sample: (N, width) float32,
+    NaN for unreadable samples.
 
-    Without ``folder`` an array in memory. With it a read-only memory map of a file there, which is
-    computed only if none is there for these weights, this preprocessing and these files (by path,
-    size and time of change): anything else has another name. Raises ``RunError`` if it cannot be
-    written.
+    Without ``folder``, an array in memory. With it, a read-only memory map of a file in it, which
+    is computed unless it exists: its name is a digest of the weights, the preprocessing and the
+    files (path, size and mtime). Raises ``RunError`` if it cannot be written.
     """
     below = keras.Model(model.input, {"features": model.get_layer(layer).input})
     if folder is None:
@@ -60,7 +59,7 @@ def _compute(
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(
-            f"{path.parent}: expected a folder to keep features in, got: {error_reason(error)}"
+            f"{path.parent}: expected a folder for the feature cache, got: {error_reason(error)}"
         ) from None
     with feature_files({"features": path}, {"features": shape}) as sinks:
         extract(below, batches, sinks, on_batch)
@@ -72,27 +71,29 @@ def _opened(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, EOFError) as error:
-        logger.warning("%s: computed again, for it cannot be read: %s", path, error_reason(error))
+        logger.warning(
+            "%s: expected cached features, got: %s; recomputing", path, error_reason(error)
+        )
         return None
     if features.shape != shape or features.dtype != np.float32:
         logger.warning(
-            "%s: computed again: expected float32 %s, got %s %s",
+            "%s: expected float32 %s, got %s %s; recomputing",
             path,
             shape,
             features.dtype,
             features.shape,
         )
         return None
-    logger.info("features are read from %s", path)
+    logger.info("%s: cached features are used", path)
     return features
 
 
 def _key(model: AlexNetModel, below: keras.Model, batches: EvaluationBatches) -> str:
-    """A digest of all that the features are made of."""
+    """A digest of everything that determines the features."""
     facts = {
         "architecture": model.architecture.to_dict(),
         "preprocessing": dataclasses.asdict(batches.preprocessing),
-        "orientation": "exif",  # files of versions that ignored it hold other features
+        "orientation": "exif",  # not a file of a version that ignored it
         "region": None if batches.samples.boxes is None else dataclasses.asdict(batches.region),
         "dtype": below.output["features"].dtype,
     }

@@ -1,5 +1,5 @@
-"""Frozen features: a network that returns the activations of any layer, and files that their rows
-are appended to.
+"""Feature extraction: a model that returns the activations of any layer, and files to append them
+to.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ Sink = Callable[[np.ndarray], None]
 
 
 def feature_extractor(model: keras.Model, layers: str | Iterable[str]) -> keras.Model:
-    """A ``keras.Model`` from images to ``{layer: activations}``, for any public layer names of
-    ``model``.
+    """A ``keras.Model`` from images to ``{layer: activations}``, for any layer names of ``model``.
 
     The inputs are those of ``model``, (batch, height, width, 3) float32; the outputs have the
-    shapes and dtypes of the layers. conv1-conv5, fc6 and fc7 are taken after their activation, fc8
-    before the softmax. Raises ``ConfigurationError`` that lists the valid names for an unknown
-    one.
+    shapes and dtypes of the layers. The outputs of conv1-conv5, fc6 and fc7 include their
+    activation; those of fc8 are logits. Raises ``ConfigurationError`` that lists the valid names
+    for an unknown one.
 
     Example::
 
@@ -55,7 +54,7 @@ def extract(
 ) -> None:
     """Append each sample's activations to its layer's sink, in order, in constant memory.
 
-    Rows of unreadable samples (weight 0, real rows) are NaN; padding is dropped.
+    The rows of unreadable samples (weight 0, but not padding) are NaN; padding is dropped.
     """
     step = tf.function(lambda images: extractor(images, training=False), autograph=False)
     written = 0
@@ -75,12 +74,11 @@ def extract(
 def feature_files(
     paths: Mapping[str, Path], shapes: Mapping[str, tuple[int, ...]]
 ) -> Iterator[dict[str, Sink]]:
-    """Open a file for each layer (``.npy``, or data sets named by layer in one ``.h5``) for blocks
-    of float32 rows.
+    """Open a file for each layer (``.npy``, or data sets named by layer in one ``.h5``) to append
+    blocks of float32 rows.
 
-    The files get their names when the block ends without an error and every row was written; until
-    then, and after any failure, only what was there before is there. ``shapes``: (rows, ...) of
-    each layer's array.
+    The files replace existing ones only when the ``with`` block ends without an error and all rows
+    were written. ``shapes``: (rows, ...) of each layer's array.
     """
     files = tuple(dict.fromkeys(paths.values()))
     with atomic_write(*files) as partial, ExitStack() as stack:
@@ -106,8 +104,8 @@ def feature_files(
 
 
 class _NpyRows:
-    """A ``.npy`` written front to back: on a full disk a plain write fails cleanly, where a memory
-    map would crash.
+    """A ``.npy`` written sequentially: on a full disk a write raises an error, while a memory map
+    would crash.
     """
 
     def __init__(self, file, shape: tuple[int, ...]):
@@ -135,8 +133,8 @@ class _H5Rows:
 
 
 class _Hdf5Target(io.FileIO):
-    """The file that HDF5 writes. A write that fails, on a full disk, would crash HDF5, so the
-    error is kept here and raised by :meth:`raise_failure`.
+    """The file that HDF5 writes to. An error of ``write``, such as a full disk, would crash HDF5,
+    so it is stored and raised by :meth:`raise_failure`.
     """
 
     failure: OSError | None = None

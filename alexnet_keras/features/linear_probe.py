@@ -1,4 +1,4 @@
-"""The linear probe: how well a linear classifier reads the classes off frozen features."""
+"""Linear probe: the accuracy of a linear classifier on frozen features."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from alexnet_keras.features.saved import open_features
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Fractions 0-1 on ``images`` val rows."""
+    """Accuracies (fractions 0-1) on ``images`` rows of the val split."""
 
     accuracy: float
     balanced_accuracy: float
@@ -27,7 +27,7 @@ def fit_linear_probe(features: Path, layer: str, rows: Path, dataset: Dataset) -
     the val rows.
 
     ``features``: a ``.npy`` or ``.h5`` of ``extract``; ``rows``: its ``.csv``. Rows of unreadable
-    files are left out. Raises ``DataError`` where either split is absent from the file.
+    files are skipped. Raises ``DataError`` if the file lacks either split.
     """
     x = open_features(features, layer)
     x = x.reshape(len(x), -1)
@@ -36,11 +36,11 @@ def fit_linear_probe(features: Path, layer: str, rows: Path, dataset: Dataset) -
     splits = np.array([row["split"] for row in table])
     labels = np.array([int(row["label"]) for row in table])
     usable = ~np.isnan(x[:, 0])
-    chosen = [usable & (splits == dataset.samples(split).split) for split in ("train", "val")]
-    for split, mask in zip(("train", "val"), chosen, strict=True):
+    selected = [usable & (splits == dataset.samples(split).split) for split in ("train", "val")]
+    for split, mask in zip(("train", "val"), selected, strict=True):
         if not mask.any():
             raise DataError(f"{features}: probe: expected rows of the {split} split, got none")
-    train, val = chosen
+    train, val = selected
     if len(np.unique(labels[train])) < 2:
         raise DataError(
             f"{features}: probe: expected rows of two or more classes in the train split, got one"
@@ -58,10 +58,10 @@ def fit_probe(x: np.ndarray, labels: np.ndarray):
     """Logistic regression on standardized (rows, features) float32, a fitted scikit-learn
     pipeline.
 
-    Every class counts alike, however many rows it has. C = 1 / features: the penalty grows with
-    what it has to hold down, so that a probe of 9,216 features does not overfit 500 crops.
+    Classes have equal weight, whatever their numbers of rows. C = 1 / features: the penalty grows
+    with the number of features, so that a probe of 9,216 features does not overfit 500 crops.
     """
-    from sklearn.linear_model import LogisticRegression  # slow to import, and seldom needed
+    from sklearn.linear_model import LogisticRegression  # slow to import, and rarely needed
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -71,6 +71,6 @@ def fit_probe(x: np.ndarray, labels: np.ndarray):
 
 
 def balanced_accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:
-    """Mean over the classes that occur in ``labels`` of each one's accuracy, 0-1."""
+    """The mean accuracy (0-1) of the classes that occur in ``labels``."""
     occurring = np.unique(labels)
     return float(np.mean([(predicted[labels == label] == label).mean() for label in occurring]))

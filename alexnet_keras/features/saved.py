@@ -1,4 +1,4 @@
-"""The features that an extraction wrote, opened for reading."""
+"""Reads saved features."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 class Features(Mapping):
     """Arrays by layer, and the table of their rows.
 
-    ``features["fc7"]`` is a read-only memory map, (rows, ...) float32; NaN where ``skip_bad`` left
-    out an unreadable file.
+    ``features["fc7"]`` is a read-only memory map, (rows, ...) float32; the rows of unreadable
+    files (``skip_bad``) are NaN.
 
     Attributes:
         files: the file of each layer.
@@ -39,7 +39,7 @@ class Features(Mapping):
 
     @functools.cached_property
     def rows(self) -> dict[str, list]:
-        """What each row is, as columns: ``row``, ``split``, ``id``, ``path``, ``label`` and
+        """The table of the rows by column: ``row``, ``split``, ``id``, ``path``, ``label`` and
         ``class``.
         """
         with open(self._rows, encoding="utf-8", newline="") as file:
@@ -53,7 +53,7 @@ class Features(Mapping):
 
 
 def open_features(path: Path, layer: str) -> np.ndarray:
-    """A layer's rows in a ``.npy`` or ``.h5`` of ``extract``, as a read-only memory map."""
+    """The rows of a layer in a ``.npy`` or ``.h5`` of ``extract``, as a read-only memory map."""
     if path.suffix != ".h5":
         return np.load(path, mmap_mode="r")
     with h5py.File(path) as file:

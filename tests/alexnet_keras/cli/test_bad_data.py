@@ -83,25 +83,25 @@ def no_objects(root):
 ROOTS = {
     "nothing": (nothing, "expected a folder, got nothing"),
     "a file": (a_file, "expected a folder, got a file"),
-    "empty": (empty, "no layout recognised"),
-    "unknown layout": (of_unknown_layout, "no layout recognised"),
-    "images without classes": (images_without_classes, "no layout recognised"),
+    "empty": (empty, "got none of these"),
+    "unknown layout": (of_unknown_layout, "got none of these"),
+    "images without classes": (images_without_classes, "got none of these"),
     "one class": (one_class, "expected two or more class folders, got cat"),
     "a class without images": (a_class_without_images, "train/owl: expected images"),
-    "a class that train lacks": (a_class_that_train_lacks, "val/yak: expected a class of train"),
-    "no wnid": (no_wnid, "cat: expected one of the 1000 wnids"),
+    "a class that train lacks": (a_class_that_train_lacks, "val: expected classes of train"),
+    "no wnid": (no_wnid, "expected the wnids of ILSVRC-2012, got cat"),
     "one category": (one_category, "categories: expected two or more, got 1"),
-    "no objects": (no_objects, "no object for split"),
+    "no objects": (no_objects, "expected at least one object, got none"),
     "no JSON": (lambda root: write(root, "{"), "expected a JSON file"),
-    "not COCO": (lambda root: write(root, "[1]"), "categories: expected a field of an object"),
-    "no tables": (lambda root: write(root, "{}"), "categories: expected list, got no such field"),
+    "not COCO": (lambda root: write(root, "[1]"), "categories: expected a field of a JSON object"),
+    "no tables": (lambda root: write(root, "{}"), "categories: expected list, got nothing"),
     "a dangling image": (
         lambda root: write(root, changed("annotations", 0, image_id=99)),
-        "annotation 5: image_id: expected one of the file, got 99",
+        "annotation 5: image_id: expected an id in this file, got 99",
     ),
     "a dangling category": (
         lambda root: write(root, changed("annotations", 0, category_id=99)),
-        "annotation 5: category_id: expected one of the file, got 99",
+        "annotation 5: category_id: expected an id in this file, got 99",
     ),
     "a file name out of the root": (
         lambda root: write(root, changed("images", 0, file_name="../../b.jpg")),
@@ -151,7 +151,7 @@ def test_boxes_that_are_no_boxes_are_left_out_and_counted(tmp_path, kind):
         "extract",
         "--data",
         tmp_path / "data",
-        says=("no object for split 'val2017'; left out: {'box ", ": 3}"),
+        says=("split 'val2017': expected at least one object, got none; skipped: {'box ", ": 3}"),
     )
 
 
@@ -190,13 +190,16 @@ def test_a_split_that_is_not_there(files, command, split, says):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--context", "0.2"), "context: cuts objects out of a coco data set"),
-        (("--context", "0.1"), "context: cuts objects out of a coco data set"),
-        (("--square",), "square: cuts objects out of a coco data set"),
-        (("--no-square",), "square: cuts objects out of a coco data set"),
-        (("--min-size", "10"), "min_size: chooses objects of a coco data set"),
-        (("--min-size", "32"), "min_size: chooses objects of a coco data set"),
-        (("--classes", "cat", "--classes", "dog"), "classes: chooses objects of a coco data set"),
+        (("--context", "0.2"), "context: expected data of the coco layout"),
+        (("--context", "0.1"), "context: expected data of the coco layout"),
+        (("--square",), "square: expected data of the coco layout"),
+        (("--no-square",), "square: expected data of the coco layout"),
+        (("--min-size", "10"), "min_size: expected data of the coco layout"),
+        (("--min-size", "32"), "min_size: expected data of the coco layout"),
+        (
+            ("--classes", "cat", "--classes", "dog"),
+            "classes: expected data of the coco layout",
+        ),
     ],
 )
 @pytest.mark.parametrize("data", ["tree", "imagenet"])

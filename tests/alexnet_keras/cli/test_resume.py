@@ -268,10 +268,10 @@ def test_a_run_in_use(run):
             lambda path: path.write_bytes(encoded(picture(9)) + b"more"),
             ("1 samples differ", "bytes: expected ", ", got "),
         ),
-        (lambda path: path.unlink(), ("1 samples differ; ", "it is gone")),
+        (lambda path: path.unlink(), ("1 samples differ; ", "removed")),
         (
             lambda path: shutil.copy(path, path.with_name("9.jpg")),
-            ("1 samples differ; ", "it is new", "9.jpg"),
+            ("1 samples differ; ", "added", "9.jpg"),
         ),
     ],
 )
@@ -285,19 +285,22 @@ def test_a_changed_data_set_is_named(run, split, change, says):
         "--resume",
         run,
         says=(
-            f"{run.parent / 'tree'}: the data set has changed since the run began: ",
+            f"{run.parent / 'tree'}: the data set has changed since the run started: ",
             f"the first is {split} ",
             *says,
         ),
     )
     assert content_of(run) == before
-    assert ("1.jpg" in line) == ("it is new" not in line)
+    assert ("1.jpg" in line) == ("added" not in line)
 
 
 def test_a_class_more(run):
     class_folders(run.parent / "tree", classes=("yak",), count=1)
     assert_refused(
-        "scratch", "--resume", run, says=("the data set has changed since the run began: ", "yak")
+        "scratch",
+        "--resume",
+        run,
+        says=("the data set has changed since the run started: ", "yak"),
     )
 
 
@@ -315,7 +318,7 @@ def test_a_list_of_samples_that_cannot_be_read(run, damage):
         "scratch",
         "--resume",
         run,
-        says=f"{run / 'samples.csv.gz'}: expected the list of the run's samples, got: ",
+        says=f"{run / 'samples.csv.gz'}: expected the run's sample manifest, got: ",
     )
 
 

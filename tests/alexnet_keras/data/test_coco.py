@@ -94,29 +94,32 @@ def test_no_object_left_is_an_error(tmp_path):
         ("", "expected a JSON file"),
         ("{", "expected a JSON file"),
         ("[" * 100000, "expected a JSON file"),
-        ("[]", "categories: expected a field of an object, got list"),
-        ({"images": [], "annotations": []}, "categories: expected list, got no such field"),
+        ("[]", "categories: expected a field of a JSON object, got list"),
+        ({"images": [], "annotations": []}, "categories: expected list, got nothing"),
         ({**SMALL, "annotations": {}}, "annotations: expected list, got {}"),
         (
             {**SMALL, "annotations": [3]},
-            r"annotations\[0\].id: expected a field of an object, got int",
+            r"annotations\[0\].id: expected a field of a JSON object, got int",
         ),
         (
             {**SMALL, "categories": []},
-            "annotation 5: category_id: expected one of the file, got 13",
+            "annotation 5: category_id: expected an id in this file, got 13",
         ),
-        (without("images", 1, "width"), r"images\[1\].width: expected int, got no such field"),
-        (changed("images", 1, height=0), r"images\[1\].height: expected pixels, got 0"),
+        (without("images", 1, "width"), r"images\[1\].width: expected int, got nothing"),
+        (
+            changed("images", 1, height=0),
+            r"images\[1\].height: expected a number of pixels, got 0",
+        ),
         (changed("images", 1, height=1e400), r"images\[1\].height: expected int, got inf"),
         (changed("images", 0, file_name=None), r"images\[0\].file_name: expected str, got None"),
-        (changed("images", 0, id=3), r"images\[1\].id: expected each id once, got 3 again"),
+        (changed("images", 0, id=3), r"images\[1\].id: expected unique ids, got 3 twice"),
         (
             changed("annotations", 2, id=5),
-            r"annotations\[2\].id: expected each id once, got 5 again",
+            r"annotations\[2\].id: expected unique ids, got 5 twice",
         ),
         (
             changed("annotations", 2, id=2**63),
-            r"annotations\[2\].id: expected 64 bits, got 9223372036854775808",
+            r"annotations\[2\].id: expected a 64-bit integer, got 9223372036854775808",
         ),
         (changed("categories", 0, id=True), r"categories\[0\].id: expected int, got True"),
         (
@@ -125,11 +128,11 @@ def test_no_object_left_is_an_error(tmp_path):
         ),
         (
             changed("annotations", 1, image_id=99),
-            "annotation 9: image_id: expected one of the file, got 99",
+            "annotation 9: image_id: expected an id in this file, got 99",
         ),
         (
             changed("annotations", 1, category_id=2),
-            "annotation 9: category_id: expected one of the file, got 2",
+            "annotation 9: category_id: expected an id in this file, got 2",
         ),
         (
             changed("images", 0, file_name="/etc/passwd"),

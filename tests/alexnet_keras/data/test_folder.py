@@ -51,7 +51,7 @@ def test_splits_of_classes(tmp_path):
     )
     assert samples.warnings == (
         f"{tmp_path / 'train'}: 1 files were not read as images: .txt 1",
-        f"{tmp_path / 'train'}: 1 folders within those of the classes were not read",
+        f"{tmp_path / 'train'}: 1 folders within the class folders were not read",
     )
     assert splits(tmp_path) == ("train", "val", "extra")
     assert read_folder(tmp_path, "extra").labels.tolist() == [1]
@@ -202,7 +202,7 @@ def test_links_that_loop_or_lead_nowhere_are_no_images(tmp_path):
         (
             ["train/cat/a.jpg", "train/dog/a.jpg", "val/cow/a.jpg"],
             "val",
-            "val/cow: expected a class of train, one of cat, dog",
+            r"val: expected classes of train \(cat, dog\), got cow",
         ),
         (["train/cat/a.jpg", "train/dog/a.jpg"], "val", "split 'val': expected one of train"),
         (["val/cat/a.jpg", "val/dog/a.jpg"], "train", "split 'train': expected one of val"),
@@ -210,7 +210,7 @@ def test_links_that_loop_or_lead_nowhere_are_no_images(tmp_path):
         (
             ["cat/0.jpg", "dog/0.jpg"],
             "val",
-            "split 'val': expected a fifth of the images, got none of 2",
+            "split 'val': expected at least one held-out image, got none of 2",
         ),
     ],
 )

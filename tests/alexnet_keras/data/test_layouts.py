@@ -66,7 +66,7 @@ def test_demonstrations(name, keras_home, monkeypatch):
     assert (dataset.name, dataset.layout, dataset.split_names) == (name, "coco", ("train", "val"))
     assert keras_home in dataset.root.parents
     assert dataset.class_names == tuple(demo.SHAPES[name])
-    with pytest.raises(ConfigurationError, match="layout: demo.* is built in"):
+    with pytest.raises(ConfigurationError, match="layout: expected coco for .*demo"):
         open_dataset(name, "folder")
 
 
@@ -82,7 +82,7 @@ def test_options_reach_the_coco_reader(tmp_path):
 def test_an_option_without_effect_is_refused(tmp_path, option):
     write(tmp_path, "cat/0.jpg", "dog/1.jpg")
     with pytest.raises(
-        ConfigurationError, match=f"{next(iter(option))}: chooses objects of a coco data set"
+        ConfigurationError, match=f"{next(iter(option))}: expected data of the coco layout"
     ):
         open_dataset(tmp_path, **option)
 
@@ -92,7 +92,7 @@ def test_splits_with_other_classes_are_refused(tmp_path):
     dataset = open_dataset(write_coco(tmp_path, "val2017", ["cat", "cow"]))
     dataset.samples("train")
     with pytest.raises(
-        DataError, match="split val2017: expected the 2 classes of train2017, got 2 others"
+        DataError, match="split val2017: expected the 2 classes of train2017, got 2 different ones"
     ):
         dataset.samples("val")
 

@@ -81,8 +81,8 @@ def test_read_once_and_logged(source, eager, keras_home, caplog):
     assert cache_path(source).parent == keras_home / "datasets" / "alexnet_keras"
     assert [record.levelname for record in caplog.records] == ["INFO"] * 3
     assert [record.getMessage() for record in caplog.records] == [
-        f"{source}: read in 0 s; index kept in {cache_path(source)}",
-        *[f"{source}: taken from the index {cache_path(source)}"] * 2,
+        f"{source}: read in 0 s; listing cached in {cache_path(source)}",
+        *[f"{source}: read from the listing cache {cache_path(source)}"] * 2,
     ]
 
 
@@ -180,7 +180,7 @@ def test_an_index_that_cannot_be_kept_is_no_error(source, eager, monkeypatch, ca
     caplog.set_level(logging.INFO)
     monkeypatch.setenv("KERAS_HOME", str(source))
     assert_columns(cached([source], Reader()))
-    assert "no index kept: " in caplog.text
+    assert "listing not cached: " in caplog.text
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
     cache_path(source).mkdir(parents=True)
     assert_columns(cached([source], Reader()))
@@ -196,7 +196,7 @@ def test_a_disk_that_is_full(source, eager, caplog):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert_columns(columns)
-    assert "no index kept: " in caplog.text
+    assert "listing not cached: " in caplog.text
     assert list(cache_path(source).parent.iterdir()) == []
 
 
@@ -232,11 +232,11 @@ def test_a_tree_that_changed_is_read_again(tmp_path, eager, caplog, change):
         == before[1].warnings
         == (f"{tmp_path / 'train'}: 1 files were not read as images: .txt 1",)
     )
-    assert caplog.text.count("taken from the index") == 1
+    assert caplog.text.count("read from the listing cache") == 1
     time.sleep(CLOCK_TICK_SECONDS)
     change(tmp_path / "train")
     samples = read_folder(tmp_path, "train")
-    assert caplog.text.count("taken from the index") == 1
+    assert caplog.text.count("read from the listing cache") == 1
     assert (
         sorted(samples.paths)
         == sorted(map(str, (tmp_path / "train").glob("*/*.jpg")))
@@ -251,7 +251,7 @@ def test_one_index_serves_labels_of_both_kinds(tmp_path, eager, caplog):
         (tmp_path / "train" / wnid / "a.JPEG").touch()
     assert read_folder(tmp_path, "train").labels.tolist() == [0, 1]
     assert read_imagenet(tmp_path, "train").labels.tolist() == [1, 999]
-    assert caplog.text.count("taken from the index") == 1
+    assert caplog.text.count("read from the listing cache") == 1
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_options_choose_from_the_index_what_they_choose_from_the_file(
     root = write(tmp_path, changed("annotations", 0, bbox=[-1e300, 0, 2e300, float("nan")]))
     direct = read_coco(root, "val", **options)
     again = read_coco(root, "val", **options)
-    assert caplog.text.count("taken from the index") == 1
+    assert caplog.text.count("read from the listing cache") == 1
     for name in ("ids", "paths", "labels", "boxes"):
         np.testing.assert_array_equal(getattr(again, name), getattr(direct, name))
         assert getattr(again, name).dtype == getattr(direct, name).dtype

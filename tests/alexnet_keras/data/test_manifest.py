@@ -113,7 +113,7 @@ def refusal(tmp_path, root, before, after):
     with pytest.raises(RunError) as refused:
         check_unchanged(tmp_path / "samples.csv.gz", after, root)
     assert "\n" not in str(refused.value)
-    start = f"{root}: the data set has changed since the run began: "
+    start = f"{root}: the data set has changed since the run started: "
     assert str(refused.value).startswith(start)
     return str(refused.value).removeprefix(start)
 
@@ -146,10 +146,10 @@ def plain(tmp_path):
             lambda p: p[2].unlink(),
             "1 samples differ; the first is train id2 (c.jpg): bytes: expected 2, got none",
         ),
-        (lambda p: p.pop(), "1 samples differ; the first is train id3 (d.jpg): it is gone"),
+        (lambda p: p.pop(), "1 samples differ; the first is train id3 (d.jpg): removed"),
         (
             lambda p: p.append(p[0].with_name("e.jpg")),
-            "1 samples differ; the first is train id4 (e.jpg): it is new",
+            "1 samples differ; the first is train id4 (e.jpg): added",
         ),
         (
             lambda p: p.append(p.pop(2)),
@@ -178,7 +178,7 @@ def test_boxes_labels_and_splits_count_too(plain, tmp_path):
         "1 samples differ; the first is train id0 (a.jpg): label: expected 0, got 2"
     )
     assert refusal(tmp_path, root, before, sample_table(root, [samples(paths, "val", boxes)])) == (
-        "8 samples differ; the first is train id0 (a.jpg): it is gone"
+        "8 samples differ; the first is train id0 (a.jpg): removed"
     )
 
 
@@ -186,7 +186,7 @@ def test_another_order_is_another_data_set(plain, tmp_path):
     root, paths = plain
     before = sample_table(root, [samples(paths, ids=list("wxyz"))])
     after = "".join([before.splitlines(True)[row] for row in (0, 2, 1, 3, 4)])
-    assert refusal(tmp_path, root, before, after) == "its samples are in another order"
+    assert refusal(tmp_path, root, before, after) == "its samples have another order"
 
 
 def test_samples_that_share_an_id_are_told_apart(plain, tmp_path):
@@ -245,13 +245,13 @@ def test_a_list_that_cannot_be_read(plain, tmp_path):
                 continue
         with pytest.raises(
             RunError,
-            match=rf"^({path}: expected the list of the run's samples, got: "
+            match=rf"^({path}: expected the run's sample manifest, got: "
             rf"|{root}: the data set has changed )[^\n]+$",
         ):
             check_unchanged(path, table, root)
     path.unlink()
     with pytest.raises(
-        RunError, match=f"^{path}: expected the list of the run's samples, got: [^\n]+$"
+        RunError, match=f"^{path}: expected the run's sample manifest, got: [^\n]+$"
     ):
         check_unchanged(path, table, root)
 

@@ -196,7 +196,7 @@ def test_a_damaged_file_is_never_read(model, paths, tmp_path, computed, caplog, 
         )
     assert len(computed) == 2
     (message,) = [record.getMessage() for record in caplog.records]
-    assert message.startswith(f"{file}: computed again")
+    assert message.startswith(f"{file}: expected ")
     assert "\n" not in message
 
 
@@ -216,7 +216,7 @@ def test_a_folder_that_cannot_be_is_one_line(model, paths, tmp_path, blocked):
     (tmp_path / "kept").write_text("a file")
     with pytest.raises(
         RunError,
-        match=rf"^{tmp_path / blocked}: expected a folder to keep features in, got: [^\n]+$",
+        match=rf"^{tmp_path / blocked}: expected a folder for the feature cache, got: [^\n]+$",
     ):
         kept(model, tmp_path / blocked, batches_of(model, paths))
 
@@ -299,5 +299,6 @@ def test_the_command_keeps_them_for_the_next_run(tmp_path, computed):
     assert refused.exit_code == 2
     assert (
         refused.stderr
-        == f"error: {tmp_path / 'file'}: expected a folder to keep features in, got: File exists\n"
+        == f"error: {tmp_path / 'file'}: expected a folder for the feature cache, got: "
+        "File exists\n"
     )
