@@ -130,8 +130,8 @@ def open_dataset(
         }
     elif classes is not None or min_size is not None:
         raise ConfigurationError(
-            f"{'min_size' if classes is None else 'classes'}: expected a data set of the coco "
-            f"layout, which has objects to select; {root} has the {layout} layout"
+            f"{'min_size' if classes is None else 'classes'}: expected data of the coco layout, "
+            f"which has objects to select; {root} has the {layout} layout"
         )
     return Dataset(
         name, layout, root, split_names(root), options, lambda split: read(root, split, **options)

@@ -15,12 +15,13 @@ class Samples:
     should have dtype object: a million paths in NumPy's fixed-width dtype take several times the
     memory, and seconds. ``labels``: (N,) int32 in [0, len(class_names)).
 
-    ``boxes``: (N, 4) float32 ``x, y, width, height`` in pixels of the image as it is displayed,
-    clipped to it, or None if a sample is an entire image. ``split``: the data set's own name, such as
-    ``val2017``. ``skipped``: the number of skipped annotations, by reason. ``class_ids``: the data
-    set's own identifier of each class (a category id, a wnid), by label; empty if that is its
-    name. ``image_sizes``: (N, 2) int32 ``width, height`` of the image that each box was drawn on,
-    or None if unknown. ``warnings``: messages for the user about the files.
+    ``boxes``: (N, 4) float32 ``x, y, width, height`` in pixels of the image as it is
+    displayed, clipped to it, or None if a sample is an entire image. ``split``: the data set's
+    own name, such as ``val2017``. ``skipped``: the number of skipped annotations, by reason.
+    ``class_ids``: the data set's own identifier of each class (a category id, a wnid), by
+    label; empty if that is its name. ``image_sizes``: (N, 2) int32 ``width, height`` of the
+    image that each box was drawn on, or None if unknown. ``warnings``: messages for the user
+    about the files.
     """
 
     ids: np.ndarray

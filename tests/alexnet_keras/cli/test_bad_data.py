@@ -210,7 +210,7 @@ def test_options_that_would_have_no_effect_on_the_data(files, data, options, say
         "--data",
         files / data,
         *options,
-        says=(says, f"{data} is {layout}, where it would have no effect"),
+        says=(says, f"{data} has the {layout} layout"),
     )
 
 

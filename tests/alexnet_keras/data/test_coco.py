@@ -84,7 +84,9 @@ def test_objects_left_out_are_counted_by_reason(tmp_path, fields, reason):
 
 
 def test_no_object_left_is_an_error(tmp_path):
-    with pytest.raises(DataError, match=r"no object .*'box under 500 px': 3"):
+    with pytest.raises(
+        DataError, match=r"expected at least one object, got none; .*'box under 500 px': 3"
+    ):
         read_coco(write(tmp_path), "val", min_size=500)
 
 

@@ -74,7 +74,7 @@ def test_options_reach_the_coco_reader(tmp_path):
     write_coco(tmp_path, "val2017", ["cat", "dog", "cow"])
     dataset = open_dataset(tmp_path, classes=["cow", "cat"], min_size=40)
     assert dataset.class_names == ("cat", "cow")
-    with pytest.raises(DataError, match="no object"):
+    with pytest.raises(DataError, match="expected at least one object, got none"):
         open_dataset(tmp_path, min_size=41).samples("val2017")
 
 
@@ -100,7 +100,7 @@ def test_splits_with_other_classes_are_refused(tmp_path):
 @pytest.mark.parametrize("paths", [[], ["a.jpg"], ["annotations/person.json", "notes/a.txt"]])
 def test_unknown_layout(tmp_path, paths):
     with pytest.raises(
-        DataError, match=r"looked for annotations/instances_<split>.json \(coco\), train/<wnid>/"
+        DataError, match=r"expected annotations/instances_<split>.json \(coco\), train/<wnid>/"
     ):
         open_dataset(write(tmp_path, *paths))
     with pytest.raises(DataError):
