@@ -197,6 +197,7 @@ def test_a_damaged_file_is_never_read(model, paths, tmp_path, computed, caplog, 
     assert len(computed) == 2
     (message,) = [record.getMessage() for record in caplog.records]
     assert message.startswith(f"{file}: expected ")
+    assert message.endswith("; recomputing")
     assert "\n" not in message
 
 
