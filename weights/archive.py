@@ -15,10 +15,11 @@ from pathlib import Path
 
 from weights.errors import WeightsError
 
-_LOCAL = struct.Struct(
-    "<4s22x2H"
-)  # of a member's own header: signature, lengths of name and extra
-_ENCRYPTED, _UTF8 = 1, 1 << 11  # flags
+# Of a member's own header: signature, lengths of name and extra.
+_LOCAL = struct.Struct("<4s22x2H")
+# Flags of a member.
+_ENCRYPTED = 1
+_UTF8 = 1 << 11
 _MAX_DIRECTORY_BYTES = 1 << 20
 
 
@@ -80,7 +81,7 @@ def _start(data: memoryview, entry: zipfile.ZipInfo, end: int) -> int:
     """Where the member's bytes begin, behind a header of its own that repeats its name."""
     offset = entry.header_offset
     if not 0 <= offset <= end - _LOCAL.size:
-        raise ValueError(f"{_place(entry)}: expected it before byte {end}, got it at {offset}")
+        raise ValueError(f"{_place(entry)}: expected an offset before {end}, got {offset}")
     signature, name_length, extra_length = _LOCAL.unpack_from(data, offset)
     name_end = offset + _LOCAL.size + name_length
     name = bytes(data[offset + _LOCAL.size : name_end])

@@ -19,16 +19,16 @@ BFLOAT16 = np.dtype([("bfloat16", "<u2")])
 _MAX_HEADER_BYTES = 4096
 
 
-def collect(
+def to_canonical(
     found: dict[str, dict[str, np.ndarray]], path: Path, size: int, channels_first: bool = False
 ) -> Layers:
-    """``{layer: {"kernel", "bias"}}`` in canonical form as float32, by layer name; what is so
-    already is not copied.
+    """``{layer: {"kernel", "bias"}}`` in canonical form as float32, by layer name; arrays
+    that already are float32 in this form are not copied.
 
     ``channels_first``: the arrays are in PyTorch's order. Raises ``WeightsError`` for a missing
     kernel or bias, a shape that is neither convolution nor dense, NaN and Inf, and where the
-    arrays hold more bytes than ``size``, the file's: then it shows one array often, to fill the
-    memory.
+    arrays hold more bytes than ``size``, the file's: a hostile file refers to one array many times
+    to exhaust the memory.
     """
     layers = {}
     for layer in sorted(found):
@@ -48,9 +48,8 @@ def collect(
             )
     if not layers:
         raise WeightsError(f"{path}: expected layers such as conv1, got none")
-    if (
-        channels_first
-    ):  # before float32, so that fc6, which this copies, is copied as small as it is stored
+    # Before float32, so that fc6, which this copies, is copied as small as it is stored.
+    if channels_first:
         layers = from_channels_first(layers, path)
     for layer in layers:
         kernel, bias = layers[layer]
@@ -79,16 +78,16 @@ def _finite_float32(array: np.ndarray, place: str) -> np.ndarray:
             values = bits.view(np.float32)
         else:
             values = array.astype(np.float32, copy=False)
-    if _first_not_finite(values, order="K") is not None:  # the order in memory is the fast one
-        index = tuple(
-            int(i) for i in np.unravel_index(_first_not_finite(values, order="C"), values.shape)
-        )
+    if first_non_finite(values, order="K") is not None:  # the order in memory is the fast one
+        index = tuple(int(i) for i in np.unravel_index(first_non_finite(values), values.shape))
         raise WeightsError(f"{place}{list(index)}: expected a finite float32, got {values[index]}")
     return values
 
 
-def _first_not_finite(values: np.ndarray, order: str) -> int | None:
-    """Its position in that order; in chunks, so that no mask as large as fc6 is made."""
+def first_non_finite(values: np.ndarray, order: str = "C") -> int | None:
+    """The position in that order of the first NaN or infinity, None where there is none; in
+    chunks, so that no mask as large as fc6 is made.
+    """
     start = 0
     for chunk in np.nditer(values, ["external_loop", "buffered"], order=order, buffersize=1 << 16):
         finite = np.isfinite(chunk)

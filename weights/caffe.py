@@ -15,11 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from weights.arrays import read_npy_header, view_array
+from weights.arrays import first_non_finite, read_npy_header, view_array
 from weights.canonical import WeightSet, from_channels_first
 from weights.errors import WeightsError
-from weights.formats import foreign_content
-from weights.wire import VARINT, Message, map_file
+from weights.formats import describe_non_weights
+from weights.memory_map import map_file
+from weights.protobuf import VARINT, Message
 
 
 class _Encoding(NamedTuple):
@@ -30,10 +31,11 @@ class _Encoding(NamedTuple):
     blobs: int
 
 
+# V1 (2014) and V2.
 _ENCODINGS = {
     2: _Encoding("layers", name=4, blobs=6),
     100: _Encoding("layer", name=1, blobs=7),
-}  # V1 (2014) and V2
+}
 _PUBLIC_NAME = re.compile("conv[1-5]|norm[12]|pool[125]|fc[678]|prob")
 _V0_LAYER = 1
 _DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8
@@ -103,7 +105,7 @@ def read_mean(path: Path) -> np.ndarray:
 def _open(path: Path, place: str = "") -> Message:
     data = map_file(path)
     message = Message(path, data, 0, len(data), place)
-    if foreign := foreign_content(data[:4096]):
+    if foreign := describe_non_weights(data[:4096]):
         raise message.error(0, "Caffe's binary protobuf", foreign)
     return message
 
@@ -152,7 +154,9 @@ def _read_blob(blob: Message) -> np.ndarray:
         raise blob.error(blob.start, f"{_times(shape)} = {math.prod(shape)} values", len(values))
     with np.errstate(all="ignore"):
         values = values.astype(np.float32, copy=False)
-    _check_finite(blob, values)
+    first = first_non_finite(values)
+    if first is not None:
+        raise blob.error(blob.start, "finite numbers", f"{values[first]} at value {first}")
     return values.reshape(shape)
 
 
@@ -178,17 +182,6 @@ def _read_shape(blob: Message) -> tuple[int, ...]:
     if not dimensions or min(dimensions) < 1:
         raise blob.error(blob.start, "a shape of positive numbers", _times(dimensions) or "none")
     return tuple(dimensions)
-
-
-def _check_finite(blob: Message, values: np.ndarray, chunk: int = 1 << 18) -> None:
-    """Raise ``WeightsError`` at the first NaN or infinity; in chunks, so that no mask as long as
-    fc6 is made.
-    """
-    for start in range(0, len(values), chunk):
-        finite = np.isfinite(values[start : start + chunk])
-        if not finite.all():
-            first = start + int(finite.argmin())
-            raise blob.error(blob.start, "finite numbers", f"{values[first]} at value {first}")
 
 
 def _read_npy(mean: Message) -> np.ndarray:

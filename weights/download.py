@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from weights.errors import WeightsError, error_reason
-from weights.formats import foreign_content
+from weights.formats import describe_non_weights
 from weights.published_file import PublishedFile
 
 Progress = Callable[[str, int, int | None], None]
@@ -196,7 +196,7 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 def _check_content(response: http.client.HTTPResponse, url: str, first: bytes) -> None:
-    found = foreign_content(first)
+    found = describe_non_weights(first)
     if found is None and response.headers.get_content_type() == "text/html":
         found = "an HTML page (a login, error or notice page, not the file)"
     if found:

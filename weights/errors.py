@@ -2,8 +2,8 @@
 
 
 class AlexNetError(Exception):
-    """Root of every expected failure: one line that says where, what was expected and what was
-    found.
+    """Base class of all errors raised on purpose: one line that says where, what was expected and
+    what was found.
     """
 
 

@@ -18,9 +18,8 @@ from weights.errors import WeightsError, error_reason
 _HEAD_BYTES = 4096
 _MAX_FIELDS = 64
 _FIELD_HEADER_BYTES = 20  # two varints
-_TORCH_LEGACY_MAGIC = bytes.fromhex(
-    "8a0a6cfc9c46f9206aa850192e"
-)  # torch.save's own number, pickled
+# The number that torch.save begins with, pickled.
+_TORCH_LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa850192e")
 
 _FOREIGN_PREFIXES = (
     (
@@ -123,7 +122,7 @@ SAVED_MODELS = ("keras", "run")
 _FORMATS = {*_MESSAGES, "npy", "pth", "safetensors", "npz", "weights.h5", *SAVED_MODELS}
 
 
-def foreign_content(head: bytes) -> str | None:
+def describe_non_weights(head: bytes) -> str | None:
     """What these first bytes belong to that holds no weights ("an HTML page"); None where they may
     belong to weights.
     """
@@ -158,7 +157,7 @@ def _format_of_file(path: Path, mode: int) -> str:
             _by_signature(head)
             or _by_directory(path, head)
             or _by_length(head, size)
-            or foreign_content(head)
+            or describe_non_weights(head)
             or _by_message(file, size)
             or f"unknown content that begins with {head[:8].hex(' ')}"
         )

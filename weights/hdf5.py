@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from weights.arrays import collect
+from weights.arrays import to_canonical
 from weights.atomic_files import atomic_write
 from weights.canonical import Layers, WeightSet
 from weights.errors import WeightsError, error_reason
@@ -42,7 +42,7 @@ def read_weights_h5(path: Path) -> WeightSet:
         raise WeightsError(
             f"{path}: expected a .weights.h5 file of Keras, got: {error_reason(error)}"
         ) from None
-    return WeightSet(collect(found, path, size), path, "weights.h5")
+    return WeightSet(to_canonical(found, path, size), path, "weights.h5")
 
 
 def write_weights_h5(path: Path, layers: Layers) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from weights.archive import read_archive
-from weights.arrays import collect, read_npy_header, view_array
+from weights.arrays import read_npy_header, to_canonical, view_array
 from weights.atomic_files import atomic_write
 from weights.canonical import Layers, WeightSet
 from weights.errors import WeightsError
-from weights.wire import map_file
+from weights.memory_map import map_file
 
 _DTYPES = {order + kind for order in "<>" for kind in ("f2", "f4", "f8")}
 
@@ -38,7 +38,7 @@ def read_npz(path: Path) -> WeightSet:
         if role in found.setdefault(layer, {}):
             raise WeightsError(f"{path}: member {name[:80]!r}: expected one array for it, got two")
         found[layer][role] = _read_array(member, f"{path}: member {name[:80]!r}")
-    return WeightSet(collect(found, path, len(data)), path, "npz")
+    return WeightSet(to_canonical(found, path, len(data)), path, "npz")
 
 
 def write_npz(path: Path, layers: Layers) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from weights.arrays import collect, is_shape, read_npy_header, view_array
+from weights.arrays import is_shape, read_npy_header, to_canonical, view_array
 from weights.canonical import WeightSet
 from weights.errors import WeightsError
+from weights.memory_map import map_file
 from weights.restricted_pickle import Buildable, Global, RestrictedUnpickler
-from weights.wire import map_file
 
 _NUMBERS = ("f2", "f4", "f8")
 _OBJECTS = ("O", "O4", "O8")
@@ -46,7 +46,7 @@ def read_npy(path: Path) -> WeightSet:
         layer: _parameters(parameters, f"{path}: {layer[:80]!r}")
         for layer, parameters in layers.items()
     }
-    return WeightSet(collect(found, path, len(data)), path, "npy")
+    return WeightSet(to_canonical(found, path, len(data)), path, "npy")
 
 
 def _parameters(parameters: object, place: str) -> dict[str, np.ndarray]:

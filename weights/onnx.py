@@ -1,4 +1,4 @@
-"""``.onnx`` files of AlexNet, read as protobuf where they lie; the ``onnx`` package is not needed.
+"""``.onnx`` files of AlexNet, read as protobuf in place; the ``onnx`` package is not needed.
 
 That package turns a hostile file of 10 MB into 850 MB of objects; weights need a few fields of a
 few messages. Field numbers are those of onnx.proto
@@ -15,20 +15,19 @@ from pathlib import Path
 
 import numpy as np
 
-from weights.arrays import BFLOAT16, collect, view_array
+from weights.arrays import BFLOAT16, to_canonical, view_array
 from weights.canonical import WeightSet
 from weights.errors import WeightsError
-from weights.wire import BYTES, VARINT, Field, Message, map_file
+from weights.memory_map import map_file
+from weights.protobuf import BYTES, VARINT, Field, Message
 
 _GRAPH, _NODE, _INITIALIZER = 7, 1, 5
 _INPUT, _OUTPUT, _OP_TYPE, _ATTRIBUTE = 1, 2, 4, 5
 _ATTRIBUTE_NAME, _ATTRIBUTE_FLOAT, _ATTRIBUTE_INTEGER = 1, 2, 3
 _DIMS, _DATA_TYPE, _NAME, _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 1, 2, 8, 9, 13, 14
 _DTYPES = {1: np.dtype("<f4"), 10: np.dtype("<f2"), 11: np.dtype("<f8"), 16: BFLOAT16}
-_REPEATED_DATA = {
-    1: 4,
-    11: 10,
-}  # data_type to the field that holds numbers where raw_data does not
+# data_type to the field that holds numbers where raw_data does not.
+_REPEATED_DATA = {1: 4, 11: 10}
 _MAX_FIELDS = 50_000
 _MAX_DIMENSIONS = 8
 _MAX_DIMENSION = 1 << 40
@@ -61,7 +60,7 @@ def read_onnx(path: Path) -> WeightSet:
     }
     size = len(data) + sum(map(len, initializers.files.values()))
     return WeightSet(
-        collect(found, path, size, channels_first=True), path, "onnx", _layer_order(nodes)
+        to_canonical(found, path, size, channels_first=True), path, "onnx", _layer_order(nodes)
     )
 
 
@@ -248,8 +247,8 @@ def _read_shape(tensor: _Record) -> tuple[int, ...]:
 
 
 def _layer_order(nodes: list[_Node]) -> tuple[str, ...]:
-    """The public names of the nodes, as the graph lists them; LRN and MaxPool bear the number of
-    what they follow.
+    """The public names of the nodes, as the graph lists them; LRN and MaxPool have the number of
+    the layer that they follow.
     """
     order: list[str] = []
     layers = iter(_CONVOLUTIONS + _DENSE)

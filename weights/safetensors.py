@@ -1,9 +1,9 @@
-"""``.safetensors``, in the names and the order of PyTorch, so that its users can load what was
+"""``.safetensors``, in the names and the order of PyTorch, so that its users can load networks
 trained here.
 
-A file of ours holds ``conv1.weight`` (out, in / groups, height, width), ``conv1.bias`` (out,) ...
-``fc8.weight`` (out, in), float32, fc6's columns in channel, height, width order; its metadata say
-so under ``layout``.
+:func:`write_safetensors` writes ``conv1.weight`` (out, in / groups, height, width),
+``conv1.bias`` (out,) ... ``fc8.weight`` (out, in), float32, fc6's columns in channel, height,
+width order; the metadata say so under ``layout``.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from weights.arrays import collect
+from weights.arrays import to_canonical
 from weights.atomic_files import atomic_write
 from weights.canonical import Layers, WeightSet, to_channels_first
 from weights.errors import WeightsError, error_reason
+from weights.memory_map import map_file
 from weights.state_dict import by_layer
-from weights.wire import map_file
 
 _METADATA = {
     "format": "pt",
@@ -40,9 +40,8 @@ def read_safetensors(path: Path) -> WeightSet:
     path = Path(path)
     data = map_file(path)
     length = int.from_bytes(data[:8], "little")
-    if (
-        length > _MAX_HEADER_BYTES
-    ):  # before the library parses it: it keeps several times the header in memory
+    # Before the library parses it: it keeps several times the header in memory.
+    if length > _MAX_HEADER_BYTES:
         raise WeightsError(
             f"{path}: byte 0: expected a header of at most {_MAX_HEADER_BYTES} bytes, got {length}"
         )
@@ -52,7 +51,9 @@ def read_safetensors(path: Path) -> WeightSet:
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise WeightsError(f"{path}: safetensors: {error_reason(error)[:300]}") from None
     return WeightSet(
-        collect(by_layer(tensors, path), path, len(data), channels_first=True), path, "safetensors"
+        to_canonical(by_layer(tensors, path), path, len(data), channels_first=True),
+        path,
+        "safetensors",
     )
 
 

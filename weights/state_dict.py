@@ -33,7 +33,7 @@ def by_layer(tensors: dict[str, np.ndarray], path: Path) -> dict[str, dict[str, 
         if role not in _ROLES or "." in layer:
             raise WeightsError(
                 f"{path}: tensor {name[:80]!r}: expected a name of torchvision's AlexNet such as "
-                f"features.0.weight, or of ours such as conv1.weight"
+                "features.0.weight, or a public one such as conv1.weight"
             )
         if _ROLES[role] in found.setdefault(layer, {}):
             raise WeightsError(

@@ -1,4 +1,4 @@
-"""What weights look like: shape, range and spread of every array, and where two sets of them
+"""Statistics of weights: shape, range and spread of every array, and where two sets of them
 differ, bit for bit.
 """
 
@@ -21,7 +21,7 @@ _CHANNELS_FIRST = (
     "kernels (out, in / groups, height, width), dense (out, in), "
     "fc6's inputs in channel, height, width order"
 )
-ORDER_IN_FILE = {
+AXES_IN_FILE = {
     "caffemodel": _CHANNELS_FIRST,
     "pth": _CHANNELS_FIRST,
     "safetensors": _CHANNELS_FIRST,
@@ -32,8 +32,8 @@ ORDER_IN_FILE = {
     "keras": _CHANNELS_LAST,
 }
 """How each format arranges the axes."""
-ORDER_SHOWN = _CHANNELS_LAST
-"""How every reader gives them."""
+CANONICAL_AXES = _CHANNELS_LAST
+"""How every reader arranges them."""
 
 
 @dataclass(frozen=True)

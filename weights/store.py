@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def fetch(file: PublishedFile, offline: bool = False, progress: Progress | None = None) -> Path:
-    """The path of ``file`` on this machine, downloaded where it is not here yet.
+    """The path of ``file`` on this machine, downloaded if it is not there yet.
 
     It is looked for in the folder of the package ``weights`` and in :func:`cache_folder`, then
     downloaded into the latter. A file with another digest is never used: one in the cache is moved
@@ -43,14 +43,14 @@ def fetch(file: PublishedFile, offline: bool = False, progress: Progress | None 
         progress: called with (file name, bytes downloaded, total or None).
 
     Raises:
-        WeightsError: not here and offline; no mirror could provide it; the cache cannot be
+        WeightsError: not downloaded and offline; no mirror could provide it; the cache cannot be
             written.
     """
     cached = cache_folder() / file.name
     faults = []
-    for path in (_packaged(file), cached):
+    for path in (_bundled_path(file), cached):
         if os.path.isfile(path):
-            fault = _fault_of(path, file)
+            fault = _find_fault(path, file)
             if fault is None:
                 if path == cached and file.digest is None:
                     _record_first_use(path)
@@ -93,7 +93,7 @@ def verify_digest(path: str | os.PathLike, file: PublishedFile) -> str:
     return found
 
 
-def _packaged(file: PublishedFile) -> Path:
+def _bundled_path(file: PublishedFile) -> Path:
     return PACKAGE_FOLDER / file.name
 
 
@@ -103,7 +103,7 @@ def _offline_by_environment() -> bool:
 
 def _how_to_get(file: PublishedFile) -> str:
     target = cache_folder() / file.name
-    missing = f"{file.name} is neither in {_packaged(file).parent} nor in {target.parent}"
+    missing = f"{file.name} is neither in {_bundled_path(file).parent} nor in {target.parent}"
     if not file.mirrors:
         return f"{missing}, and it cannot be downloaded: put it at {target}"
     size = f"{file.size:,} bytes" if file.size else "size not published"
@@ -117,12 +117,14 @@ def _downloaded(file: PublishedFile, progress: Progress | None) -> Path:
     target = cache_folder() / file.name
     with _writable(target), _locked(target):
         if os.path.isfile(target):
-            if _fault_of(target, file) is None:  # another process was faster
+            if _find_fault(target, file) is None:  # another process was faster
                 return target
             aside = target.with_name(target.name + ".rejected")
             os.replace(target, aside)
             logger.warning("%s: moved to %s", target, aside)
-        download_file(file, target, lambda part: _fault_of(part, file, kept_as=target), progress)
+        download_file(
+            file, target, lambda part: _find_fault(part, file, final_path=target), progress
+        )
         if file.digest is None:
             _record_first_use(target)
     return target
@@ -148,18 +150,22 @@ def _locked(target: Path) -> filelock.BaseFileLock:
     return filelock.FileLock(target.with_name(target.name + ".lock"))
 
 
-def _fault_of(path: Path, file: PublishedFile, kept_as: Path | None = None) -> str | None:
-    """Why the file at ``path`` is not ``file``, None where it is. ``kept_as``: its final name."""
+def _find_fault(path: Path, file: PublishedFile, final_path: Path | None = None) -> str | None:
+    """Why the file at ``path`` is not ``file``, None where it is; ``final_path`` is its later
+    name.
+    """
     try:
-        expected = _expected_digest(kept_as or path, file)
+        expected = _expected_digest(final_path or path, file)
         return (
-            _fault_of_digest(path, file, *expected) if expected else _fault_of_content(path, file)
+            _find_digest_fault(path, file, *expected)
+            if expected
+            else _find_content_fault(path, file)
         )
     except OSError as error:
         return f"cannot be read: {error_reason(error)}"
 
 
-def _fault_of_digest(path: Path, file: PublishedFile, algorithm: str, digest: str) -> str | None:
+def _find_digest_fault(path: Path, file: PublishedFile, algorithm: str, digest: str) -> str | None:
     """A digest that matched is remembered with size and time of change, which saves half a second
     for large files.
     """
@@ -178,7 +184,7 @@ def _fault_of_digest(path: Path, file: PublishedFile, algorithm: str, digest: st
     return None
 
 
-def _fault_of_content(path: Path, file: PublishedFile) -> str | None:
+def _find_content_fault(path: Path, file: PublishedFile) -> str | None:
     """What is wrong with size or content, where no digest is published."""
     size = path.stat().st_size
     if file.size is not None and size != file.size:
@@ -202,8 +208,8 @@ def _expected_digest(path: Path, file: PublishedFile) -> tuple[str, str] | None:
     digest = record.read_bytes()[:64]
     if not re.fullmatch(b"[0-9a-f]{64}", digest):
         raise WeightsError(
-            f"{record}: expected 64 hexadecimal digits, got {digest[:16]!r}; delete it to trust "
-            f"{path.name} anew"
+            f"{record}: expected 64 hexadecimal digits, got {digest[:16]!r}; delete it to accept "
+            f"{path.name} again"
         )
     return "sha256", digest.decode("ascii")
 

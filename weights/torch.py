@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from weights.archive import read_archive
-from weights.arrays import BFLOAT16, collect, is_shape
+from weights.arrays import BFLOAT16, is_shape, to_canonical
 from weights.canonical import WeightSet
 from weights.errors import WeightsError
+from weights.memory_map import map_file
 from weights.restricted_pickle import Buildable, Global, RestrictedUnpickler, fill
 from weights.state_dict import by_layer
-from weights.wire import map_file
 
 _STORAGE_DTYPES = {
     "FloatStorage": np.dtype("<f4"),
@@ -28,8 +28,8 @@ _LEGACY_PROTOCOL = 1001
 
 
 def read_pth(path: Path) -> WeightSet:
-    """Weights of a state dict saved by ``torch.save``, in canonical form as float32; float32 stays
-    where it lies.
+    """Weights of a state dict saved by ``torch.save``, in canonical form as float32; float32
+    arrays are views of the file.
 
     Names are torchvision's (``features.0.weight`` ...) or public ones (``conv1.weight``), perhaps
     behind ``module.``; the state dict is the object itself or its entry ``state_dict`` or
@@ -58,7 +58,7 @@ def read_pth(path: Path) -> WeightSet:
             )
         arrays[name] = tensor.array(f"{path}: tensor {name!r}")
     return WeightSet(
-        collect(by_layer(arrays, path), path, len(data), channels_first=True), path, "pth"
+        to_canonical(by_layer(arrays, path), path, len(data), channels_first=True), path, "pth"
     )
 
 
@@ -97,7 +97,7 @@ class _Tensor:
         )
         if 0 in self.shape or last >= numel or math.prod(self.shape) > numel:
             raise WeightsError(
-                f"{place}: expected it to lie within {numel} stored numbers, got shape "
+                f"{place}: expected a tensor within {numel} stored numbers, got shape "
                 f"{self.shape}, "
                 f"strides {self.strides}, offset {self.offset}"
             )

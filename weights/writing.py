@@ -15,7 +15,7 @@ _WRITERS = {
     ".safetensors": ("weights.safetensors", "write_safetensors"),
     ".weights.h5": ("weights.hdf5", "write_weights_h5"),
 }
-WRITTEN_SUFFIXES = tuple(_WRITERS)
+OUTPUT_SUFFIXES = tuple(_WRITERS)
 
 
 def write_weights(path: str | Path, layers: Layers, layer_order: Iterable[str] = ()) -> None:
@@ -24,19 +24,17 @@ def write_weights(path: str | Path, layers: Layers, layer_order: Iterable[str] =
     ``layer_order``: all public layers as the network has them; of these formats only
     ``.caffemodel`` records it. Raises ``WeightsError``.
     """
-    suffix = written_suffix(path)
+    suffix = output_suffix(path)
     module, function = _WRITERS[suffix]
     order = {"layer_order": layer_order} if suffix == ".caffemodel" else {}
     getattr(import_module(module), function)(Path(path), layers, **order)
 
 
-def written_suffix(path: str | Path) -> str:
+def output_suffix(path: str | Path) -> str:
     """The suffix of ``path`` that chooses a format. Raises ``WeightsError`` listing the valid
     ones.
     """
-    for suffix in WRITTEN_SUFFIXES:
+    for suffix in OUTPUT_SUFFIXES:
         if Path(path).name.endswith(suffix):
             return suffix
-    raise WeightsError(
-        f"{path}: expected a name that ends in one of {', '.join(WRITTEN_SUFFIXES)}"
-    )
+    raise WeightsError(f"{path}: expected a name that ends in one of {', '.join(OUTPUT_SUFFIXES)}")

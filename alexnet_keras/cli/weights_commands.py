@@ -98,8 +98,8 @@ def verify(source, against):
     equal = f", equal to {against}" if against else ""
     digest = f"{verified.digest}, as published" if verified.published else verified.digest
     click.echo(
-        f"{verified.path}: {verified.numbers:,} parameters of {', '.join(verified.layers)} loaded "
-        f"bit for bit{equal}; {digest}"
+        f"{verified.path}: {verified.num_values:,} parameters of {', '.join(verified.layers)} "
+        f"loaded bit for bit{equal}; {digest}"
     )
 
 

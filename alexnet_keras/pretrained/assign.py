@@ -60,7 +60,7 @@ def assign_weights(
     return tuple(absent)
 
 
-def layers_of(model) -> Layers:
+def layer_weights(model) -> Layers:
     """The weights of ``model`` in canonical form, float32 copies."""
     return {
         name: tuple(np.asarray(variable.numpy(), np.float32) for variable in variables)

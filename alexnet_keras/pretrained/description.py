@@ -31,7 +31,7 @@ def describe_weights(name_or_path: str | os.PathLike, progress: Callable | None 
     statistics of each array. Raises ``WeightsError``.
     """
     from alexnet_keras.pretrained.loading import resolve_weights  # Keras; the list needs none
-    from weights.statistics import ORDER_IN_FILE, ORDER_SHOWN, array_statistics
+    from weights.statistics import AXES_IN_FILE, CANONICAL_AXES, array_statistics
 
     found = resolve_weights(name_or_path, progress=progress)
     weights = found.weights
@@ -42,8 +42,8 @@ def describe_weights(name_or_path: str | os.PathLike, progress: Callable | None 
         "variant": found.variant,
         "layer_order": list(weights.layer_order),
         "sha256": digest_of(weights.path),
-        "order_in_file": ORDER_IN_FILE[weights.file_format],
-        "order_shown": ORDER_SHOWN,
+        "order_in_file": AXES_IN_FILE[weights.file_format],
+        "order_shown": CANONICAL_AXES,
         "preprocessing": found.preprocessing and asdict(found.preprocessing),
         "arrays": [asdict(row) for row in array_statistics(weights.layers)],
     }

@@ -17,7 +17,7 @@ from alexnet_keras.configs.preprocessing import PREPROCESSING, Preprocessing
 from alexnet_keras.data.imagenet import imagenet_classes
 from alexnet_keras.errors import WeightsError
 from alexnet_keras.models.alexnet import AlexNetModel
-from alexnet_keras.pretrained.assign import layers_of
+from alexnet_keras.pretrained.assign import layer_weights
 from alexnet_keras.pretrained.catalog import CatalogEntry
 from weights.canonical import WeightSet
 
@@ -51,7 +51,7 @@ class ResolvedWeights:
         if self.model is None:
             return self.file_weights
         order = self.model.architecture.layer_names if self.model.architecture else ()
-        return WeightSet(layers_of(self.model), self.path, "keras", order)
+        return WeightSet(layer_weights(self.model), self.path, "keras", order)
 
     @property
     def file_architecture(self) -> Architecture:

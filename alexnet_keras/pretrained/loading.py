@@ -42,7 +42,7 @@ class Pretrained:
 
     @cached_property
     def digest(self) -> str:
-        """The file's SHA-256, computed when it is first asked for: it takes as long as reading."""
+        """The file's SHA-256, computed at its first use: it takes as long as reading the file."""
         return digest_of(self.path)
 
     def describe(self) -> dict:

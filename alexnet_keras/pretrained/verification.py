@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet_keras.errors import WeightsError
-from alexnet_keras.pretrained.assign import layers_of
+from alexnet_keras.pretrained.assign import layer_weights
 from alexnet_keras.pretrained.catalog import PUBLISHED
 from alexnet_keras.pretrained.identification import variant_of_layers
 from alexnet_keras.pretrained.loading import load_pretrained, resolve_weights
@@ -19,19 +19,19 @@ from weights.hdf5 import read_weights_h5
 from weights.reading import read_weights
 from weights.statistics import differences
 from weights.store import fetch, verify_digest
-from weights.writing import write_weights, written_suffix
+from weights.writing import output_suffix, write_weights
 
 MAX_FAULTS_SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerificationResult:
     """A file whose numbers a network holds, bit for bit.
 
     Args:
         path: the file.
         layers: those compared.
-        numbers: how many numbers they have.
+        num_values: how many numbers they have.
         digest: algorithm and digits of the file.
         published: whether ``digest`` is a published one.
         missing: layers of the network that the file lacks.
@@ -39,7 +39,7 @@ class Verified:
 
     path: Path
     layers: tuple[str, ...]
-    numbers: int
+    num_values: int
     digest: str
     published: bool
     missing: tuple[str, ...]
@@ -47,7 +47,7 @@ class Verified:
 
 def verify(
     name_or_path: str, against: str | None = None, progress: Callable | None = None
-) -> Verified:
+) -> VerificationResult:
     """Load weights into a network as every command does, read the network back, and compare it
     with the file.
 
@@ -60,14 +60,14 @@ def verify(
     in_file = found.weights.layers if found.model is None else _layers_of_archive(found.path)
     in_network = {
         name: arrays
-        for name, arrays in layers_of(loaded.model).items()
+        for name, arrays in layer_weights(loaded.model).items()
         if name not in loaded.missing
     }
     _check_equal(loaded.path, "the network differs from the file", in_file, in_network)
     if against is not None:
         other = resolve_weights(against, progress=progress).weights
         _check_equal(loaded.path, f"differs from {other.path}", other.layers, in_network)
-    return Verified(
+    return VerificationResult(
         loaded.path,
         tuple(in_network),
         sum(kernel.size + bias.size for kernel, bias in in_network.values()),
@@ -87,7 +87,7 @@ def convert(
     variant that the source records and the one that the written file records, each None where
     there is none. Raises ``WeightsError``.
     """
-    written_suffix(out)
+    output_suffix(out)
     if out.exists() and not overwrite:
         raise WeightsError(f"{out}: already exists; choose another name or pass --overwrite")
     source = resolve_weights(name_or_path, progress=progress)

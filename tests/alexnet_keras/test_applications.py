@@ -13,7 +13,7 @@ from alexnet_keras.configs.architecture import ALEXNET, OWT
 from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING
 from alexnet_keras.data.imagenet import imagenet_classes
 from alexnet_keras.errors import ConfigurationError, WeightsError
-from alexnet_keras.pretrained.assign import layers_of
+from alexnet_keras.pretrained.assign import layer_weights
 from alexnet_keras.pretrained.catalog import PUBLISHED, CatalogEntry
 from tests.alexnet_keras.tiny import picture, tiny_layers, tiny_model
 from tests.weights import caffe_files
@@ -39,7 +39,7 @@ def held(model, layers=LAYERS):
     """The weighted layers of the model whose values are those of ``layers``."""
     return [
         name
-        for name, (kernel, bias) in layers_of(model).items()
+        for name, (kernel, bias) in layer_weights(model).items()
         if name in layers
         and np.array_equal(kernel, layers[name][0])
         and np.array_equal(bias, layers[name][1])
@@ -81,7 +81,7 @@ def test_weights_from_a_model_and_from_a_run(tmp_path):
     saved.save(tmp_path / "model.keras")
     for place in (tmp_path, tmp_path / "model.keras"):
         model = AlexNet(weights=place, input_shape=(67, 67, 3), classes=5)
-        assert held(model, layers_of(saved)) == list(LAYERS)
+        assert held(model, layer_weights(saved)) == list(LAYERS)
         assert model.preprocessing == saved.preprocessing
         assert model.architecture == saved.architecture
         assert model.class_names == saved.class_names

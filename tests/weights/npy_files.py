@@ -137,7 +137,7 @@ def _remember(memo):
     return b"q" + bytes([next(memo)])
 
 
-def layers_of(names=("conv1", "fc8"), seed=0):
+def layer_weights(names=("conv1", "fc8"), seed=0):
     """A few small random layers in canonical form."""
     generator = np.random.default_rng(seed)
     shapes = {name: (3, 3, 2, 4) if name.startswith("conv") else (5, 4) for name in names}

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from alexnet_keras.errors import WeightsError
-from weights.formats import detect_format, foreign_content
+from weights.formats import describe_non_weights, detect_format
 
 FORMATS = {
     "caffemodel",
@@ -295,4 +295,4 @@ def test_damaged_files(tmp_path_factory, sample, data):
 
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_weights_are_never_foreign(sample):
-    assert foreign_content(SAMPLES[sample][1][:4096]) is None
+    assert describe_non_weights(SAMPLES[sample][1][:4096]) is None

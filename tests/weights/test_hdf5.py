@@ -8,7 +8,7 @@ import pytest
 
 from alexnet_keras.configs.architecture import ALEXNET
 from alexnet_keras.errors import WeightsError
-from alexnet_keras.pretrained.assign import layers_of
+from alexnet_keras.pretrained.assign import layer_weights
 from tests.alexnet_keras.tiny import tiny_layers, tiny_model
 from tests.weights.refusal import assert_memory_in_proportion, assert_refused
 from weights.hdf5 import read_weights_h5, write_weights_h5
@@ -37,7 +37,7 @@ def test_reads_what_keras_writes(tmp_path, variant, compiled):
     model.save_weights(tmp_path / "w.weights.h5")
     found = read_weights_h5(tmp_path / "w.weights.h5")
     assert (found.file_format, found.path) == ("weights.h5", tmp_path / "w.weights.h5")
-    assert_same(found.layers, layers_of(model))
+    assert_same(found.layers, layer_weights(model))
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,9 @@ def test_reads_what_keras_writes(tmp_path, variant, compiled):
 )
 def test_keras_reads_what_is_written(tmp_path, variant):
     model, other = tiny_model(variant, size=67), tiny_model(variant, size=67)
-    write_weights_h5(tmp_path / "w.weights.h5", layers_of(model))
+    write_weights_h5(tmp_path / "w.weights.h5", layer_weights(model))
     other.load_weights(tmp_path / "w.weights.h5")
-    assert_same(layers_of(other), layers_of(model))
+    assert_same(layer_weights(other), layer_weights(model))
 
 
 def test_round_trip_is_bit_exact(tmp_path):

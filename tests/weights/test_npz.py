@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet_keras.errors import WeightsError
-from tests.weights.npy_files import layers_of, save
+from tests.weights.npy_files import layer_weights, save
 from tests.weights.refusal import (
     EDITS,
     assert_memory_in_proportion,
@@ -21,7 +21,7 @@ from tests.weights.refusal import (
 from tests.weights.torch_files import zip_of
 from weights.npz import read_npz, write_npz
 
-LAYERS = layers_of(("conv1", "conv5", "fc6", "fc8"))
+LAYERS = layer_weights(("conv1", "conv5", "fc6", "fc8"))
 
 
 def assert_same(found, expected):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet_keras.errors import WeightsError
-from tests.weights.npy_files import layers_of, npy_header, save, write_python2_npy
+from tests.weights.npy_files import layer_weights, npy_header, save, write_python2_npy
 from tests.weights.refusal import EDITS, assert_refused, mutated, read_or_refuse
 from weights.numpy_pickle import read_npy
 
@@ -93,7 +93,7 @@ def test_files_for_tests_are_byte_for_byte_those_of_python_2(tmp_path):
 def test_files_of_todays_numpy(tmp_path, pack, stored):
     layers = {
         name: tuple(array.astype(np.float16) for array in pair)
-        for name, pair in layers_of().items()
+        for name, pair in layer_weights().items()
     }
     saved = {
         name: pack([np.asfortranarray(array.astype(stored)) for array in pair])
@@ -104,7 +104,7 @@ def test_files_of_todays_numpy(tmp_path, pack, stored):
 
 
 def test_round_trip_of_every_layer_is_bit_exact_and_not_copied(tmp_path):
-    layers = layers_of(("fc7", "conv1", "conv5", "fc6", "conv2"))
+    layers = layer_weights(("fc7", "conv1", "conv5", "fc6", "conv2"))
     found = read_npy(write_python2_npy(tmp_path / "w.npy", layers)).layers
     assert_layers(found, dict(sorted(layers.items())))
     assert not any(array.flags.owndata for pair in found.values() for array in pair)

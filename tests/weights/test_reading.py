@@ -11,7 +11,7 @@ from tests.weights import caffe_files, npy_files, onnx_files, torch_files
 from tests.weights.refusal import assert_refused
 from weights.canonical import to_channels_first
 from weights.reading import read_weights
-from weights.writing import WRITTEN_SUFFIXES, write_weights
+from weights.writing import OUTPUT_SUFFIXES, write_weights
 
 LAYERS = tiny_layers()
 LAYERS["fc8"] = (
@@ -58,7 +58,7 @@ FOREIGN = {
 
 
 def test_every_format_is_tested():
-    assert set(WRITTEN_SUFFIXES) == set(FORMATS)
+    assert set(OUTPUT_SUFFIXES) == set(FORMATS)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

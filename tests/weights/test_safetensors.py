@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import save, save_file
 
 from alexnet_keras.errors import WeightsError
-from tests.weights.npy_files import layers_of
+from tests.weights.npy_files import layer_weights
 from tests.weights.npy_files import save as save_bytes
 from tests.weights.refusal import (
     EDITS,
@@ -24,7 +24,7 @@ from tests.weights.refusal import (
 )
 from weights.safetensors import read_safetensors, write_safetensors
 
-LAYERS = layers_of(("conv1", "conv5", "fc7", "fc8")) | {
+LAYERS = layer_weights(("conv1", "conv5", "fc7", "fc8")) | {
     "fc6": (
         np.random.default_rng(1).standard_normal((3 * 3 * 4, 7), np.float32),
         np.zeros(7, np.float32),

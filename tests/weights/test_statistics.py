@@ -5,7 +5,7 @@ import pytest
 
 from tests.weights.caffe_files import random_layers, write_v1
 from weights.caffe import read_caffemodel
-from weights.statistics import ORDER_IN_FILE, array_statistics, differences
+from weights.statistics import AXES_IN_FILE, array_statistics, differences
 
 KERNEL, BIAS = np.arange(12, dtype=np.float32).reshape(3, 4), np.float32([1, 2, 3, 4])
 LAYERS = {"fc8": (KERNEL, BIAS)}
@@ -103,4 +103,4 @@ def test_a_difference_beyond_the_first_chunk():
 def test_every_format_that_is_read_has_its_order():
     from weights.reading import _READERS
 
-    assert set(ORDER_IN_FILE) == {*_READERS, "keras"}
+    assert set(AXES_IN_FILE) == {*_READERS, "keras"}

@@ -275,7 +275,7 @@ def test_any_strides_and_offset(tmp_path_factory, shape, order, offset, step, ki
         ),
         (
             ordered_dict({"fc8.weight": tensor(strides=(2, 2))}),
-            "tensor 'fc8.weight': expected it to lie within 4 stored "
+            "tensor 'fc8.weight': expected a tensor within 4 stored "
             "numbers, got shape (2, 2), strides (2, 2), offset 0",
         ),
         (pickle.dumps([1, 2], 2), "expected a state dict of tensors, got list"),

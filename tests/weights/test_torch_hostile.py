@@ -355,7 +355,7 @@ def test_the_good_files_that_the_hostile_ones_vary(tmp_path, content):
         ("archive: a storage twice", "member 'archive/data/0': expected once, got twice"),
         (
             "tensor: 5 of 4, repeated, zip",
-            "expected it to lie within 4 stored numbers, got shape (5, 1), strides (0, 0)",
+            "expected a tensor within 4 stored numbers, got shape (5, 1), strides (0, 0)",
         ),
         (
             "tensor: 3 dimensions, legacy",

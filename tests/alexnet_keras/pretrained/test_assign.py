@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alexnet_keras.errors import WeightsError
-from alexnet_keras.pretrained.assign import assign_weights, layers_of
+from alexnet_keras.pretrained.assign import assign_weights, layer_weights
 from tests.alexnet_keras.tiny import tiny_layers, tiny_model
 from weights.canonical import WeightSet
 
@@ -40,7 +40,7 @@ def test_every_layer_gets_its_arrays(model):
 def test_layers_of_is_what_was_assigned_as_a_copy(model):
     weights = weight_set()
     assign_weights(model, weights)
-    found = layers_of(model)
+    found = layer_weights(model)
     assert tuple(found) == WEIGHTED
     for name, arrays in weights.layers.items():
         for one, other in zip(arrays, found[name], strict=True):
@@ -70,7 +70,7 @@ def test_arrays_of_any_layout(model, view):
         ),
     )
     for name, arrays in weights.layers.items():
-        np.testing.assert_array_equal(layers_of(model)[name][0], arrays[0])
+        np.testing.assert_array_equal(layer_weights(model)[name][0], arrays[0])
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_every_fault_is_listed_and_nothing_is_changed(model, changes, options, m
 def test_skipped_and_absent_layers_keep_their_values_and_are_told(
     model, changes, options, initial
 ):
-    before = layers_of(model)
+    before = layer_weights(model)
     weights = weight_set(changes)
     weights = WeightSet(
         {name: tuple(array + 1 for array in arrays) for name, arrays in weights.layers.items()},
@@ -135,7 +135,7 @@ def test_skipped_and_absent_layers_keep_their_values_and_are_told(
         "npz",
     )
     assert assign_weights(model, weights, **options) == initial
-    after = layers_of(model)
+    after = layer_weights(model)
     for name in WEIGHTED:
         expected = before[name] if name in initial else weights.layers[name]
         np.testing.assert_array_equal(after[name][0], expected[0])

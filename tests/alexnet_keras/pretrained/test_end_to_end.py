@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from alexnet_keras import load_model
-from alexnet_keras.pretrained.assign import layers_of
+from alexnet_keras.pretrained.assign import layer_weights
 from tests.alexnet_keras.trees import assert_refused, class_folders, invoke
 from tests.weights import caffe_files, npy_files
 from tests.weights.mirror import Answer, Mirror, isolated_mirror, sha1
@@ -105,7 +105,7 @@ def transfer_by_name(data, tmp_path, layers):
     )
     assert result.exit_code == 0, result.output
     expected = from_channels_first(layers, run)
-    found = layers_of(load_model(run))
+    found = layer_weights(load_model(run))
     for name in ("conv1", "conv2", "conv3", "conv4", "conv5"):
         for one, other in zip(found[name], expected[name], strict=True):
             np.testing.assert_array_equal(

@@ -21,7 +21,7 @@ from alexnet_keras.configs.preprocessing import (
 from alexnet_keras.errors import ConfigurationError, WeightsError
 from alexnet_keras.models.alexnet import new_model
 from alexnet_keras.models.saving import load_model
-from alexnet_keras.pretrained.assign import layers_of
+from alexnet_keras.pretrained.assign import layer_weights
 from alexnet_keras.pretrained.catalog import PUBLISHED
 from alexnet_keras.pretrained.loading import check_loaded, load_pretrained, resolve_weights
 from tests.alexnet_keras.tiny import tiny_layers, tiny_model
@@ -45,7 +45,7 @@ def owt_file(path):
     """A state dict of a narrow torchvision AlexNet; conv2's 64 inputs and 192 outputs are what
     tells it.
     """
-    layers = layers_of(
+    layers = layer_weights(
         new_model(OWT.with_width(1, units=0.01), TORCHVISION_PREPROCESSING, ("cat", "dog"))
     )
     return torch_files.write_pth(
@@ -59,7 +59,7 @@ def owt_file(path):
 
 
 def assert_holds(model, layers=LAYERS):
-    found = layers_of(model)
+    found = layer_weights(model)
     for name, arrays in layers.items():
         for one, other in zip(arrays, found[name], strict=True):
             np.testing.assert_array_equal(one, other)
@@ -228,8 +228,8 @@ def test_whole_models_bring_everything_and_runs_too(tmp_path):
             model.preprocessing,
         )
         assert found.model.architecture == model.architecture
-        assert_holds(found.model, layers_of(model))
-        assert_holds(load_model(place), layers_of(model))
+        assert_holds(found.model, layer_weights(model))
+        assert_holds(load_model(place), layer_weights(model))
         with pytest.raises(WeightsError, match="these are weights of owt, not of alexnet"):
             load_pretrained(str(place), "alexnet")
 
@@ -351,7 +351,7 @@ def test_damaged_and_foreign_models_are_refused_in_one_line(tmp_path, saved, kin
 def test_one_flipped_bit_never_gives_other_weights(tmp_path, saved):
     generator, path = np.random.default_rng(0), tmp_path / "model.keras"
     path.write_bytes(saved)
-    layers, refused = layers_of(load_model(path)), 0
+    layers, refused = layer_weights(load_model(path)), 0
     for place in generator.integers(0, len(saved), 40):
         content = bytearray(saved)
         content[place] ^= 1 << generator.integers(8)

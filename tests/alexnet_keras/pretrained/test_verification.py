@@ -48,7 +48,7 @@ def test_a_sound_file(tmp_path, suffix):
     path = tmp_path / f"w{suffix}"
     write_weights(path, LAYERS)
     found = verify(str(path))
-    assert (found.path, found.layers, found.numbers, found.missing) == (
+    assert (found.path, found.layers, found.num_values, found.missing) == (
         path,
         tuple(LAYERS),
         NUMBERS,

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from weights.errors import WeightsError, error_reason
+from weights.errors import WeightsError
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _WIRE_TYPES = {
@@ -191,27 +191,6 @@ class Message:
                 return value, position + index + 1
         found = "a longer one" if self.end - position >= 10 else "the end (truncated?)"
         raise self.error(position, "a varint of at most 64 bits", found)
-
-
-def map_file(path: Path) -> mmap.mmap:
-    """Memory-map a file for reading; raises ``WeightsError`` where there is none, or nothing in
-    it.
-    """
-    path = Path(path)
-    try:
-        if not path.is_file():
-            raise WeightsError(
-                f"{path}: expected a file, got "
-                f"{'a directory or device' if path.exists() else 'none'}"
-            )
-        with path.open("rb") as file:
-            if not path.stat().st_size:
-                raise WeightsError(f"{path}: byte 0: expected weights, got an empty file")
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"{path}: expected a readable file, got: {error_reason(error)}"
-        ) from None
 
 
 def _signed(value: int) -> int:
