@@ -414,6 +414,17 @@ def test_a_bad_file_does_not_end_the_pipeline(tmp_path, monkeypatch, contents):
     np.testing.assert_array_equal(batches.bad_rows, [3])
 
 
+def test_a_bad_file_is_decoded_once_to_learn_the_reason(tmp_path, monkeypatch):
+    batches = evaluation(with_bad(tmp_path, encoded(picture(3))[:-40]), bad="mark")
+    failure, tried = SampleLoader.failure, []
+    monkeypatch.setattr(
+        SampleLoader, "failure", lambda loader, row: tried.append(row) or failure(loader, row)
+    )
+    arrays(batches)
+    np.testing.assert_array_equal(batches.bad_rows, [3])
+    assert tried == [3]
+
+
 @pytest.mark.parametrize(
     "contents",
     [
