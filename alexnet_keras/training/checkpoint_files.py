@@ -1,5 +1,5 @@
-"""One checkpoint on the disk: a folder of ``variables.npz``, ``state.json`` and ``SHA256SUMS``
-over both, so that ``sha256sum -c SHA256SUMS`` checks it by hand. No TensorFlow here.
+"""One checkpoint on the disk: a folder of ``variables.npz``, ``state.json`` and their checksums in
+``SHA256SUMS``, which ``sha256sum -c SHA256SUMS`` verifies by hand. No TensorFlow here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from numpy.lib import format as npy
 
 from alexnet_keras.errors import RunError
 
-CHUNK_BYTES = 1 << 19  # what the caches hold from the first of the two digests to the write
+# Small enough to stay in the CPU's cache from the first of the two digests to the write.
+CHUNK_BYTES = 1 << 19
 VARIABLES = "variables.npz"
 STATE = "state.json"
 SUMS = "SHA256SUMS"
@@ -27,7 +28,7 @@ SUMS = "SHA256SUMS"
 def read_checkpoint(folder: Path) -> tuple[dict[str, np.ndarray], dict]:
     """Verify every byte, and load the arrays and the state.
 
-    Raises ``RunError`` naming the file and what is wrong with it.
+    Raises ``RunError``, which names the file and the damage.
     """
     _verify(folder)
     with as_run_error(folder / VARIABLES):
@@ -38,7 +39,7 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, np.ndarray], dict]:
 
 
 def write_checkpoint(folder: Path, arrays: dict[str, np.ndarray], state: str) -> None:
-    """Make the folder and write its files; when this returns they are on the disk."""
+    """Create the folder and write its files, which are on the disk when this returns."""
     folder.mkdir()
     with _new_file(folder / VARIABLES) as variables:
         _write_arrays(variables, arrays)
@@ -46,15 +47,15 @@ def write_checkpoint(folder: Path, arrays: dict[str, np.ndarray], state: str) ->
         text.write(state.encode())
     with _new_file(folder / SUMS) as sums:
         sums.write(
-            _sums({VARIABLES: variables.sha256.hexdigest(), STATE: text.sha256.hexdigest()})
+            _checksum_lines(
+                {VARIABLES: variables.sha256.hexdigest(), STATE: text.sha256.hexdigest()}
+            )
         )
     sync_folder(folder)
 
 
 class _HashedFile:
-    """A file that is written from its start to its end, and hashed on the way so that it need not
-    be read again.
-    """
+    """A file that is hashed while it is written in sequence, without reading it again."""
 
     def __init__(self, file):
         self.file = file
@@ -78,21 +79,23 @@ def _new_file(path: Path) -> Iterator[_HashedFile]:
 
 def sync_folder(folder: Path) -> None:
     """Wait until the names in ``folder`` are on the disk."""
-    if not hasattr(os, "O_DIRECTORY"):  # Windows cannot
+    # Windows cannot open a folder.
+    if not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a network file system that cannot
+        # EINVAL: a network file system that cannot sync folders.
+        if error.errno != errno.EINVAL:
             raise
     finally:
         os.close(descriptor)
 
 
 def _write_arrays(file: _HashedFile, arrays: dict[str, np.ndarray]) -> None:
-    """What ``np.savez`` writes, but any name fits, nothing is copied and nothing depends on the
-    time.
+    """Write an ``.npz`` like ``np.savez``, but with any names, without copies, and with no time
+    stamps.
     """
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
@@ -119,8 +122,8 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _verify(folder: Path) -> None:
-    """Compare each file with ``SHA256SUMS``, and that one, byte for byte, with what it has to
-    be.
+    """Compare each file with ``SHA256SUMS``, and that file with its expected content, byte for
+    byte.
     """
     digests = {}
     for name in (VARIABLES, STATE):
@@ -129,21 +132,21 @@ def _verify(folder: Path) -> None:
     with as_run_error(folder / SUMS):
         found = (folder / SUMS).read_bytes()
     for name, digest in digests.items():
-        if _sums({name: digest}) not in found:
+        if _checksum_lines({name: digest}) not in found:
             raise RunError(f"{folder / name}: expected the digest in {SUMS}, got sha256 {digest}")
-    if found != _sums(digests):
+    if found != _checksum_lines(digests):
         raise RunError(
-            f"{folder / SUMS}: expected a line each for {VARIABLES} and {STATE} and nothing else"
+            f"{folder / SUMS}: expected a line each for {VARIABLES} and {STATE}, got other content"
         )
 
 
-def _sums(digests: dict[str, str]) -> bytes:
+def _checksum_lines(digests: dict[str, str]) -> bytes:
     return "".join(f"{digest}  {name}\n" for name, digest in digests.items()).encode()
 
 
 @contextmanager
 def as_run_error(path: Path) -> Iterator[None]:
-    """Whatever a damaged file makes ``zipfile``, NumPy and ``json`` raise, as one line in a
+    """Turn whatever ``zipfile``, NumPy and ``json`` raise for a damaged file into a one-line
     ``RunError``.
     """
     try:

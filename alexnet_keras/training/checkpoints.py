@@ -1,8 +1,7 @@
-"""The checkpoints of one run: each is complete or not there, and is verified before it is used.
-No TensorFlow here.
+"""The checkpoints of one run: written atomically, and verified before use. No TensorFlow here.
 
-A checkpoint is a folder ``000012-step-340``, which gets its name only when all of it is on the
-disk.
+A checkpoint is a folder such as ``000012-step-340``, which gets this name only when all of it is
+on the disk.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from concurrent import futures
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 
@@ -38,8 +36,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A complete checkpoint as it was saved: ``arrays`` by name, bit for bit, and the JSON
-    ``state`` with its ``"step"``.
+    """A verified checkpoint: ``arrays`` by name, bit for bit as saved, and the JSON ``state`` with
+    its ``"step"``.
     """
 
     path: Path
@@ -49,11 +47,11 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints in ``folder``, the newest ``keep`` of them and the best; one process at a
-    time writes them.
+    """The checkpoints in ``folder``: the newest ``keep`` and the best. Only one process at a time
+    may write them.
 
-    ``folder`` is made by the first save; its parent has to be there. Raises ``ConfigurationError``
-    if ``keep`` is below 1.
+    The first save creates ``folder``; its parent must exist. Raises ``ConfigurationError`` if
+    ``keep`` is below 1.
     """
 
     def __init__(self, folder: Path, keep: int = 2):
@@ -64,17 +62,16 @@ class Checkpoints:
         self._executor = futures.ThreadPoolExecutor(1, "checkpoints")
         self._writing: futures.Future | None = None
         self._last_is_complete = True
-        self._seconds = 0.0
         self._damaged: set[Path] = set()
 
     def save(self, arrays: dict[str, np.ndarray], state: dict) -> bool:
-        """Start to write a checkpoint in the background; False, and nothing done, while an earlier
-        one is being written.
+        """Start to write a checkpoint in the background; does nothing and returns False while an
+        earlier one is being written.
 
-        ``arrays``: of any shape and any dtype of NumPy's own but objects, not to be changed before
-        the write has ended. ``state``: JSON-ready, with an int ``"step"`` from 0 and, where one is
-        known, the ``"step"`` of ``"best"``. An error of the file system is a warning, and training
-        continues; any other error of the last write is raised here.
+        ``arrays``: of any shape and any NumPy dtype except objects; do not change them before the
+        write has ended. ``state``: JSON-ready, with an int ``"step"`` from 0 and, if one is known,
+        the ``"step"`` of ``"best"``. Errors of the file system are logged as warnings, so that
+        training continues; any other error of the previous write is raised here.
         """
         if self._writing is not None and not self._writing.done():
             return False
@@ -87,10 +84,10 @@ class Checkpoints:
         return True
 
     def wait(self) -> bool:
-        """Wait for the write in progress; whether the last checkpoint is complete (True before the
-        first).
+        """Wait for the write in progress; returns whether the last checkpoint is complete (True
+        before the first).
 
-        Raises, once, an error of the write that is not the file system's.
+        Raises an error of the write, once, unless the file system caused it.
         """
         if self._writing is not None:
             futures.wait([self._writing])
@@ -115,39 +112,29 @@ class Checkpoints:
             except MemoryError:
                 raise RunError(f"{checkpoint.path}: does not fit into memory") from None
             except RunError as damage:
-                logger.warning("%s; this checkpoint is passed over", damage)
+                logger.warning("%s; skipping this checkpoint", damage)
                 self._damaged.add(checkpoint.path)
         return None
-
-    @property
-    def seconds_saving(self) -> float:
-        """Wall seconds of all writes that have ended."""
-        return self._seconds
 
     def _try_to_save(
         self, arrays: dict[str, np.ndarray], state: str, step: int, best_step: int | None
     ) -> bool:
-        began = perf_counter()
         try:
             self._add(arrays, state, step)
         except OSError as error:
             logger.warning(
-                "%s: step %d cannot be saved: %s; training goes on, and the next save will try "
-                "again",
+                "%s: step %d cannot be saved: %s; training continues, the next save will retry",
                 self.folder,
                 step,
                 error_reason(error),
             )
             return False
-        else:
-            self._prune(best_step)
-            return True
-        finally:
-            self._seconds += perf_counter() - began
+        self._prune(best_step)
+        return True
 
     def _add(self, arrays: dict[str, np.ndarray], state: str, step: int) -> None:
-        """Write a checkpoint under another name and rename it; when this returns, it survives a
-        power cut.
+        """Write a checkpoint under a temporary name and rename it; when this returns, it survives
+        a power failure.
         """
         if not self.folder.is_dir():
             self.folder.mkdir()
@@ -174,7 +161,7 @@ class Checkpoints:
             kept = complete[-self.keep :] + best[-1:]
             for checkpoint in found:
                 if checkpoint not in kept:
-                    # Under this name, what a kill leaves of it does not look like a checkpoint.
+                    # A kill while it is removed leaves nothing that looks like a checkpoint.
                     os.rename(checkpoint.path, partial_name(checkpoint.path))
             _remove_partial(self.folder)
         except OSError as error:
@@ -184,7 +171,7 @@ class Checkpoints:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _CheckpointFolder:
     """A checkpoint on the disk, complete or damaged, as its name describes it."""
 
     number: int
@@ -192,28 +179,28 @@ class _Found:
     path: Path
 
     def read(self) -> Checkpoint:
-        """Verify and load; raises ``RunError`` naming the file and what is wrong with it."""
+        """Verify and load. Raises ``RunError``, which names the file and the damage."""
         arrays, state = read_checkpoint(self.path)
         step = state.get("step") if isinstance(state, dict) else None
         if type(step) is not int or step != self.step:
             raise RunError(
-                f"{self.path / STATE}: step: expected the {self.step} of the folder's name, got "
+                f"{self.path / STATE}: step: expected {self.step}, as in the folder's name, got "
                 f"{step!r}"
             )
         return Checkpoint(self.path, self.number, arrays, state)
 
 
-def _checkpoints_in(folder: Path) -> list[_Found]:
+def _checkpoints_in(folder: Path) -> list[_CheckpointFolder]:
     """Oldest first."""
     matches = _folders(folder, CHECKPOINT_NAME) if folder.exists() else []
     return sorted(
-        (_Found(int(match[1]), int(match[2]), folder / match[0]) for match in matches),
-        key=lambda found: (found.number, found.step),
+        (_CheckpointFolder(int(match[1]), int(match[2]), folder / match[0]) for match in matches),
+        key=lambda checkpoint: (checkpoint.number, checkpoint.step),
     )
 
 
 def _folders(parent: Path, name: re.Pattern) -> list[re.Match]:
-    """The names of folders that match; anything else in ``parent`` is not ours."""
+    """The folders in ``parent`` whose names match ``name``."""
     with os.scandir(parent) as entries:
         matches = [
             name.fullmatch(entry.name) for entry in entries if entry.is_dir(follow_symlinks=False)
@@ -222,6 +209,6 @@ def _folders(parent: Path, name: re.Pattern) -> list[re.Match]:
 
 
 def _remove_partial(folder: Path) -> None:
-    """Remove what killed processes left, and what was pruned."""
+    """Remove pruned checkpoints, and those that a killed process left unfinished."""
     for match in _folders(folder, PARTIAL_NAME):
         shutil.rmtree(folder / match[0])

@@ -1,5 +1,5 @@
-"""The one training loop: for one device, several, or the workers of many machines, driving
-ordinary Keras callbacks.
+"""The training loop, for one device, several, or several machines, with ordinary Keras
+callbacks.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from alexnet_keras.data.feature_batches import FeatureBatches
 from alexnet_keras.distribute.workers import Workers, open_workers
 from alexnet_keras.errors import TerminatedError, WorkerLostError
 from alexnet_keras.evaluation.evaluator import Evaluation, evaluate, evaluation_step
+from alexnet_keras.training.checkpoint_manager import CheckpointManager
 from alexnet_keras.training.checkpoints import Checkpoint, Checkpoints
 from alexnet_keras.training.running_steps import (
     InterruptedBySignal,
@@ -24,7 +25,6 @@ from alexnet_keras.training.running_steps import (
     check_finite,
 )
 from alexnet_keras.training.signals import StopRequest, catch_stop_signals
-from alexnet_keras.training.snapshots import Snapshots
 from alexnet_keras.training.train_state import TrainState
 from alexnet_keras.training.train_step import TrainStep
 
@@ -33,12 +33,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ExecutionConfig:
-    """The devices that train, and how often they save: nothing here changes what is learned.
+    """The devices that train, and how often they save; none of it changes the trained weights
+    (but for their last bits).
 
-    ``accumulate``: each batch is computed in so many parts. ``save_seconds``: the least time from
-    one checkpoint to the next. ``resume``: resume from ``checkpoint``, which the chief alone
-    has. ``about``: facts that a checkpoint records, and that must be the same when it is resumed;
-    ``config``: the run's, which it records too.
+    ``accumulate``: the number of parts that each batch is computed in. ``save_seconds``: the
+    shortest time between two checkpoints. ``resume``: resume from ``checkpoint``, which only the
+    chief has. ``identity``: values (JSON-ready) that a checkpoint records, and that must be the
+    same when it is resumed. ``config``: the config of the run, recorded in each checkpoint too.
     """
 
     workers: Workers = field(default_factory=lambda: open_workers("one"))
@@ -47,7 +48,7 @@ class ExecutionConfig:
     save_seconds: float = 60.0
     resume: bool = False
     checkpoint: Checkpoint | None = None
-    about: dict = field(default_factory=dict)
+    identity: dict = field(default_factory=dict)
     config: dict = field(default_factory=dict)
 
 
@@ -71,15 +72,16 @@ def train(
     val_batches: EvaluationBatches | None = None,
     execution: ExecutionConfig | None = None,
 ) -> TrainingResult:
-    """Train ``model`` (ending in fc8 or prob, built under the strategy of ``execution``) as long
-    as ``recipe`` says.
+    """Train ``model`` (ending in fc8 or prob, built under the strategy of ``execution``) for the
+    epochs or steps of ``recipe``.
 
     Callbacks get the ``loss``, ``top1``, ``top5`` (fractions of the batch), ``learning_rate``,
-    ``images_per_second`` and ``..._seconds`` of each step, and the epoch's means, with ``val_...``
-    figures, at the end of each epoch; an epoch without a step of its own, where a batch is larger
-    than the data set, is passed over. A callback ends the run by setting ``model.stop_training``;
-    Ctrl-C ends it after the step under way. Raises ``RunError`` as soon as a loss is not finite,
-    ``TerminatedError`` after SIGTERM and ``WorkerLostError``, both when everything has been saved.
+    ``images_per_second`` and ``..._seconds`` of each step, and at the end of each epoch the means
+    over the epoch, with ``val_...`` metrics. An epoch without a step of its own, because a batch
+    is larger than the data set, is skipped. A callback ends the run by setting
+    ``model.stop_training``; Ctrl-C ends it after the current step. Raises ``RunError`` as soon as
+    a loss is not finite, ``TerminatedError`` after SIGTERM and ``WorkerLostError``, both after
+    everything has been saved.
     """
     with catch_stop_signals() as request:
         loop = _Loop(
@@ -92,28 +94,28 @@ def train(
             request,
         )
         model.stop_training = False
-        loop.calls.on_train_begin(
+        loop.callbacks.on_train_begin(
             {
                 "epochs": loop.epochs,
                 "steps": loop.last_step,
-                "step": loop.progress.step,
-                "epoch": loop.progress.epoch,
+                "step": loop.train_state.step,
+                "epoch": loop.train_state.epoch,
             }
         )
         try:
             finished = loop.run()
         finally:
-            loop.calls.on_train_end()
+            loop.callbacks.on_train_end()
         if val_batches is not None and loop.evaluation is None:
             loop.evaluate()
-    return TrainingResult(finished, loop.progress.step, loop.evaluation)
+    return TrainingResult(finished, loop.train_state.step, loop.evaluation)
 
 
 class _Loop:
     """The state of one call of :func:`train`.
 
-    ``lag``: how many steps may run before the result of the first of them is read. A device that
-    computes while the host goes on is never kept waiting with 1.
+    ``lag``: how many steps may be running after a new one was started, before the oldest result is
+    read. With 1, a device that computes asynchronously never waits for the host.
     """
 
     def __init__(
@@ -121,7 +123,7 @@ class _Loop:
         model: keras.Model,
         batches: TrainingBatches | FeatureBatches,
         recipe: Recipe,
-        calls: keras.callbacks.CallbackList,
+        callbacks: keras.callbacks.CallbackList,
         val_batches: EvaluationBatches | None,
         execution: ExecutionConfig,
         request: StopRequest,
@@ -130,7 +132,7 @@ class _Loop:
         self.model = model
         self.batches = batches
         self.recipe = recipe
-        self.calls = calls
+        self.callbacks = callbacks
         self.val_batches = val_batches
         self.execution = execution
         self.request = request
@@ -146,56 +148,59 @@ class _Loop:
             accumulate=execution.accumulate,
         )
         self.evaluation_step = evaluation_step(model, execution.workers)
-        self.snapshots = Snapshots(
+        self.checkpoint_manager = CheckpointManager(
             execution.checkpoints,
             model,
             self.train_step,
             execution.workers,
-            execution.about,
+            execution.identity,
             execution.config,
             execution.save_seconds,
         )
-        self.progress = (
-            self.snapshots.restore(execution.checkpoint) if execution.resume else TrainState()
+        self.train_state = (
+            self.checkpoint_manager.restore(execution.checkpoint)
+            if execution.resume
+            else TrainState()
         )
         self.lag = 1 if self.train_step.returns_early else 0
-        self.running = RunningSteps(self.progress, calls)
+        self.running = RunningSteps(self.train_state, callbacks)
 
     def run(self) -> bool:
-        """Train all epochs; False if the run was interrupted. ``evaluation`` is then of the
-        present weights, or None.
+        """Train all epochs; returns False if the run was interrupted. ``evaluation`` is then that
+        of the current weights, or None.
         """
         try:
-            while self.progress.epoch < self.epochs and not (
-                self.model.stop_training or self.progress.is_over(self.recipe)
+            while self.train_state.epoch < self.epochs and not (
+                self.model.stop_training or self.train_state.stopped_by_plateau(self.recipe)
             ):
-                self.epoch(self.progress.epoch)
+                self.epoch(self.train_state.epoch)
         except InterruptedBySignal as interrupted:
             self._interrupted(interrupted.args[0])
             return False
         except KeyboardInterrupt:
-            if (
-                self.request.signal is not None
-            ):  # a second Ctrl-C, which may come in the middle of anything
+            # A second Ctrl-C may interrupt anything, so nothing can be saved.
+            if self.request.signal is not None:
                 raise
             self._interrupted(signal.SIGINT)
             return False
         except WorkerLostError as error:
             raise WorkerLostError(f"{error}; {self._saved()}") from None
-        self.snapshots.save_now(self.progress)
+        self.checkpoint_manager.save_now(self.train_state)
         return True
 
     def epoch(self, epoch: int) -> None:
-        """The rest of an epoch's steps, and its figures on val."""
+        """Train the remaining steps of an epoch, and evaluate on val."""
         first, end = (
             min(self.batches.first_step_of(each), self.last_step) for each in (epoch, epoch + 1)
         )
         if first == end:
-            self.progress.end_epoch(None, self.recipe)
+            self.train_state.end_epoch(None, self.recipe)
             return
-        self.calls.on_epoch_begin(epoch)
-        self._steps(self.progress.step, end)
-        logs = self.progress.means() | {"learning_rate": self._rate(self.progress.step - 1)}
+        self.callbacks.on_epoch_begin(epoch)
+        self._steps(self.train_state.step, end)
+        logs = self.train_state.epoch_logs() | {
+            "learning_rate": self._learning_rate(self.train_state.step - 1)
+        }
         logs |= {} if self.val_batches is None else self.evaluate(self._after_val_batch)
         logger.info(
             "epoch %d of %d: %s",
@@ -203,24 +208,24 @@ class _Loop:
             self.epochs,
             ", ".join(f"{name} {value:.4g}" for name, value in logs.items()),
         )
-        self.calls.on_epoch_end(epoch, logs)
-        figures = self.evaluation and self.evaluation.metrics()
-        if self.progress.end_epoch(figures, self.recipe):
+        self.callbacks.on_epoch_end(epoch, logs)
+        metrics = self.evaluation and self.evaluation.metrics()
+        if self.train_state.end_epoch(metrics, self.recipe):
             logger.warning(
-                "top-1 on val stopped improving, and the rate has dropped as often as it may: "
+                "top-1 on val stopped improving after the last drop of the learning rate; "
                 "training ends"
             )
             self.model.stop_training = True
-        if self.progress.is_best:
-            self.snapshots.save_now(self.progress)
+        if self.train_state.is_best:
+            self.checkpoint_manager.save_now(self.train_state)
 
     def evaluate(self, on_batch=lambda images: None) -> dict:
-        """Measure the present weights on val; returns ``val_...`` figures."""
+        """Evaluate the current weights on val; returns the ``val_...`` metrics."""
         evaluation = evaluate(
             self.model, self.val_batches, on_batch, self.evaluation_step, self.execution.workers
         )
         check_finite(
-            f"after step {self.progress.step}: the loss on val",
+            f"after step {self.train_state.step}: val loss",
             evaluation.loss,
             self.recipe.learning_rate,
         )
@@ -228,31 +233,32 @@ class _Loop:
         return {f"val_{name}": value for name, value in evaluation.metrics().items()}
 
     def _steps(self, first: int, end: int) -> None:
-        """Run the steps ``first <= step < end``, unless a callback or a signal ends the run."""
+        """Train the steps ``first <= step < end``, unless a callback or a signal ends the run."""
         batches = self.running.timed(self.batches.iterate(first, end))
         for step, batch in enumerate(batches, first):
-            self.calls.on_train_batch_begin(step)
-            rate = self._rate(step)
+            self.callbacks.on_train_batch_begin(step)
+            learning_rate = self._learning_rate(step)
             signal_number = self.request.signal
-            self.running.add(step, rate, self.train_step(step, batch, rate, signal_number))
+            result = self.train_step(step, batch, learning_rate, signal_number)
+            self.running.add(step, learning_rate, result)
             self.evaluation = None
             self.running.finish(lag=self.lag if signal_number is None else 0)
-            if self.snapshots.is_due:
+            if self.checkpoint_manager.is_due:
                 self.running.finish()
-                self.snapshots.save(self.progress)
+                self.checkpoint_manager.save(self.train_state)
             if self.model.stop_training:
                 break
         self.running.finish()
 
-    def _rate(self, step: int) -> float:
+    def _learning_rate(self, step: int) -> float:
         return self.recipe.learning_rate_at(
             step,
             step * self.batches.batch_size / len(self.batches.samples),
-            self.progress.plateaus,
+            self.train_state.plateaus,
         )
 
     def _after_val_batch(self, images: int) -> None:
-        """One worker alone need not finish the evaluation first."""
+        """Stop a single worker during the evaluation; several must finish it together."""
         if self.request.signal is not None and self.execution.workers.count == 1:
             raise InterruptedBySignal(self.request.signal)
 
@@ -260,15 +266,15 @@ class _Loop:
         self.running.finish()
         saved = self._saved()
         if number == signal.SIGTERM:
-            raise TerminatedError(f"terminated after {self.progress.step} steps; {saved}")
+            raise TerminatedError(f"terminated after {self.train_state.step} steps; {saved}")
         logger.warning(
-            "interrupted after %d steps; what was learned so far is kept", self.progress.step
+            "interrupted after %d steps; the weights so far are kept", self.train_state.step
         )
 
     def _saved(self) -> str:
-        """Save, and return what to tell the user of it."""
-        if not self.snapshots.checkpoints:
-            return "this worker has nothing to save"
-        if self.snapshots.save_now(self.progress):
-            return f"saved after step {self.progress.step}"
+        """Save, and return a message about it."""
+        if not self.checkpoint_manager.checkpoints:
+            return "this worker saves no checkpoints"
+        if self.checkpoint_manager.save_now(self.train_state):
+            return f"saved after step {self.train_state.step}"
         return "the last steps could not be saved"

@@ -12,11 +12,12 @@ PATIENCE = 2000
 
 
 class LossScale:
-    """Gradients in float16 are computed ``value`` times too large, so that none vanishes.
+    """Scales the loss by ``value``, so that small float16 gradients do not underflow to zero.
 
-    The factor is halved when they overflow, and that update skipped; it is doubled after
-    ``patience`` updates in a row that did not. ``value`` (float32) and ``good_steps`` (int64) are
-    scalar variables of the compiled step. Source: Micikevicius et al. 2018, section 3.2.
+    When gradients overflow, that update is skipped and the factor halved; after ``patience``
+    updates in a row without an overflow it is doubled. ``value`` (float32) and ``good_steps``
+    (int64) are scalar variables of the compiled step. Source: Micikevicius et al. 2018, section
+    3.2.
     """
 
     def __init__(self, value: float = INITIAL_SCALE, patience: int = PATIENCE):
@@ -25,12 +26,12 @@ class LossScale:
         self.patience = patience
 
     @classmethod
-    def for_network(cls, model: keras.Model) -> LossScale | None:
-        """None for a network that does not compute in float16."""
+    def for_model(cls, model: keras.Model) -> LossScale | None:
+        """A loss scale; None for a model that does not compute in float16."""
         return cls() if model.get_layer(FINAL_LAYER).compute_dtype == "float16" else None
 
     def update(self, finite) -> None:
-        """Adapt to the gradients of one step; ``finite``: a bool scalar, whether all were."""
+        """Adapt to the gradients of one step; ``finite``: whether all are, a bool scalar."""
         good_steps = self.good_steps + 1
         doubles = good_steps >= self.patience
         grown = tf.where(doubles, self.value * 2, self.value)
@@ -38,7 +39,7 @@ class LossScale:
         self.good_steps.assign(tf.where(finite & ~doubles, good_steps, 0))
 
     def to_dict(self) -> dict:
-        """The state that a checkpoint keeps, JSON-ready."""
+        """The state that is saved in a checkpoint, JSON-ready."""
         return {
             "value": float(self.value.numpy()),
             "good_steps": int(self.good_steps.numpy()),

@@ -1,4 +1,4 @@
-"""``metrics.jsonl``: a line every few steps and every epoch."""
+"""``metrics.jsonl``: a line every ten steps and every epoch."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import keras
 from alexnet_keras.atomic_files import atomic_write
 from alexnet_keras.errors import error_reason
 
-STEPS_A_LINE = 10
+STEPS_PER_LINE = 10
 logger = logging.getLogger(__name__)
 
 
 class MetricsLog(keras.callbacks.Callback):
-    """Appends; a run that is resumed first drops the lines that it will write again."""
+    """Appends lines; a resumed run first drops those that it will write again."""
 
     def __init__(self, path: Path):
         super().__init__()
@@ -41,16 +41,14 @@ class MetricsLog(keras.callbacks.Callback):
 
     def on_train_batch_end(self, step, logs=None):
         self.steps = step + 1
-        if self.steps % STEPS_A_LINE == 0:
+        if self.steps % STEPS_PER_LINE == 0:
             self._append({"event": "step", "step": self.steps, "epoch": self.epoch, **logs})
 
     def on_epoch_end(self, epoch, logs=None):
         self._append({"event": "epoch", "step": self.steps, "epoch": epoch, **logs})
 
     def _append(self, line: dict) -> None:
-        """A disk that is full for a while costs lines, not the run; there are never halves of
-        lines.
-        """
+        """Append a complete line, or none: a full disk loses lines but does not end the run."""
         size = self.path.stat().st_size if self.path.is_file() else 0
         try:
             with open(self.path, "a", encoding="utf-8") as file:
@@ -60,7 +58,7 @@ class MetricsLog(keras.callbacks.Callback):
                 os.truncate(self.path, size)
             if not self.failing:
                 logger.warning(
-                    "%s: cannot be written: %s; training goes on", self.path, error_reason(error)
+                    "%s: cannot be written: %s; training continues", self.path, error_reason(error)
                 )
             self.failing = True
         else:
@@ -68,9 +66,7 @@ class MetricsLog(keras.callbacks.Callback):
 
 
 def _lines_before(path: Path, step: int, epoch: int) -> Iterator[bytes]:
-    """The lines that a run continued at ``step`` of ``epoch`` will not write again; not what a
-    kill left of a line.
-    """
+    """The complete lines that a run resumed at ``step`` of ``epoch`` will not write again."""
     with open(path, "rb") as file:
         for text in file:
             with suppress(ValueError, TypeError, KeyError, RecursionError):

@@ -1,5 +1,5 @@
-"""Stochastic gradient descent as the paper and Caffe do it: weight decay goes through the
-momentum.
+"""Stochastic gradient descent as in the paper and Caffe: weight decay is part of the gradient, so
+that it goes through the momentum.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("alexnet_keras")
 class MomentumSGD(keras.optimizers.Optimizer):
-    """``v = momentum * v - rate * (gradient + decay * w); w += v`` with a rate and a decay for
+    """``v = momentum * v - rate * (gradient + decay * w); w += v``, with a rate and a decay for
     each variable.
 
-    ``decay`` acts on kernels, and on biases with ``decay_biases``. ``multipliers`` maps a layer's
-    name to the factor of its learning rate (default 1); biases get ``bias_multiplier`` times that.
-    Keras's own ``SGD(weight_decay=...)`` is decoupled from the momentum and has no multipliers.
+    ``decay`` applies to kernels, and with ``decay_biases`` to biases too. ``multipliers`` maps a
+    layer's name to a factor of its learning rate (default 1); biases have ``bias_multiplier``
+    times that. Keras's ``SGD(weight_decay=...)`` is decoupled from the momentum and has no
+    multipliers; its ``weight_decay`` is another attribute than ``decay``.
     Source: Krizhevsky et al. 2012, section 5; Caffe's ``SGDSolver``.
     """
 
@@ -52,11 +53,13 @@ class MomentumSGD(keras.optimizers.Optimizer):
         ]
 
     def update_step(self, gradient, variable, learning_rate):
-        """Keras's hook, for ``apply`` and ``model.fit``."""
+        """Keras calls it from ``apply`` and ``model.fit``."""
         index = self._get_variable_index(variable)
         self._update(index, variable, self.velocities[index].value, gradient, learning_rate)
 
-    def apply_summed(self, variable, gradient, learning_rate, strategy: tf.distribute.Strategy):
+    def apply_reduced_gradient(
+        self, variable, gradient, learning_rate, strategy: tf.distribute.Strategy
+    ):
         """Update one variable on all replicas of ``strategy`` by a gradient summed over them,
         outside ``strategy.run``.
         """
@@ -68,7 +71,7 @@ class MomentumSGD(keras.optimizers.Optimizer):
         )
 
     def _update(self, index, variable, velocity, gradient, learning_rate):
-        """In one pass over the variable, without the copies of it that plain assignments make."""
+        """Update in one pass over the variable, without the copies that assignments would make."""
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=variable.handle,
             accum=velocity.handle,

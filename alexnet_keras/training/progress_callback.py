@@ -1,4 +1,4 @@
-"""What a person sees while a network trains."""
+"""Progress output during training."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from time import perf_counter
 
 import keras
 
-from alexnet_keras import progress as shown
+from alexnet_keras import progress as progress_module
 from alexnet_keras.progress import Progress, new_bar
 
 
 class TrainingProgress(keras.callbacks.Callback):
-    """Rate, loss, accuracy and time left, over all steps of a run; a line stays for every
-    epoch.
+    """Shows throughput, loss, accuracy and the time left of the run, and prints a line after
+    every epoch.
     """
 
     def __init__(self, progress: Progress):
@@ -22,21 +22,22 @@ class TrainingProgress(keras.callbacks.Callback):
         self.task = None
 
     def on_train_begin(self, logs=None):
-        self.epochs, self.steps, self.first = (
-            int(logs[name]) for name in ("epochs", "steps", "step")
-        )
-        self.began = self.last_line = perf_counter()
+        self.epochs = int(logs["epochs"])
+        self.steps = int(logs["steps"])
+        self.first_step = int(logs["step"])
+        self.began = perf_counter()
+        self.last_line = self.began
         if self.progress.draws_bars:
             self.bar = new_bar("{task.fields[figures]}")
             self.bar.start()
             self.task = self.bar.add_task(
-                "training", total=self.steps, completed=self.first, figures=""
+                "training", total=self.steps, completed=self.first_step, figures=""
             )
 
     def on_train_batch_end(self, step, logs=None):
         if not self.progress.every_step:
             return
-        due = perf_counter() - self.last_line > shown.PLAIN_LINE_SECONDS
+        due = perf_counter() - self.last_line > progress_module.PLAIN_LINE_SECONDS
         if self.bar is None and not due:
             return
         figures = (
@@ -47,10 +48,10 @@ class TrainingProgress(keras.callbacks.Callback):
             self.bar.update(self.task, completed=step + 1, figures=figures)
         else:
             self.last_line = perf_counter()
-            left = (self.last_line - self.began) / (step + 1 - self.first)
+            seconds_per_step = (self.last_line - self.began) / (step + 1 - self.first_step)
             self.progress.print(
                 f"  step {step + 1}/{self.steps}  {figures}  "
-                f"{left * (self.steps - step - 1):.0f} s left"
+                f"{seconds_per_step * (self.steps - step - 1):.0f} s left"
             )
 
     def on_epoch_end(self, epoch, logs=None):

@@ -1,4 +1,4 @@
-"""``run.log``: what the library logged during a run, also before its folder was there."""
+"""``run.log``: what the library logged during a run, including before its folder existed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGES = ("alexnet_keras", "weights", "modes")
 
 
 class RunLog(logging.Handler):
-    """Keeps the library's warnings until :meth:`write_to` names the file that they go into."""
+    """Collects the library's warnings until :meth:`write_to` opens the file for them."""
 
     def __init__(self):
         super().__init__(logging.WARNING)
@@ -24,8 +24,8 @@ class RunLog(logging.Handler):
 
     @contextmanager
     def write_to(self, path: Path) -> Iterator[None]:
-        """Write what was kept to ``path``, and in the block the whole log and the error that ends
-        it. Raises ``RunError`` if there can be no such file.
+        """Write the collected warnings to ``path``, then everything logged in the block, and the
+        error that ends it. Raises ``RunError`` if the file cannot be written.
         """
         try:
             handler = _LogFile(path, encoding="utf-8")
@@ -35,7 +35,7 @@ class RunLog(logging.Handler):
         for record in self.records:
             handler.handle(record)
         try:
-            with _added(handler, logging.INFO):
+            with _handler_added(handler, logging.INFO):
                 yield
         except AlexNetError as error:
             handler.emit(logging.makeLogRecord({"levelname": "ERROR", "msg": str(error)}))
@@ -45,16 +45,16 @@ class RunLog(logging.Handler):
 
 
 @contextmanager
-def keep_warnings() -> Iterator[RunLog]:
-    """A :class:`RunLog` that hears the library until the block ends."""
+def collect_warnings() -> Iterator[RunLog]:
+    """A :class:`RunLog` that collects the library's warnings until the block ends."""
     log = RunLog()
-    with _added(log):
+    with _handler_added(log):
         yield log
 
 
 @contextmanager
-def _added(handler: logging.Handler, level: int | None = None) -> Iterator[None]:
-    """The library's loggers with one handler more, at ``level`` where that is lower."""
+def _handler_added(handler: logging.Handler, level: int | None = None) -> Iterator[None]:
+    """Add a handler to the library's loggers, and lower their level to at most ``level``."""
     loggers = [logging.getLogger(name) for name in PACKAGES]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -70,9 +70,7 @@ def _added(handler: logging.Handler, level: int | None = None) -> Iterator[None]
 
 
 class _LogFile(logging.FileHandler):
-    """A log that cannot be written, on a full disk, stops nothing; what matters fails by
-    itself.
-    """
+    """Ignores write errors: a full disk must not end the run because of its log."""
 
     def handleError(self, record):  # noqa: N802  logging's own name
         pass

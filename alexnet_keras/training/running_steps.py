@@ -1,4 +1,4 @@
-"""Steps between their start and the moment when their results are read and reported."""
+"""Steps that were started and whose results have not been read and reported yet."""
 
 from __future__ import annotations
 
@@ -12,25 +12,23 @@ import keras
 
 from alexnet_keras.data.batches import Batch
 from alexnet_keras.errors import RunError
-from alexnet_keras.training.train_state import TrainState, means
+from alexnet_keras.training.train_state import TrainState, mean_metrics
 from alexnet_keras.training.train_step import PendingResult
 
 
-class InterruptedBySignal(Exception):  # noqa: N818  no error
-    """A signal asked to stop; every step that was started has been reported."""
+class InterruptedBySignal(Exception):  # noqa: N818  not an error
+    """Raised after a signal that asks to stop, when every started step has been reported."""
 
 
 class _RunningStep(NamedTuple):
     step: int
-    rate: float
+    learning_rate: float
     input_seconds: float
     result: PendingResult
 
 
 class RunningSteps:
-    """Each step that is added is counted in ``train_state`` and reported to ``callbacks`` once, in
-    order, when it is finished.
-    """
+    """Counts each finished step in ``train_state`` and reports it to ``callbacks``, in order."""
 
     def __init__(self, train_state: TrainState, callbacks: keras.callbacks.CallbackList):
         self.train_state = train_state
@@ -41,9 +39,9 @@ class RunningSteps:
         self._waited_seconds = 0.0
 
     def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """``batches``, the wait for each of which is measured.
+        """Iterate ``batches``, and measure the wait for each.
 
-        Where reading them fails, the steps before are finished first.
+        If reading one fails, all earlier steps are finished before the error is raised.
         """
         self._finished_at = perf_counter()
         batches = iter(batches)
@@ -60,30 +58,30 @@ class RunningSteps:
                 return
             yield batch
 
-    def add(self, step: int, rate: float, result: PendingResult) -> None:
-        """A step that was started, on the last batch of :meth:`timed`."""
-        self._running.append(_RunningStep(step, rate, self._input_seconds, result))
+    def add(self, step: int, learning_rate: float, result: PendingResult) -> None:
+        """Add a step that was started, on the last batch of :meth:`timed`."""
+        self._running.append(_RunningStep(step, learning_rate, self._input_seconds, result))
 
     def finish(self, lag: int = 0) -> None:
         """Wait for all steps but the last ``lag``, count and report them.
 
         Raises ``RunError`` for a loss that is not finite, ``InterruptedBySignal`` after a step
-        with which a worker was asked to stop.
+        during which a worker received a signal to stop.
         """
         while len(self._running) > lag:
             self._finish(self._running.popleft())
 
     def _finish(self, running: _RunningStep) -> None:
         result = running.result.fetch()
-        check_finite(f"step {running.step}: the loss", result.loss, running.rate)
+        check_finite(f"step {running.step}: loss", result.loss, running.learning_rate)
         now = perf_counter()
         seconds = now - self._finished_at
         self.train_state.add(result[:4], seconds)
         logs = (
-            means(result)
-            | self.train_state.rate()
+            mean_metrics(result)
+            | self.train_state.throughput()
             | {
-                "learning_rate": running.rate,
+                "learning_rate": running.learning_rate,
                 "input_seconds": running.input_seconds,
                 "step_seconds": seconds - self._waited_seconds,
             }
@@ -97,9 +95,10 @@ class RunningSteps:
             raise InterruptedBySignal(result.signal)
 
 
-def check_finite(what: str, loss: float, rate: float) -> None:
+def check_finite(field: str, loss: float, learning_rate: float) -> None:
     """Raise ``RunError`` if a loss is not a finite number."""
     if not math.isfinite(loss):
         raise RunError(
-            f"{what} is {loss}, expected a finite number; try a lower learning rate than {rate:g}"
+            f"{field}: expected a finite number, got {loss}; try a lower learning rate than "
+            f"{learning_rate:g}"
         )

@@ -189,7 +189,7 @@ class Session:
                 else f"{run.path}: no complete checkpoint was saved; starting again from "
                 "config.json"
             )
-        about = {
+        identity = {
             "mode": self.mode,
             "variant": config["architecture"]["name"],
             "classes": len(self.dataset.class_names),
@@ -203,6 +203,6 @@ class Session:
             self.options.save_every,
             found,
             checkpoint,
-            about,
+            identity,
             self._described(recipe, config),
         )

@@ -29,7 +29,7 @@ from alexnet_keras.errors import ConfigurationError, DataError, RunError
 from alexnet_keras.models.backends import winograd
 from alexnet_keras.progress import Progress
 from alexnet_keras.training.run_folder import is_unconfigured, resume_run_folder
-from alexnet_keras.training.run_log import keep_warnings
+from alexnet_keras.training.run_log import collect_warnings
 from alexnet_keras.training.session import Session
 
 
@@ -49,7 +49,7 @@ def open_session(
         name: getattr(options, name) for name, value in values.items() if value is not None
     }
     policy = keras.config.dtype_policy()
-    with keep_warnings() as log:
+    with collect_warnings() as log:
         workers = open_workers(options.strategy, options.worker_timeout)
         session = Session(mode, options, explicit, workers, progress, log)
         try:

@@ -1,5 +1,5 @@
-"""Ctrl-C and SIGTERM as requests to stop, which training obeys between two steps, where everything
-can be saved.
+"""Ctrl-C and SIGTERM as requests to stop, which training honours between two steps, when
+everything can be saved.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ class StopRequest:
 
     def __call__(self, number: int, frame) -> None:
         if self.signal is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt  # the second Ctrl-C does not wait
+            # A second Ctrl-C does not wait for the end of the step.
+            raise KeyboardInterrupt
         self.signal = number
 
 
 @contextmanager
 def catch_stop_signals() -> Iterator[StopRequest]:
-    """Catch the signals while the block runs. Outside the main thread that is impossible, and
-    nothing is caught.
+    """Catch the signals in the block. Outside the main thread this is impossible, and no signal is
+    caught.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

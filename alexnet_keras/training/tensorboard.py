@@ -1,4 +1,6 @@
-"""What TensorBoard draws of a run. Its package is needed to look at that, not to write it."""
+"""Event files for TensorBoard. The ``tensorboard`` package is needed to view them, not to write
+them.
+"""
 
 from __future__ import annotations
 
@@ -12,40 +14,37 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_keras.errors import ConfigurationError, RunError
+from alexnet_keras.errors import RunError
 
 BUCKETS = 30
+STEPS_PER_POINT = 10
 VAL_PREFIX = "val_"
-Event, Summary = tf.compat.v1.Event, tf.compat.v1.Summary
+Event = tf.compat.v1.Event
+Summary = tf.compat.v1.Summary
 
 
 class TensorBoardLog(keras.callbacks.Callback):
-    """Writes an event file into ``folder`` while :func:`alexnet_keras.training.loop.train` runs;
-    all is keyed by global step.
+    """Writes an event file into ``folder`` while :func:`alexnet_keras.training.loop.train` runs,
+    by global step, counted from 0.
 
-    Every ``every_steps`` steps the numbers of the logs become scalars ``train/<name>``; at the end
-    of an epoch ``epoch/<name>``, and ``val/<name>`` of those called ``val_<name>``, and with
-    ``histograms`` every weight becomes a histogram ``<layer>/<variable>`` of its finite values.
-    All of it is in the file when the method returns.
+    Every ten steps the numbers of the logs become scalars ``train/<name>``. At the end of an epoch
+    they become ``epoch/<name>``, or ``val/<name>`` if they are called ``val_<name>``, and every
+    weight becomes a histogram ``<layer>/<variable>`` of its finite values. All of it is in the
+    file when the method returns.
 
-    A run that is resumed at step s (``{"step": s}`` in the logs of ``on_train_begin``) has
-    TensorBoard drop what the killed run had written of step s and later ones; its fast loader
-    does so for each tag when the tag's next value is read. Steps count from 0. Raises
-    ``RunError`` if the file cannot be written.
+    When a run is resumed at step s (``{"step": s}`` in the logs of ``on_train_begin``),
+    TensorBoard drops the points of step s and later that the killed run had written; its fast
+    loader does so for each tag when the tag's next value is read. Raises ``RunError`` if the file
+    cannot be written.
     """
 
-    def __init__(self, folder: Path, every_steps: int = 10, histograms: bool = True):
+    def __init__(self, folder: Path):
         super().__init__()
-        if not isinstance(every_steps, int) or every_steps < 1:
-            raise ConfigurationError(
-                f"every_steps: expected a whole number of at least 1, got {every_steps!r}"
-            )
         self.folder = Path(folder)
-        self.every_steps = every_steps
-        self.histograms = histograms
 
     def on_train_begin(self, logs=None):
-        first_step = int((logs or {}).get("step", 0))  # Keras hands numbers on as floats
+        # Keras passes numbers on as floats.
+        first_step = int((logs or {}).get("step", 0))
         self.step = first_step - 1
         with _as_run_error(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -54,8 +53,7 @@ class TensorBoardLog(keras.callbacks.Callback):
                 str(self.folder / f"events.out.tfevents.{time():.6f}")
             )
         self._write(Event(file_version="brain.Event:2"))
-        # The first of these in a folder opens it; at every later one readers drop what they hold
-        # from its step on.
+        # At every START event but the first in a folder, readers drop all points from its step on.
         self._write(
             Event(
                 step=first_step,
@@ -65,7 +63,7 @@ class TensorBoardLog(keras.callbacks.Callback):
 
     def on_train_batch_end(self, step, logs=None):
         self.step = step
-        if (step + 1) % self.every_steps == 0:
+        if (step + 1) % STEPS_PER_POINT == 0:
             self._summarize([_scalar(f"train/{name}", value) for name, value in _numbers(logs)])
 
     def on_epoch_end(self, epoch, logs=None):
@@ -80,9 +78,8 @@ class TensorBoardLog(keras.callbacks.Callback):
                 for name, value in _numbers(logs)
             ]
         )
-        if self.histograms:
-            for variable in self.model.weights:
-                self._summarize([_histogram(variable.path, keras.ops.convert_to_numpy(variable))])
+        for variable in self.model.weights:
+            self._summarize([_histogram(variable.path, keras.ops.convert_to_numpy(variable))])
 
     def on_train_end(self, logs=None):
         with _as_run_error(self.folder):
@@ -114,9 +111,8 @@ def _histogram(tag: str, values: np.ndarray) -> Summary.Value:
     if not values.size:
         return Summary.Value(tag=tag, histo=tf.compat.v1.HistogramProto())
     edges = np.linspace(float(values.min()), float(values.max()), BUCKETS + 1)
-    counts, _ = np.histogram(
-        values, edges
-    )  # a number of buckets in place of edges is refused for a narrow range
+    # Given a number of buckets instead of edges, NumPy raises for a narrow range.
+    counts, _ = np.histogram(values, edges)
     return Summary.Value(
         tag=tag,
         histo=tf.compat.v1.HistogramProto(

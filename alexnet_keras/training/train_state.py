@@ -1,8 +1,8 @@
-"""How far a training run is: with the weights and their velocities, all that a resumed run
-depends on.
+"""The state of a training run besides its weights and velocities; a resumed run depends on nothing
+else.
 
-Batches, crops and dropout masks are functions of the seed and the step, so there is no state of a
-random generator.
+Batches, crops and dropout masks are functions of the seed and the step, so that no state of a
+random generator has to be saved.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ SUMS = ("loss", "top1", "top5", "images")
 
 @dataclass
 class TrainState:
-    """After ``step`` steps: ``sums`` (loss, top-1 and top-5 hits, images) and ``seconds`` of those
-    of ``epoch``.
+    """The state after ``step`` steps.
 
-    ``best``: the figures on val of the best epoch so far, and its ``step``. ``waited``: epochs
-    since ``best_on_plateau``, the best top-1 at the present rate.
+    ``sums`` (loss, top-1 and top-5 hits, images) and ``seconds`` are those of the steps of
+    ``epoch`` so far. ``best``: the metrics on val of the best epoch so far, and its ``step``.
+    ``plateaus``: how often top-1 on val has stopped improving. ``best_on_plateau``: the best top-1
+    since the last drop of the learning rate; ``waited``: epochs since then without a better one.
     """
 
     step: int = 0
@@ -36,45 +37,45 @@ class TrainState:
     best_on_plateau: float = -1.0
 
     def add(self, sums: tuple[float, ...], seconds: float) -> None:
-        """Count one more step, and its sums."""
+        """Count a step, and add its sums."""
         self.step += 1
         self.seconds += seconds
         self.sums = [total + value for total, value in zip(self.sums, sums, strict=True)]
 
-    def means(self) -> dict[str, float]:
-        """Means over the images of the epoch so far, and their rate."""
-        return means(self.sums) | self.rate()
+    def epoch_logs(self) -> dict[str, float]:
+        """Means over the images of the epoch so far, and the throughput."""
+        return mean_metrics(self.sums) | self.throughput()
 
-    def rate(self) -> dict[str, float]:
-        """Images a second over the epoch so far."""
+    def throughput(self) -> dict[str, float]:
+        """Images per second over the epoch so far."""
         return {"images_per_second": self.sums[3] / self.seconds if self.seconds else 0.0}
 
     @property
     def is_best(self) -> bool:
-        """Whether the present weights had the best top-1 on val so far."""
+        """Whether the current weights have the best top-1 on val so far."""
         return self.best is not None and self.best["step"] == self.step
 
-    def end_epoch(self, figures: dict | None, recipe: Recipe) -> bool:
-        """Begin the next epoch, given the figures on val; whether a plateau of the accuracy ends
-        the run.
+    def end_epoch(self, metrics: dict | None, recipe: Recipe) -> bool:
+        """Record the ``metrics`` on val and start the next epoch; returns whether a plateau of
+        top-1 ends the run.
         """
         self.epoch += 1
         self.sums = [0.0] * len(SUMS)
         self.seconds = 0.0
-        if figures is None:
+        if metrics is None:
             return False
-        if self.best is None or figures["top1"] > self.best["top1"]:
-            self.best = {"step": self.step, **figures}
+        if self.best is None or metrics["top1"] > self.best["top1"]:
+            self.best = {"step": self.step, **metrics}
         if not isinstance(recipe.schedule, Plateau):
             return False
-        self._watch(figures["top1"], recipe.schedule.patience)
-        return self.is_over(recipe)
+        self._update_plateau(metrics["top1"], recipe.schedule.patience)
+        return self.stopped_by_plateau(recipe)
 
-    def is_over(self, recipe: Recipe) -> bool:
-        """Whether the last plateau of the accuracy has ended the run."""
+    def stopped_by_plateau(self, recipe: Recipe) -> bool:
+        """Whether top-1 stopped improving once more after the last drop of the learning rate."""
         return isinstance(recipe.schedule, Plateau) and self.plateaus > recipe.schedule.times
 
-    def _watch(self, top1: float, patience: int) -> None:
+    def _update_plateau(self, top1: float, patience: int) -> None:
         if top1 > self.best_on_plateau:
             self.best_on_plateau = top1
             self.waited = 0
@@ -87,7 +88,7 @@ class TrainState:
 
     @classmethod
     def from_dict(cls, values: dict) -> TrainState:
-        """Inverse of ``dataclasses.asdict``; raises ``RunError`` for what no run writes."""
+        """Inverse of ``dataclasses.asdict``; raises ``RunError`` for other fields."""
         try:
             return cls(**values)
         except TypeError as error:
@@ -98,7 +99,7 @@ class TrainState:
         return dataclasses.asdict(self)
 
 
-def means(sums) -> dict[str, float]:
-    """Per-image means of the sums of loss, top-1 hits, top-5 hits and images."""
+def mean_metrics(sums) -> dict[str, float]:
+    """Mean loss, top-1 and top-5 per image, of their sums and the number of images."""
     images = max(sums[3], 1)
     return {name: total / images for name, total in zip(SUMS[:3], sums[:3], strict=True)}

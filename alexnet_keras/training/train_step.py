@@ -1,8 +1,8 @@
 """One training step: gradients of a batch, their sum over all devices, and the update.
 
-Loss and gradients are sums over the whole batch, divided by its size, and dropout masks belong to
-the samples; so how the batch is cut into parts, for replicas or for the memory of one, changes
-nothing but the order of additions.
+Loss and gradients are sums over the batch of all devices, divided by its size, and each sample has
+its own dropout masks; so splitting the batch, over replicas or to save memory, changes only the
+order of additions.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ from alexnet_keras.training.loss_scale import LossScale
 from alexnet_keras.training.optimizer import MomentumSGD
 from alexnet_keras.training.signals import SIGNALS
 
-SUMS = 4
+# loss, top1, top5 and images of StepResult
+NUM_SUMS = 4
 
 
 class StepResult(NamedTuple):
-    """Sums over the whole batch: ``loss``, ``top1`` and ``top5`` hits, ``images`` with a weight.
+    """Sums over the batch of all workers: ``loss``, ``top1`` and ``top5`` hits, and ``images``,
+    the sum of the sample weights.
 
-    ``signal``: the one that asked this worker, or another, to stop; None without one.
-    ``all_reduce_seconds``: the exchange of the gradients between workers; None for one worker.
+    ``signal``: the signal that asked this or another worker to stop, or None.
+    ``all_reduce_seconds``: time to sum the gradients over the workers; None for one worker.
     """
 
     loss: float
@@ -51,20 +53,21 @@ class PendingResult(NamedTuple):
     all_reduce_seconds: float | None = None
 
     def fetch(self) -> StepResult:
-        """Wait for the device, and read the sums."""
+        """Wait for the device and read the sums."""
         return StepResult(*self.sums.numpy().tolist(), self.signal, self.all_reduce_seconds)
 
 
 class TrainStep:
-    """Updates ``model`` (ending in fc8 or prob), whose variables live on ``workers.strategy``.
+    """Updates ``model`` (ending in fc8 or prob), whose variables were created under
+    ``workers.strategy``.
 
-    ``accumulate``: the batch is computed in so many parts, one after the other, to fit a small
-    memory. In one process a step is one compiled function. Several workers run three, and wait
-    between them: gradients, their sum, and the update, so that a lost worker never leaves the
+    ``accumulate``: the number of parts in which the batch is computed, one after the other, to
+    save memory. In one process a step is one compiled function. Several workers run three, and
+    wait between them: gradients, their sum, and the update, so that a lost worker never leaves the
     others in the middle of an update.
 
-    Whether the loss is finite is checked where it is computed: such a step, and every step after
-    it, leaves all weights and velocities as they are.
+    The device itself checks that the loss is finite: after one that is not, this step and all
+    later ones leave the weights and velocities unchanged.
     """
 
     def __init__(
@@ -99,56 +102,58 @@ class TrainStep:
                 recipe.decay_biases,
             )
             self.optimizer.build(self.variables)
-        self.loss_scale = LossScale.for_network(model)
+        self.loss_scale = LossScale.for_model(model)
         self._failed = tf.Variable(False, name="failed")
-        self._whole_step = tf.function(self._step, autograph=False)
+        self._compiled_step = tf.function(self._step, autograph=False)
         self._compiled_gradients = tf.function(self._gradients, autograph=False)
         self._compiled_reduce = tf.function(self._reduce, autograph=False)
         self._compiled_update = tf.function(self._update, autograph=False)
 
     def __call__(
-        self, step: int, batch: Batch, rate: float, signal: int | None = None
+        self, step: int, batch: Batch, learning_rate: float, signal: int | None = None
     ) -> PendingResult:
-        """Start the update by this worker's part of the batch of ``step``.
+        """Start the step with this worker's part of the batch.
 
-        ``signal``: one that asked this worker to stop, which the results of all workers carry.
+        ``signal``: one that asked this worker to stop; it is sent to all workers, in the results.
         """
         first = step * self.batch_size + self.workers.index * len(batch.labels)
-        position, rate = tf.constant(first, tf.int64), tf.constant(rate, tf.float32)
+        position = tf.constant(first, tf.int64)
+        learning_rate = tf.constant(learning_rate, tf.float32)
         if self.workers.count == 1:
-            return PendingResult(self._whole_step(batch, position, rate), signal)
-        return self._step_of_workers(batch, position, rate, signal)
+            return PendingResult(self._compiled_step(batch, position, learning_rate), signal)
+        return self._step_of_workers(batch, position, learning_rate, signal)
 
     @property
     def returns_early(self) -> bool:
-        """Whether a call may return while a device still computes."""
+        """Whether a call may return before the device has finished."""
         return self.workers.count == 1 and bool(tf.config.list_logical_devices("GPU"))
 
     def velocities(self) -> list[tuple]:
         """Each trained variable with its velocity."""
         return list(zip(self.variables, self.optimizer.velocities, strict=True))
 
-    def _step(self, batch: Batch, position, rate):
-        """All of a step for the devices of one process; returns the sums."""
+    def _step(self, batch: Batch, position, learning_rate):
+        """The complete step, if there is one process; returns the sums."""
         gradients, sums = self._gradients(batch, position)
         gradients, sums, finite = self._reduce(gradients, sums)
-        return self._update(gradients, sums, finite, rate)
+        return self._update(gradients, sums, finite, learning_rate)
 
-    def _step_of_workers(self, batch: Batch, position, rate, signal) -> PendingResult:
+    def _step_of_workers(self, batch: Batch, position, learning_rate, signal) -> PendingResult:
         gradients, sums = self._compiled_gradients(batch, position)
-        self.workers.local_values(sums)[0].numpy()  # waits, so that the exchange is timed alone
+        # Wait, so that only the reduction is timed.
+        self.workers.local_values(sums)[0].numpy()
         began = perf_counter()
         with self.workers.detect_lost_worker():
             signals = tf.constant([float(signal == number) for number in SIGNALS])
             gradients, sums, finite = self._compiled_reduce(gradients, sums, signals)
-            counts = self.workers.local_values(sums)[0].numpy()[SUMS:]
+            counts = self.workers.local_values(sums)[0].numpy()[NUM_SUMS:]
         seconds = perf_counter() - began
-        sums = self._compiled_update(gradients, sums, finite, rate)
+        sums = self._compiled_update(gradients, sums, finite, learning_rate)
         received = [number for number, count in zip(SIGNALS, counts, strict=True) if count]
         return PendingResult(sums, received[-1] if received else None, seconds)
 
     def _gradients(self, batch: Batch, position):
-        """The scaled gradients and the sums of each device of this worker."""
+        """Scaled gradients and sums of each device of this worker."""
         replicas = self.workers.replicas
         size = batch.labels.shape[0] // (replicas * self.accumulate)
         starts = position + tf.range(replicas * self.accumulate, dtype=tf.int64) * size
@@ -167,7 +172,7 @@ class TrainStep:
         )
 
     def _gradients_on_replica(self, parts: Batch, positions, scale):
-        """Sums over ``parts``, (accumulate, size, ...), computed one after the other."""
+        """Sum over ``parts`` of shape (accumulate, size, ...), computed one after the other."""
 
         def of_part(part):
             batch = Batch(*(column[part] for column in parts))
@@ -198,8 +203,8 @@ class TrainStep:
         return tape.gradient(loss, [variable.value for variable in self.variables]), sums
 
     def _reduce(self, gradients, sums, signals=None):
-        """On each device: the clipped gradients and the sums of all, and whether the gradients
-        are finite.
+        """On each device: the clipped gradients and the sums over all devices, and whether the
+        gradients are finite.
         """
         scale = None if self.loss_scale is None else self.loss_scale.value
         return self.strategy.run(self._reduce_on_replica, args=(gradients, sums, signals, scale))
@@ -208,7 +213,7 @@ class TrainStep:
         if signals is not None:
             sums = tf.concat([sums, signals], 0)
         if self.strategy.num_replicas_in_sync > 1:
-            # all_reduce needs devices; arguments have none
+            # all_reduce needs tensors that are placed on a device, which arguments are not.
             values = [tf.identity(value) for value in (*gradients, sums)]
             *gradients, sums = tf.distribute.get_replica_context().all_reduce(
                 tf.distribute.ReduceOp.SUM, values
@@ -223,23 +228,23 @@ class TrainStep:
             gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
         return gradients, sums, finite
 
-    def _update(self, gradients, sums, finite, rate):
+    def _update(self, gradients, sums, finite, learning_rate):
         """Apply the gradients if they and the loss are finite; returns the sums."""
-        sums = self.workers.local_values(sums)[0][:SUMS]
+        sums = self.workers.local_values(sums)[0][:NUM_SUMS]
         finite = self.workers.local_values(finite)[0]
         failed = self._failed.assign(self._failed | ~tf.math.is_finite(sums[0]), read_value=True)
         if self.loss_scale is not None:
             self.loss_scale.update(finite)
-        tf.cond(finite & ~failed, lambda: self._apply(gradients, rate), lambda: None)
+        tf.cond(finite & ~failed, lambda: self._apply(gradients, learning_rate), lambda: None)
         return sums
 
-    def _apply(self, gradients, rate):
+    def _apply(self, gradients, learning_rate):
         for variable, gradient in zip(self.variables, gradients, strict=True):
-            self.optimizer.apply_summed(variable, gradient, rate, self.strategy)
+            self.optimizer.apply_reduced_gradient(variable, gradient, learning_rate, self.strategy)
 
 
 def check_layer_names(multipliers: dict[str, float], known: Sequence[str]) -> None:
-    """Raise ``ConfigurationError`` if a multiplier is of no layer that learns."""
+    """Raise ``ConfigurationError`` if a multiplier names none of the layers with weights."""
     for name in multipliers:
         if name not in known:
             raise ConfigurationError(

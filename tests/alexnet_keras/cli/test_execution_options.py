@@ -93,9 +93,8 @@ def test_saves_that_are_refused_for_a_while_are_told_and_tried_again(tree, tmp_p
     folder = tmp_path / "run" / "checkpoints"
     first, second = result.stderr.splitlines()
     assert first == (
-        f"warning: {folder}: step 1 cannot be saved: Read-only file system; training goes on, "
-        "and the next "
-        "save will try again"
+        f"warning: {folder}: step 1 cannot be saved: Read-only file system; training continues, "
+        "the next save will retry"
     )
     assert second == first.replace("step 1", "step 2")
     assert "Read-only file system" in (tmp_path / "run" / "run.log").read_text()
@@ -106,11 +105,11 @@ def test_saves_that_are_refused_for_a_while_are_told_and_tried_again(tree, tmp_p
 @pytest.mark.slow
 def test_saves_that_are_always_refused_do_not_keep_a_run_from_its_end(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        checkpoints, "_write", refusing(99, OSError(28, "No space left on device"))
+        checkpoints, "write_checkpoint", refusing(99, OSError(28, "No space left on device"))
     )
     result = run_on(tree, tmp_path / "run")
     assert all(
-        line.endswith("training goes on, and the next save will try again")
+        line.endswith("training continues, the next save will retry")
         for line in result.stderr.splitlines()
     )
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []

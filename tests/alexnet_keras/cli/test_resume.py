@@ -404,13 +404,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(run, files, da
     DAMAGE[damage](newest)
     result = resume(run)
     assert result.stderr.startswith(f"warning: {newest}")
-    assert result.stderr.endswith("; this checkpoint is passed over\n")
+    assert result.stderr.endswith("; skipping this checkpoint\n")
     assert result.stderr.count("\n") == 1
     assert (
         f"resuming from {previous}, the newest complete checkpoint: step {previous.name[-1]}\n"
         in result.stdout
     )
-    assert "passed over" in (run / "run.log").read_text()
+    assert "skipping this checkpoint" in (run / "run.log").read_text()
     after, before = (read(folder / "result.json") for folder in (run, files / "run"))
     assert (after["steps"], after["loss"]) == (2, before["loss"])
 

@@ -174,7 +174,7 @@ def go_on(root: Path, folder: Path, recipe: Recipe = RECIPE, plan=None, **option
                 save_seconds=0,
                 resume=checkpoint is not None,
                 checkpoint=checkpoint,
-                about={"seed": 3},
+                identity={"seed": 3},
                 **options,
             ),
         )

@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged: seen, told in one line, and passed over for the one before."""
+"""Damaged checkpoints are detected, reported in one line and skipped."""
 
 import hashlib
 import os
@@ -140,8 +140,8 @@ def test_the_warning_names_file_and_misfit(folder, caplog):
     with_state(b'{"step": 3}')(folder / "000001-step-1")
     assert Checkpoints(folder).newest() is None
     assert caplog.messages == [
-        f"{folder / '000001-step-1' / 'state.json'}: step: expected the 1 of the folder's name, "
-        "got 3; this checkpoint is passed over"
+        f"{folder / '000001-step-1' / 'state.json'}: step: expected 1, as in the "
+        "folder's name, got 3; skipping this checkpoint"
     ]
 
 

@@ -41,7 +41,7 @@ def test_ctrl_c_keeps_what_was_done(tmp_path):
     assert running.returncode == 130
     assert (
         errors
-        == f"warning: interrupted after {result['steps']} steps; what was learned so far is kept\n"
+        == f"warning: interrupted after {result['steps']} steps; the weights so far are kept\n"
     )
     assert printed.splitlines()[-1].startswith(f"{tmp_path / 'run'}: top-1 {result['top1']:.2%}, ")
     assert (result["finished"], result["images"]) == (False, 8)
@@ -155,7 +155,7 @@ def test_a_run_on_a_full_disk(tmp_path):
     for line in warnings:
         assert line.startswith(f"warning: {run / 'checkpoints'}: step ")
         assert line.endswith(
-            " cannot be saved: File too large; training goes on, and the next save will try again"
+            " cannot be saved: File too large; training continues, the next save will retry"
         )
     assert {path.name for path in run.iterdir()} == {
         ".lock",

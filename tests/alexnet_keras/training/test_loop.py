@@ -211,9 +211,7 @@ def test_ctrl_c_ends_the_run_and_keeps_what_was_learned(moment, caplog):
     )
     assert record.calls[-1][0] == "train ends"
     assert np.abs(model.get_layer("fc8").kernel.numpy()).max() > 0
-    assert (
-        f"interrupted after {outcome.steps} steps; what was learned so far is kept" in caplog.text
-    )
+    assert f"interrupted after {outcome.steps} steps; the weights so far are kept" in caplog.text
 
 
 class Tiny:
@@ -287,7 +285,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_one_line():
     record, far = Record(), np.array([[1e20, 1], [-1e20, 1]] * 4)
     with pytest.raises(
         RunError,
-        match=r"^step 1: the loss is (nan|inf), expected a finite number; try a lower learning "
+        match=r"^step 1: loss: expected a finite number, got (nan|inf); try a lower learning "
         r"rate than 1e\+30$",
     ):
         train(
@@ -308,7 +306,7 @@ def test_weights_that_the_last_step_broke_are_no_result(tmp_path):
     )
     with pytest.raises(
         RunError,
-        match=r"^after step 1: the loss on val is nan, expected a finite number; try a lower",
+        match=r"^after step 1: val loss: expected a finite number, got nan; try a lower",
     ):
         train(tiny.model, one_step, PLAIN, val_batches=tiny.val, callbacks=[broken])
 

@@ -112,7 +112,7 @@ def test_a_disk_that_is_full_for_a_while_costs_lines_and_not_the_run(
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert path.read_bytes() == whole
-    assert caplog.messages == [f"{path}: cannot be written: File too large; training goes on"]
+    assert caplog.messages == [f"{path}: cannot be written: File too large; training continues"]
     log.on_epoch_end(3, {"loss": 1.0})
     assert [line["epoch"] for line in lines(path)] == [0, 3]
 

@@ -5,12 +5,12 @@ import logging
 import pytest
 
 from alexnet_keras.errors import RunError
-from alexnet_keras.training.run_log import keep_warnings
+from alexnet_keras.training.run_log import collect_warnings
 
 
 def test_warnings_from_before_the_folder_was_there_are_in_the_log(tmp_path):
     logger = logging.getLogger("alexnet_keras.test")
-    with keep_warnings() as log:
+    with collect_warnings() as log:
         logger.warning("3 files with suffix .webp are not read")
         with log.write_to(tmp_path / "run.log"):
             logger.warning("later")
@@ -27,7 +27,7 @@ def test_a_log_holds_what_the_library_says_and_what_ended_it(tmp_path, caplog):
     caplog.set_level(logging.INFO)
 
     def ends(error):
-        with keep_warnings() as log, log.write_to(path):
+        with collect_warnings() as log, log.write_to(path):
             logger.info("an epoch")
             logging.getLogger("weights.test").warning("a warning\nof %d lines", 2)
             logging.getLogger("elsewhere").warning("not ours")
@@ -50,7 +50,7 @@ def test_a_log_that_cannot_be_written_stops_nothing(tmp_path, capsys):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
     try:
-        with keep_warnings() as log, log.write_to(tmp_path / "run.log"):
+        with collect_warnings() as log, log.write_to(tmp_path / "run.log"):
             logging.getLogger("alexnet_keras.test").info("much longer than ten bytes")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -62,7 +62,7 @@ def test_no_log_can_be_made(tmp_path):
     (tmp_path / "run.log").mkdir()
     with (
         pytest.raises(RunError, match=r"run\.log: cannot be written: Is a directory$"),
-        keep_warnings() as log,
+        collect_warnings() as log,
         log.write_to(tmp_path / "run.log"),
     ):
         pass

@@ -1,5 +1,7 @@
 """Event files, read back by TensorBoard's own two readers."""
 
+from unittest.mock import patch
+
 import keras
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (
 )
 from tensorboard.util.tensor_util import make_ndarray
 
-from alexnet_keras.errors import ConfigurationError, RunError
+from alexnet_keras.errors import RunError
+from alexnet_keras.training import tensorboard
 from alexnet_keras.training.tensorboard import TensorBoardLog, _histogram
 from tests.alexnet_keras.tiny import tiny_model
 
@@ -32,21 +35,21 @@ def run(
     first,
     last,
     *,
-    steps_an_epoch=10,
+    steps_per_epoch=10,
     killed=False,
-    tell=lambda step: {"loss": float(step)},
-    **options,
+    every_steps=tensorboard.STEPS_PER_POINT,
+    logs_of=lambda step: {"loss": float(step)},
 ):
-    """Tell a log of the steps ``first <= step < last``; a killed run is never told that training
-    ended.
-    """
-    log = TensorBoardLog(folder, **options)
+    """Log the steps ``first <= step < last``; the training of a killed run never ends."""
+    log = TensorBoardLog(folder)
     log.set_model(net())
     log.on_train_begin({"epochs": 9, "steps": 90, "step": first})
-    for step in range(first, last):
-        log.on_train_batch_end(step, tell(step))
-        if (step + 1) % steps_an_epoch == 0:
-            log.on_epoch_end(step // steps_an_epoch, {"loss": float(step), "val_top1": step / 100})
+    with patch.object(tensorboard, "STEPS_PER_POINT", every_steps):
+        for step in range(first, last):
+            log.on_train_batch_end(step, logs_of(step))
+            if (step + 1) % steps_per_epoch == 0:
+                logs = {"loss": float(step), "val_top1": step / 100}
+                log.on_epoch_end(step // steps_per_epoch, logs)
     if not killed:
         log.on_train_end()
 
@@ -65,7 +68,7 @@ def test_scalars_of_steps_by_global_step(tmp_path):
         0,
         9,
         every_steps=3,
-        tell=lambda step: STEP | {"loss": 0.5 * step, "batches": 7, "note": "text"},
+        logs_of=lambda step: STEP | {"loss": 0.5 * step, "batches": 7, "note": "text"},
     )
     events = read(tmp_path)
     assert set(events.Tags()["scalars"]) == {f"train/{name}" for name in (*STEP, "batches")}
@@ -77,9 +80,8 @@ def test_scalars_of_steps_by_global_step(tmp_path):
 
 
 def test_scalars_of_epochs_and_of_val(tmp_path):
-    run(tmp_path, 0, 20, histograms=False)
+    run(tmp_path, 0, 20)
     events = read(tmp_path)
-    assert events.Tags()["histograms"] == []
     assert scalars(events, "epoch/loss") == [(9, 9), (19, 19)]
     assert scalars(events, "val/top1") == [(9, pytest.approx(0.09)), (19, pytest.approx(0.19))]
     assert scalars(events, "train/loss") == [(9, 9), (19, 19)]
@@ -91,7 +93,7 @@ def test_numbers_of_numpy_are_numbers(tmp_path):
         0,
         1,
         every_steps=1,
-        tell=lambda step: {"loss": np.float32(1.5), "images": np.int64(3), "rows": [1]},
+        logs_of=lambda step: {"loss": np.float32(1.5), "images": np.int64(3), "rows": [1]},
     )
     events = read(tmp_path)
     assert {tag: scalars(events, tag) for tag in events.Tags()["scalars"]} == {
@@ -139,16 +141,16 @@ def test_a_histogram_counts_every_finite_value_in_its_bucket(values):
         assert list(np.cumsum(histogram.bucket)[:-1]) == below
 
 
-def test_steps_that_a_killed_run_told_after_its_checkpoint_are_dropped(tmp_path):
+def test_steps_that_a_killed_run_logged_after_its_checkpoint_are_dropped(tmp_path):
     run(tmp_path, 0, 38, every_steps=2, killed=True)
     assert scalars(read(tmp_path), "train/loss")[-1] == (37, 37)
-    run(tmp_path, 20, 26, every_steps=2, killed=True, tell=lambda step: {"loss": -float(step)})
+    run(tmp_path, 20, 26, every_steps=2, killed=True, logs_of=lambda step: {"loss": -float(step)})
     events = read(tmp_path)
     kept = [(step, step) for step in range(1, 20, 2)]
     assert scalars(events, "train/loss") == [*kept, (21, -21), (23, -23), (25, -25)]
     assert scalars(events, "val/top1") == [(9, pytest.approx(0.09)), (19, pytest.approx(0.19))]
     assert [event.step for event in events.Histograms("fc8/kernel")] == [9, 19]
-    run(tmp_path, 24, 40, every_steps=2, tell=lambda step: {"loss": 100.0 + step})
+    run(tmp_path, 24, 40, every_steps=2, logs_of=lambda step: {"loss": 100.0 + step})
     events = read(tmp_path)
     assert scalars(events, "train/loss") == [
         *kept,
@@ -159,14 +161,15 @@ def test_steps_that_a_killed_run_told_after_its_checkpoint_are_dropped(tmp_path)
     assert [step for step, _ in scalars(events, "epoch/loss")] == [9, 19, 29, 39]
 
 
-def test_the_step_it_goes_on_with_is_dropped_and_the_one_before_is_kept(tmp_path):
+def test_the_step_it_resumes_with_is_dropped_and_the_one_before_is_kept(tmp_path):
     run(tmp_path, 0, 6, every_steps=1, killed=True)
     run(tmp_path, 4, 4)
     assert scalars(read(tmp_path), "train/loss") == [(step, step) for step in range(4)]
 
 
 def test_an_epoch_whose_last_step_was_before_the_kill_ends_at_that_step(tmp_path):
-    log = TensorBoardLog(tmp_path, histograms=False)
+    log = TensorBoardLog(tmp_path)
+    log.set_model(net())
     log.on_train_begin({"step": 20})
     log.on_epoch_end(1, {"val_loss": 3.0})
     log.on_train_end()
@@ -175,7 +178,7 @@ def test_an_epoch_whose_last_step_was_before_the_kill_ends_at_that_step(tmp_path
 
 def test_the_server_s_reader_agrees(tmp_path):
     run(tmp_path, 0, 38, every_steps=2, killed=True)
-    run(tmp_path, 20, 26, every_steps=2, tell=lambda step: {"loss": -float(step)})
+    run(tmp_path, 20, 26, every_steps=2, logs_of=lambda step: {"loss": -float(step)})
     events = PluginEventAccumulator(str(tmp_path)).Reload()
     found = [
         (event.step, float(make_ndarray(event.tensor_proto)))
@@ -183,25 +186,17 @@ def test_the_server_s_reader_agrees(tmp_path):
     ]
     assert found == [*((step, step) for step in range(1, 20, 2)), (21, -21), (23, -23), (25, -25)]
     (first, _) = events.Tensors("fc8/bias")
-    np.testing.assert_array_equal(
-        make_ndarray(first.tensor_proto), [[0, 0, 3]]
-    )  # left, right, count of the zeros
+    # left, right, count of the zeros
+    np.testing.assert_array_equal(make_ndarray(first.tensor_proto), [[0, 0, 3]])
     assert events.SummaryMetadata("fc8/bias").plugin_data.plugin_name == "histograms"
 
 
-def test_a_fresh_run_starts_at_step_0(tmp_path):
-    log = TensorBoardLog(tmp_path / "new" / "folder", every_steps=1)
+def test_a_fresh_run_starts_at_step_0(tmp_path, monkeypatch):
+    monkeypatch.setattr(tensorboard, "STEPS_PER_POINT", 1)
+    log = TensorBoardLog(tmp_path / "new" / "folder")
     log.on_train_begin({"epochs": 1, "steps": 1})
     log.on_train_batch_end(0, STEP)
     assert scalars(read(log.folder), "train/loss") == [(0, 2.5)]  # already, not only at the end
-
-
-@pytest.mark.parametrize("every_steps", [0, -1, 2.5, "10", None])
-def test_every_steps_out_of_range(tmp_path, every_steps):
-    with pytest.raises(
-        ConfigurationError, match="every_steps: expected a whole number of at least 1, got"
-    ):
-        TensorBoardLog(tmp_path, every_steps)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

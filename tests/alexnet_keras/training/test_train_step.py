@@ -92,7 +92,7 @@ def test_the_loss_scale_by_hand():
 )
 def test_only_float16_needs_one(policy, name, value):
     policy(name)
-    scale = LossScale.for_network(network())
+    scale = LossScale.for_model(network())
     assert (scale and scale.value.numpy()) == value
 
 

@@ -1,4 +1,4 @@
-"""What of a training loop goes into a checkpoint, and back."""
+"""Saving and restoring the state of a training loop."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from alexnet_keras.training.train_state import TrainState
 from alexnet_keras.training.train_step import TrainStep
 
 
-class Snapshots:
-    """Saves the weights, velocities and progress of a run; the chief writes, and sends to every
-    worker what it restores.
+class CheckpointManager:
+    """Saves and restores the weights, the velocities and the :class:`TrainState` of a run; only
+    the chief reads and writes checkpoints, and it sends what it restores to every worker.
 
-    ``about``: facts (JSON-ready) that a checkpoint must share with the run that resumes from it;
-    ``config``: that of the run, so that a checkpoint explains itself without its run folder.
+    ``identity``: values (JSON-ready) that a checkpoint must share with the run that resumes from
+    it; ``config``: that of the run, so that a checkpoint can be understood without its run folder.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class Snapshots:
         model: keras.Model,
         train_step: TrainStep,
         workers: Workers,
-        about: dict,
+        identity: dict,
         config: dict,
         save_seconds: float,
     ):
@@ -36,18 +36,18 @@ class Snapshots:
         self.train_step = train_step
         self.workers = workers
         self.save_seconds = save_seconds
-        self.about = about
+        self.identity = identity
         self.config = config
         self.variables = {variable.path: variable for variable in model.weights}
         self.variables |= {
             f"velocity/{variable.path}": velocity for variable, velocity in train_step.velocities()
         }
-        self.saved = perf_counter()
-        self.saved_progress = None
+        self._saved_at = perf_counter()
+        self._saved_state = None
 
     def restore(self, checkpoint: Checkpoint | None) -> TrainState:
-        """Restore on every worker the checkpoint that the chief passes. Raises ``RunError`` if it
-        is another run's.
+        """Restore, on every worker, the checkpoint that the chief passes. Raises ``RunError`` if
+        it belongs to another run.
         """
         if checkpoint is not None:
             self._check_belongs(checkpoint)
@@ -62,16 +62,16 @@ class Snapshots:
 
     @property
     def is_due(self) -> bool:
-        """Whether the last checkpoint is old enough for another."""
-        return bool(self.checkpoints) and perf_counter() - self.saved >= self.save_seconds
+        """Whether it is time for another checkpoint."""
+        return bool(self.checkpoints) and perf_counter() - self._saved_at >= self.save_seconds
 
-    def save(self, progress: TrainState) -> None:
+    def save(self, train_state: TrainState) -> None:
         """Save in the background, unless an earlier checkpoint is still being written.
 
-        Every step that was started must be counted in ``progress``. Raises ``RunError`` if a
-        variable holds values that are not finite.
+        ``train_state`` must count every step that was started. Raises ``RunError`` if a variable
+        has values that are not finite.
         """
-        # No copy: a variable that is updated while its value is written takes a new buffer.
+        # No copy is needed: a variable that is updated during the write gets a new buffer.
         arrays = {
             name: np.asarray(variable.value.read_value())
             for name, variable in self.variables.items()
@@ -79,35 +79,35 @@ class Snapshots:
         for name, array in arrays.items():
             if not np.isfinite(array.sum(dtype=np.float64)):
                 raise RunError(
-                    f"after step {progress.step}: {name} holds values that are not finite, and "
-                    "is not saved; try a lower learning rate"
+                    f"after step {train_state.step}: {name}: expected finite values, got others; "
+                    "they are not saved; try a lower learning rate"
                 )
         scale = self.train_step.loss_scale
         state = {
-            "step": progress.step,
-            "best": progress.best,
-            "about": self.about,
-            "progress": progress.to_dict(),
+            "step": train_state.step,
+            "best": train_state.best,
+            "about": self.identity,
+            "progress": train_state.to_dict(),
             "loss_scale": scale and scale.to_dict(),
             "config": self.config,
         }
         if self.checkpoints.save(arrays, state):
-            self.saved = perf_counter()
-            self.saved_progress = progress.to_dict()
+            self._saved_at = perf_counter()
+            self._saved_state = train_state.to_dict()
 
-    def save_now(self, progress: TrainState) -> bool:
-        """Save and wait for the disk; whether ``progress`` is saved when it returns."""
+    def save_now(self, train_state: TrainState) -> bool:
+        """Save and wait for the disk; returns whether ``train_state`` has been saved."""
         if not self.checkpoints:
             return True
         complete = self.checkpoints.wait()
-        if complete and self.saved_progress == progress.to_dict():
+        if complete and self._saved_state == train_state.to_dict():
             return True
-        self.save(progress)
+        self.save(train_state)
         return self.checkpoints.wait()
 
     def _check_belongs(self, checkpoint: Checkpoint) -> None:
         about = checkpoint.state.get("about")
-        for name, expected in self.about.items():
+        for name, expected in self.identity.items():
             found = about.get(name) if isinstance(about, dict) else None
             if found != expected:
                 raise RunError(f"{checkpoint.path}: {name}: expected {expected}, got {found}")
