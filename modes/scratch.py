@@ -29,7 +29,7 @@ from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.models.alexnet import new_model
 from alexnet_keras.training.final_model import in_float32
 from alexnet_keras.training.loop import ExecutionConfig, TrainingResult, train
-from alexnet_keras.training.recipe_from_options import with_starting_point
+from alexnet_keras.training.recipe_from_options import with_init_and_resizing
 from alexnet_keras.training.run import Run
 from alexnet_keras.training.run_folder import NullRunFolder, RunFolder
 from alexnet_keras.training.session_start import open_session
@@ -54,7 +54,7 @@ def run_scratch(*, verbose: str | int = "auto", **options) -> Run:
         network = _architecture(session.options)
         recipe = session.choose_recipe(_default_recipe(session.options))
         if session.config is None:
-            recipe = with_starting_point(recipe, network, session.options)
+            recipe = with_init_and_resizing(recipe, network, session.options)
         finished = session.finished_run(recipe)
         if finished:
             return finished

@@ -1,4 +1,4 @@
-"""The network that a run leaves: its final weights in float32, measured as they are saved."""
+"""The final model of a run, in float32, and its evaluation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from alexnet_keras.training.loop import TrainingResult
 def in_float32(
     model: AlexNetModel, outcome: TrainingResult, val_batches: EvaluationBatches, workers: Workers
 ) -> tuple[AlexNetModel, TrainingResult]:
-    """``model`` and ``outcome`` themselves, or after mixed precision a float32 copy and an
-    outcome with the evaluation of that.
+    """``model`` and ``outcome``; after mixed-precision training a float32 copy of the model, and
+    the outcome with the copy's evaluation.
 
-    Every worker must call it: each evaluates its part of ``val_batches``, and all get the
-    evaluation of every sample.
+    All workers must call it: each evaluates its part of ``val_batches``, and all get the
+    evaluation over all samples.
     """
     with workers.strategy.scope():
         saved = float32_copy(model)

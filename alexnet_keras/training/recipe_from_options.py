@@ -1,4 +1,4 @@
-"""The recipe that options make of a published one."""
+"""Recipes from options: a published recipe, and the fields that options replace."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ FIELDS = {
 
 
 def new_recipe(base: Recipe, options: RecipeOptions, train: Samples) -> Recipe:
-    """The recipe that ``options`` name, or else ``base``, with the fields that they replace, for
-    so many ``train`` samples.
+    """The recipe that ``options`` name, otherwise ``base``, with the fields that they replace and
+    with its length for the ``train`` samples.
     """
     recipe = RECIPES[options.recipe] if options.recipe else base
     values = {field: getattr(options, name, None) for name, field in FIELDS.items()}
@@ -49,8 +49,8 @@ def new_recipe(base: Recipe, options: RecipeOptions, train: Samples) -> Recipe:
 
 
 def resumed_recipe(recipe: Recipe, changed: dict) -> Recipe:
-    """A run's own recipe with the options that were ``changed`` when it was resumed; its drops
-    stay where they were.
+    """The recipe of a resumed run with the options that were ``changed``; its learning rate drops
+    at the same steps as before.
     """
     changeable = options_of(ScratchOptions)
     values = {
@@ -65,10 +65,10 @@ def resumed_recipe(recipe: Recipe, changed: dict) -> Recipe:
     return replace(recipe, **values)
 
 
-def with_starting_point(
+def with_init_and_resizing(
     recipe: Recipe, architecture: Architecture, options: ScratchOptions
 ) -> Recipe:
-    """The recipe with the initial values and the resizing that options ask for, for the input of
+    """The recipe with the initialization and the resizing of the options, for the input size of
     ``architecture``.
     """
     if options.init == "he":
@@ -83,7 +83,7 @@ def with_starting_point(
 
 def _check_one_length(epochs: int | None = None, steps: int | None = None) -> None:
     if epochs is not None and steps is not None:
-        raise ConfigurationError("steps: expected --epochs or --steps, got both")
+        raise ConfigurationError("steps: expected either epochs or steps, got both")
 
 
 def _augmentation(recipe: Recipe, options: RecipeOptions, train: Samples):
@@ -92,19 +92,19 @@ def _augmentation(recipe: Recipe, options: RecipeOptions, train: Samples):
         return augmentation
     if not augmentation.colour_sigma:
         raise ConfigurationError(
-            f"colour: expected --augment paper, which shifts colours; {augmentation.name} does not"
+            f"augment: expected paper, which shifts colours, with colour, got {augmentation.name}"
         )
     return replace(augmentation, colour_axes=colour_axes(train.paths, options.num_threads))
 
 
 def _schedule(options: RecipeOptions) -> dict[str, Schedule]:
-    """The schedule that the options ask for; empty where they leave the recipe's."""
+    """The schedule of the options; empty if they keep the recipe's."""
     kind = options.lr_schedule
-    belongs = {"lr_step_size": "step", "lr_patience": "plateau", "lr_drops": "plateau"}
-    for name, owner in belongs.items():
-        if getattr(options, name) is not None and kind != owner:
+    schedules = {"lr_step_size": "step", "lr_patience": "plateau", "lr_drops": "plateau"}
+    for name, schedule in schedules.items():
+        if getattr(options, name) is not None and kind != schedule:
             raise ConfigurationError(
-                f"{name}: belongs to --lr-schedule {owner}, got {kind or 'none'}"
+                f"lr_schedule: expected {schedule} with {name}, got {kind or 'none'}"
             )
     if kind is None:
         return {}
@@ -113,7 +113,7 @@ def _schedule(options: RecipeOptions) -> dict[str, Schedule]:
     if kind == "step":
         if options.lr_step_size is None:
             raise ConfigurationError(
-                "lr_step_size: expected the epochs between drops with --lr-schedule step, got none"
+                "lr_step_size: expected the epochs between drops with lr_schedule step, got none"
             )
         return {"schedule": DropEvery(epochs=options.lr_step_size)}
     values = {"patience": options.lr_patience, "times": options.lr_drops}

@@ -1,4 +1,4 @@
-"""A run as its user has it: its folder, its figures, its history and its network."""
+"""A training run: its folder, config, result, history and model."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from alexnet_keras.training.run_config import read_config, read_result
 
 
 class Run:
-    """A run of ``scratch`` or ``transfer``; ``Run("runs/scratch-1")`` opens one that is there.
+    """A run of ``scratch`` or ``transfer``; ``Run("runs/scratch-1")`` opens an existing one.
 
     Attributes:
         folder: ``pathlib.Path`` of the run folder; None on a worker that is not the chief.
-        result: the figures of ``result.json`` (fractions 0-1, ``steps``, ``finished``); empty
-            where the run has written none. ``finished`` is False after Ctrl-C.
+        result: the content of ``result.json`` (fractions 0-1, ``steps``, ``finished``); empty if
+            the run has not written it. ``finished`` is False after Ctrl-C.
 
-    It stands for its folder wherever a path is taken, such as in ``weights=run``. Raises
-    ``RunError`` for a folder that holds no run.
+    A run can be passed wherever a path is expected, such as ``weights=run``. Raises ``RunError``
+    for a folder that is not a run folder.
 
     Example::
 
@@ -47,13 +47,13 @@ class Run:
 
     @property
     def config(self) -> dict:
-        """What ``config.json`` records: options, data, recipe, architecture, environment."""
+        """The content of ``config.json``: options, data, recipe, architecture, environment."""
         return read_config(self._folder)
 
     @property
     def history(self) -> dict[str, list]:
-        """Figures by epoch as columns, such as ``epoch``, ``loss``, ``top1`` and ``val_top1``: the
-        epochs of ``metrics.jsonl``, None where an epoch lacks a figure.
+        """The metrics of each epoch in ``metrics.jsonl``, as one list for each of ``epoch``,
+        ``loss``, ``top1``, ``val_top1`` and the others; None where an epoch has no such metric.
         """
         rows = [row for row in self._metrics() if row.get("event") == "epoch"]
         names = dict.fromkeys(name for row in rows for name in row if name != "event")
@@ -61,9 +61,7 @@ class Run:
 
     @functools.cached_property
     def model(self) -> AlexNetModel:
-        """The final network of ``model.keras``, loaded at the first use. Raises
-        ``WeightsError``.
-        """
+        """The final model, from ``model.keras``, loaded on first use. Raises ``WeightsError``."""
         return load_model(self._folder)
 
     def _metrics(self) -> list[dict]:
@@ -73,7 +71,8 @@ class Run:
             return []
         rows = []
         for line in lines:
-            with suppress(ValueError, RecursionError):  # what a kill left of a line
+            # A kill may leave a partial line.
+            with suppress(ValueError, RecursionError):
                 rows.append(json.loads(line))
         return [row for row in rows if isinstance(row, dict)]
 

@@ -1,4 +1,6 @@
-"""What ``config.json`` and ``result.json`` of a run folder say; either may be damaged."""
+"""Reading and writing ``config.json`` and ``result.json`` of a run folder; a file that is read may
+be damaged.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,15 @@ from alexnet_keras.atomic_files import atomic_write
 from alexnet_keras.data.demo import DEMONSTRATIONS
 from alexnet_keras.errors import RunError
 
-CONFIG, RESULT = "config.json", "result.json"
+CONFIG = "config.json"
+RESULT = "result.json"
 OPTION_TYPES = {
-    "data": str,
-    "layout": str,
-    "classes": list | None,
-    "min_size": int | float,
-    "context": int | float,
-    "square": bool,
+    "data": (str, "a string"),
+    "layout": (str, "a string"),
+    "classes": (list | None, "a list or null"),
+    "min_size": (int | float, "a number"),
+    "context": (int | float, "a number"),
+    "square": (bool, "true or false"),
 }
 
 
@@ -49,7 +52,7 @@ def read_mode(folder: Path) -> str:
 
 
 def read_result(folder: Path) -> dict | None:
-    """The result of a run folder; None where there is none, or none that a run writes."""
+    """The result of a run folder; None if there is none, or if it is damaged."""
     try:
         result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         complete = type(result["steps"]) is int and type(result["finished"]) is bool
@@ -59,7 +62,7 @@ def read_result(folder: Path) -> dict | None:
 
 
 def recorded_data_options(folder: Path) -> dict:
-    """The data options of a run, as its config records them: ``data``, ``layout``, ``classes``,
+    """The data options recorded in a run's config: ``data``, ``layout``, ``classes``,
     ``min_size`` and the region of boxes. Raises ``RunError``.
     """
     path = folder / CONFIG
@@ -79,14 +82,17 @@ def recorded_data_options(folder: Path) -> dict:
                 **recorded["region"],
             }
         wrong = [
-            name for name, value in options.items() if not isinstance(value, OPTION_TYPES[name])
+            name for name, value in options.items() if not isinstance(value, OPTION_TYPES[name][0])
         ]
     except OSError:
         raise RunError(f"{folder}: expected a run folder, or --data; got no config.json") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(f"{path}: expected the config of a run, got: {error!r}") from None
     if wrong:
-        raise RunError(f"{path}: data.{wrong[0]}: got {options[wrong[0]]!r}, which no run writes")
+        name = wrong[0]
+        raise RunError(
+            f"{path}: data.{name}: expected {OPTION_TYPES[name][1]}, got {options[name]!r}"
+        )
     return options
 
 
@@ -97,7 +103,7 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def runtime_environment() -> dict:
-    """Versions and threads: what a repetition needs to end with the same weights."""
+    """The versions and the number of threads that bit-identical results depend on."""
     packages = ("tensorflow", "keras", "numpy")
     return {
         "alexnet_keras": __version__,
@@ -109,7 +115,7 @@ def runtime_environment() -> dict:
 
 
 def num_intra_op_threads() -> int:
-    """How many threads TensorFlow computes one operation on."""
+    """The number of threads that TensorFlow uses within one operation."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     asked = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
     return (

@@ -1,10 +1,13 @@
-"""The run folder: what was asked, what happened, what was learned.
+"""The run folder, which holds:
 
-``config.json`` everything needed to repeat the run; ``samples.csv.gz`` what it learns from;
-``bad_files.csv`` which of that could not be read;
-``metrics.jsonl`` a line every few steps and every epoch; ``run.log``; ``checkpoints`` to resume
-from; and at the end ``model.keras`` and what describes it: ``result.json``, ``classes.csv``,
-``confusion.csv``. A folder without ``result.json`` is a run that did not finish.
+- ``config.json``: everything needed to repeat the run
+- ``samples.csv.gz``: the manifest of its samples; ``bad_files.csv``: those that cannot be read
+- ``metrics.jsonl``: a line every ten steps and every epoch
+- ``run.log``; ``checkpoints`` to resume from; ``tensorboard``, if asked for
+- at the end ``model.keras`` and its evaluation: ``result.json``, ``classes.csv`` and
+  ``confusion.csv``
+
+A folder without ``result.json`` is a run that did not finish.
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ FOLDERS = ("checkpoints", "tensorboard")
 
 
 class RunFolder:
-    """A run folder that this process alone writes; make one with :func:`new_run_folder` or
+    """A run folder, locked for this process; get one from :func:`new_run_folder` or
     :func:`resume_run_folder`.
     """
 
@@ -70,21 +73,21 @@ class RunFolder:
         self.close()
 
     def close(self) -> None:
-        """Let other processes use the folder."""
+        """Release the lock, for other processes."""
         self._lock.release()
 
     def checkpoints(self, keep: int = 2) -> Checkpoints:
-        """The checkpoints of this run, of which so many are kept."""
+        """The checkpoints of this run: the newest ``keep`` and the best."""
         return Checkpoints(self.path / "checkpoints", keep)
 
     def write_config(self, config: dict, samples: str) -> None:
-        """Record what was asked, on what it runs, and the manifest of its samples."""
+        """Write ``config``, the runtime environment and the manifest ``samples``."""
         write_manifest(self.path / MANIFEST, samples)
         write_json(self.path / CONFIG, {**config, "environment": runtime_environment()})
 
     def record_resumption(self, changed: dict, recipe: dict) -> None:
-        """Record in ``config.json`` that the run was resumed, and with what; warn of what keeps
-        the bits from being the same.
+        """Record in ``config.json`` that the run was resumed, and the ``changed`` options; warn
+        about differences in the environment, since results may not be bit-identical.
         """
         config = read_config(self.path)
         now = runtime_environment()
@@ -113,7 +116,7 @@ class RunFolder:
         return MetricsLog(self.path / "metrics.jsonl")
 
     def finish(self, model: keras.Model, outcome: TrainingResult) -> None:
-        """Save the final model, and then the result, so that it never describes another."""
+        """Save the final model, then the result, which so never describes another model."""
         with atomic_write(self.path / "model.keras") as (partial,):
             model.save(partial)
         write_tables(self.path, outcome.evaluation, model.class_names)
@@ -121,7 +124,7 @@ class RunFolder:
 
 
 class NullRunFolder:
-    """The run folder of a worker that is not the chief: nothing is written."""
+    """The run folder of a worker that is not the chief; writes nothing."""
 
     def metrics(self) -> keras.callbacks.Callback:
         return keras.callbacks.Callback()
@@ -131,16 +134,16 @@ class NullRunFolder:
 
 
 def result_of(outcome: TrainingResult) -> dict:
-    """What ``result.json`` says of an outcome."""
-    figures = outcome.evaluation.metrics()
-    return {**figures, "steps": outcome.steps, "finished": outcome.finished}
+    """The content of ``result.json``."""
+    return {**outcome.evaluation.metrics(), "steps": outcome.steps, "finished": outcome.finished}
 
 
 def new_run_folder(folder: Path | None, mode: str, overwrite: bool = False) -> RunFolder:
-    """Make a run folder: ``folder``, or the first free ``runs/<mode>-<n>``.
+    """Create a run folder: ``folder``, or the first free ``runs/<mode>-<n>``.
 
-    A folder that holds anything is refused with ``RunError``, but for what a run leaves that was
-    killed before it wrote its config; ``overwrite`` clears it if it is a run's.
+    Raises ``RunError`` if ``folder`` is not empty, unless all it holds was left by a run that was
+    killed before it wrote its config. ``overwrite`` clears a folder that holds only files of a
+    run.
     """
     try:
         if folder is None:
@@ -158,8 +161,8 @@ def new_run_folder(folder: Path | None, mode: str, overwrite: bool = False) -> R
 
 
 def resume_run_folder(folder: Path, mode: str) -> tuple[RunFolder, dict]:
-    """A run to resume, and its config. Raises ``RunError`` if there is none, or it is in use or
-    another mode's.
+    """The folder and the config of a run to resume. Raises ``RunError`` if there is no run, if it
+    is in use, or if it is one of another mode.
     """
     config = read_config(folder)
     if config.get("mode") != mode:
@@ -167,7 +170,7 @@ def resume_run_folder(folder: Path, mode: str) -> tuple[RunFolder, dict]:
     for name in ("options", "recipe"):
         if not isinstance(config.get(name), dict):
             raise RunError(
-                f"{folder / CONFIG}: {name}: expected those of the run, got {config.get(name)!r}"
+                f"{folder / CONFIG}: {name}: expected an object, got {config.get(name)!r}"
             )
     try:
         return RunFolder(folder), config
@@ -176,8 +179,8 @@ def resume_run_folder(folder: Path, mode: str) -> tuple[RunFolder, dict]:
 
 
 def is_unconfigured(folder: Path) -> bool:
-    """Whether a folder holds nothing but what a run leaves that was killed before its config was
-    written.
+    """Whether a folder is empty, but for files of a run that was killed before it wrote its
+    config.
     """
     try:
         return all(
@@ -188,13 +191,14 @@ def is_unconfigured(folder: Path) -> bool:
 
 
 def _check_not_occupied(folder: Path, overwrite: bool) -> None:
-    """Raise ``RunError`` if a new run cannot have this folder."""
+    """Raise ``RunError`` if a new run cannot use this folder."""
     if is_unconfigured(folder):
         return
     found = sorted(path for path in folder.iterdir() if path.name != LOCK)
     if not overwrite:
         raise RunError(
-            f"{folder}: already holds {found[0].name}; give another --output, or --overwrite"
+            f"{folder}: expected an empty folder, got one with {found[0].name}; choose another "
+            "output, or overwrite"
         )
     foreign = [
         path
@@ -203,7 +207,7 @@ def _check_not_occupied(folder: Path, overwrite: bool) -> None:
     ]
     if foreign:
         raise RunError(
-            f"{folder}: holds {foreign[0].name}, which no run writes, and is not overwritten"
+            f"{folder}: expected only files of a run to overwrite, got {foreign[0].name}"
         )
 
 

@@ -1,7 +1,7 @@
 """A training run from options to its result: what ``scratch`` and ``transfer`` have in common.
 
 :func:`~alexnet_keras.training.session_start.open_session` opens one. Then the recipe is chosen, a
-run folder is made or resumed, and the outcome becomes a
+run folder is created or resumed, and the outcome is returned as a
 :class:`~alexnet_keras.training.run.Run`.
 """
 
@@ -45,11 +45,12 @@ from alexnet_keras.training.train_step import check_layer_names
 
 @dataclass
 class Session:
-    """A run that is being carried out.
+    """A call of ``scratch`` or ``transfer`` in progress.
 
-    ``options``: those in force, of this call or, where a run is resumed, of its config with what
-    this call changes. ``explicit``: the options that the call itself names. ``config``: that of
-    the resumed run, None for a new one. ``resumed``: its folder, which the chief alone has.
+    ``options``: the effective options: those of the call, or those of a resumed run with the
+    changes of the call. ``explicit``: the options that the call itself passes. ``config``: that of
+    the resumed run, None for a new one. ``resumed``: its folder, which only the chief has.
+    ``samples``: the manifest of the data set.
     """
 
     mode: str
@@ -62,25 +63,25 @@ class Session:
     resumed: RunFolder | None = None
     dataset: Dataset | None = None
     loading: Loading = Loading()
-    samples: str = ""  # the manifest
+    samples: str = ""
     execution: ExecutionConfig | None = None
     callbacks: list[keras.callbacks.Callback] = field(default_factory=list)
     folder: Path | None = None
 
     def choose_recipe(self, base: Recipe) -> Recipe:
-        """The recipe of the resumed run, or the one that the options make of ``base``."""
+        """The recipe of the resumed run; for a new run, ``base`` changed by the options."""
         if self.config is None:
             return new_recipe(base, self.options, self.dataset.samples("train"))
         try:
             recipe = Recipe.from_dict(self.config["recipe"])
             if self.mode == "scratch" and recipe.preprocessing is None:
-                raise ConfigurationError("recipe: preprocessing: got None, which no run writes")
+                raise ConfigurationError("recipe.preprocessing: expected an object, got None")
         except ConfigurationError as error:
             raise RunError(f"{self.config_path}: {error}") from None
         return resumed_recipe(recipe, self.explicit)
 
     def finished_run(self, recipe: Recipe) -> Run | None:
-        """The resumed run if it has taken all steps of ``recipe`` already, on every worker."""
+        """The resumed run if it already has all steps of ``recipe``, on every worker."""
         if self.config is None:
             return None
         result = read_result(self.resumed.path) if self.resumed else None
@@ -98,7 +99,7 @@ class Session:
         return Run(path, result)
 
     def check_same_weights(self, weights: dict) -> None:
-        """Raise ``RunError`` where a run is resumed with other weights than it began with."""
+        """Raise ``RunError`` if a run is resumed with other weights than it began with."""
         began = (self.config or {}).get("weights", weights)
         if began != weights:
             raise RunError(
@@ -108,14 +109,15 @@ class Session:
 
     @contextmanager
     def run_folder(self, recipe: Recipe, **config) -> Iterator[RunFolder | NullRunFolder]:
-        """The run folder, its log and its progress; on all workers but the chief one that writes
-        nothing.
+        """The run folder, with its log, callbacks and ``execution``; on all workers but the chief
+        one that writes nothing.
         """
         self._check_trainable(recipe, config["architecture"])
         if not self.workers.is_chief:
             self.execution = self._execution(None, recipe, config)
             self.progress.print(
-                f"worker {self.workers.index} of {self.workers.count}: the chief writes the run"
+                f"worker {self.workers.index} of {self.workers.count}: only the chief writes the "
+                "run folder"
             )
             yield NullRunFolder()
             return
@@ -128,7 +130,8 @@ class Session:
             self.callbacks = [TrainingProgress(self.progress)]
             if self.options.tensorboard:
                 self.callbacks.append(TensorBoardLog(run.path / "tensorboard"))
-            train, val = (self.dataset.samples(split) for split in ("train", "val"))
+            train = self.dataset.samples("train")
+            val = self.dataset.samples("val")
             self.progress.print(
                 f"{self.mode}: {len(train)} train and {len(val)} val samples of "
                 f"{len(self.dataset.class_names)} classes from {self.dataset.name}; writing "
@@ -137,7 +140,7 @@ class Session:
             yield run
 
     def result(self, outcome: TrainingResult) -> Run:
-        """The finished or interrupted run, its evaluation shown."""
+        """Print the evaluation, and return the finished or interrupted run."""
         if self.workers.is_chief:
             self.progress.show_evaluation(outcome.evaluation, str(self.folder))
         return Run(self.folder, result_of(outcome))
@@ -147,7 +150,7 @@ class Session:
         return Path(self.options.resume) / CONFIG
 
     def _check_trainable(self, recipe: Recipe, architecture: dict) -> None:
-        """What training would refuse, before a folder is made for it."""
+        """Raise what training would raise, before a folder is created."""
         check_layer_names(
             recipe.multipliers, Architecture.from_dict(architecture).weighted_layer_names
         )
@@ -163,10 +166,10 @@ class Session:
             return self.resumed
         output = self.options.output and Path(self.options.output)
         run = new_run_folder(output, self.mode, self.options.overwrite)
-        run.write_config(self._described(recipe, config), self.samples)
+        run.write_config(self._full_config(recipe, config), self.samples)
         return run
 
-    def _described(self, recipe: Recipe, config: dict) -> dict:
+    def _full_config(self, recipe: Recipe, config: dict) -> dict:
         region = self.loading.region
         return {
             "mode": self.mode,
@@ -186,8 +189,7 @@ class Session:
                 f"resuming from {checkpoint.path}, the newest complete checkpoint: step "
                 f"{checkpoint.state['step']}"
                 if checkpoint
-                else f"{run.path}: no complete checkpoint was saved; starting again from "
-                "config.json"
+                else f"{run.path}: no complete checkpoint was saved; restarting from config.json"
             )
         identity = {
             "mode": self.mode,
@@ -204,5 +206,5 @@ class Session:
             found,
             checkpoint,
             identity,
-            self._described(recipe, config),
+            self._full_config(recipe, config),
         )

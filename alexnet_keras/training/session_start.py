@@ -37,11 +37,11 @@ from alexnet_keras.training.session import Session
 def open_session(
     mode: str, declared: type, values: Mapping[str, Any], verbose: str | int
 ) -> Iterator[Session]:
-    """Join the workers, take up the run that ``resume`` names, and open its data or those of the
+    """Join the workers, open the run that ``resume`` names, and the data set of that run or of the
     options.
 
-    ``declared``: the options dataclass of ``mode``; ``values``: the options that the call names.
-    The dtype policy and the choice of convolution of the process are put back at the end.
+    ``declared``: the options dataclass of ``mode``; ``values``: the options that the call passes.
+    The dtype policy and the choice of convolution of the process are restored at the end.
     """
     progress = Progress(verbose)
     options = read_options(declared, values)
@@ -65,8 +65,8 @@ def open_session(
 
 
 def _agree_on_options(session: Session) -> None:
-    """Take up the run that the chief resumes, and the chief's options; those that another worker
-    names itself stay, since its paths may differ.
+    """Give every worker the config of the run that the chief resumes, and the chief's options,
+    except those that a worker passes itself, since its paths may differ.
     """
     if session.workers.is_chief:
         _find_resumed_run(session)
@@ -89,8 +89,8 @@ def _agree_on_options(session: Session) -> None:
 
 
 def _find_resumed_run(session: Session) -> None:
-    """The folder and config of the run to resume. One that was killed before its config was
-    written is begun again in its folder.
+    """Open the folder and config of the run to resume. A run that was killed before it wrote its
+    config is restarted in its folder.
     """
     options = session.options
     if options.resume is None:
@@ -101,15 +101,15 @@ def _find_resumed_run(session: Session) -> None:
         return
     if options.output is not None:
         raise ConfigurationError(
-            f"output: expected none beside --resume, which begins {folder} again, got "
+            f"output: expected none with resume, which restarts the run in {folder}, got "
             f"{options.output}"
         )
     session.options = dataclasses.replace(options, output=options.resume, resume=None)
 
 
 def _changes(declared: type, named: dict, of_run: dict) -> dict:
-    """What the options that a call names change of the run's own. One that may not change may be
-    named again as it was, so that a job can be queued again by the same command.
+    """The options that a call passes to change those of the run. One that cannot change may be
+    repeated with the same value, so that a job can be requeued with the same command.
     """
     options = options_of(declared)
     changes = {}
@@ -120,14 +120,14 @@ def _changes(declared: type, named: dict, of_run: dict) -> dict:
         elif name != "resume" and (name not in of_run or option.convert(value) != of_run[name]):
             changeable = [each.flag for each in options.values() if each.changeable]
             raise ConfigurationError(
-                f"{option.flag}: a resumed run keeps the one it began with; only "
-                f"{', '.join(changeable)} may change"
+                f"{option.flag}: cannot change when a run is resumed; only "
+                f"{', '.join(changeable)} can"
             )
     return changes
 
 
 def _options_of_run(session: Session) -> dict:
-    """The options of the run's config, which must be such as a call takes."""
+    """The options in the run's config, validated like those of a call."""
     options = {}
     of_run = session.config["options"]
     for name, option in options_of(type(session.options)).items():
@@ -135,10 +135,8 @@ def _options_of_run(session: Session) -> dict:
             continue
         try:
             options[name] = option.convert(of_run.get(name, option.default))
-        except ConfigurationError:
-            raise RunError(
-                f"{session.config_path}: options.{name}: got {of_run[name]!r}, which no run writes"
-            ) from None
+        except ConfigurationError as error:
+            raise RunError(f"{session.config_path}: options.{error}") from None
     return options
 
 
@@ -150,15 +148,13 @@ def _set_numerics(options: ScratchOptions | TransferOptions) -> None:
 
 
 def _open_same_data(session: Session) -> None:
-    """Open the data set, and make sure that all workers see the same one, with the same options
-    and versions.
-    """
+    """Open the data set, and check that all workers have the same data, options and versions."""
     session.dataset, loading = open_data(session.options)
     _check_splits(session.dataset)
     shard = Shard(session.workers.index, session.workers.count)
     session.loading = dataclasses.replace(loading, shard=shard)
-    parts = [session.dataset.samples(split) for split in ("train", "val")]
-    session.samples = manifest.sample_table(session.dataset.root, parts)
+    splits = [session.dataset.samples(split) for split in ("train", "val")]
+    session.samples = manifest.sample_table(session.dataset.root, splits)
     options = recorded_options(dataclasses.asdict(session.options))
     session.workers.check_equal(
         {
@@ -175,11 +171,11 @@ def _open_same_data(session: Session) -> None:
 
 
 def _check_splits(dataset: Dataset) -> None:
-    """A mode that learns needs both splits; found out before anything is loaded or written."""
+    """Check that there are both splits, before anything is loaded or written."""
     for split in ("train", "val"):
         if not any(name.startswith(split) for name in dataset.split_names):
             raise DataError(
-                f"{dataset.root}: expected a train split to learn from and a val split to "
-                f"measure on, got only {', '.join(dataset.split_names)}"
+                f"{dataset.root}: expected train and val splits, got only "
+                f"{', '.join(dataset.split_names)}"
             )
         dataset.samples(split)

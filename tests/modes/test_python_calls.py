@@ -197,7 +197,7 @@ def test_interrupted_and_resumed_without_a_shell(files, tmp_path, monkeypatch):
 
 
 def test_what_a_resumed_run_keeps(files):
-    with pytest.raises(ConfigurationError, match="^--seed: a resumed run keeps the one it began"):
+    with pytest.raises(ConfigurationError, match="^--seed: cannot change when a run is resumed"):
         alexnet_keras.resume(files / "run", seed=3)
 
 
@@ -221,10 +221,10 @@ def test_no_folder_is_begun_again_that_is_in_use_or_no_runs(files, tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(RunError, match="expected a run folder; got no config.json$"):
         alexnet_keras.scratch(data=files / "tree", resume=tmp_path, verbose=0, **TINY)
-    with pytest.raises(RunError, match="already holds notes.txt"):
+    with pytest.raises(RunError, match="expected an empty folder, got one with notes.txt"):
         alexnet_keras.scratch(data=files / "tree", output=tmp_path, verbose=0, **TINY)
     (tmp_path / "notes.txt").unlink()
-    with pytest.raises(ConfigurationError, match="^output: expected none beside --resume, which"):
+    with pytest.raises(ConfigurationError, match="^output: expected none with resume, which"):
         alexnet_keras.scratch(data=files / "tree", resume=tmp_path, output="other", verbose=0)
 
 

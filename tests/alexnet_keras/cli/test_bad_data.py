@@ -161,12 +161,12 @@ def test_boxes_that_are_no_boxes_are_left_out_and_counted(tmp_path, kind):
         (
             ("scratch",),
             "imagenet",
-            "expected a train split to learn from and a val split to measure on, got only val",
+            "expected train and val splits, got only val",
         ),
         (
             ("transfer",),
             "imagenet",
-            "expected a train split to learn from and a val split to measure on, got only val",
+            "expected train and val splits, got only val",
         ),
         (("extract", "--split", "train"), "imagenet", "split 'train'"),
         (("extract", "--split", "test"), "coco", "split 'test'"),

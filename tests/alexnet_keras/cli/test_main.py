@@ -162,8 +162,8 @@ def test_runs_are_numbered_and_never_overwritten_unasked(run, files, tmp_path, m
     refused = invoke("scratch", "--data", files / "coco", "--output", "runs/transfer-2")
     assert (refused.exit_code, refused.stderr) == (
         2,
-        "error: runs/transfer-2: already holds checkpoints; give another --output, or "
-        "--overwrite\n",
+        "error: runs/transfer-2: expected an empty folder, got one with checkpoints; choose "
+        "another output, or overwrite\n",
     )
     assert read(Path("runs/transfer-2/config.json")) == config
 
@@ -399,9 +399,8 @@ def test_one_image_a_class_and_no_train_split(shared_data, tmp_path):
         refused = invoke(mode, *imagenet, "--output", tmp_path / "run")
         assert (refused.exit_code, refused.stderr) == (
             2,
-            f"error: {shared_data / 'imagenet_sample'}: expected a train split to learn from and "
-            "a val "
-            "split to measure on, got only val\n",
+            f"error: {shared_data / 'imagenet_sample'}: expected train and val splits, "
+            "got only val\n",
         )
     result = invoke("extract", *imagenet, "--weights", "demo", "--out", tmp_path / "f.npy")
     assert (result.exit_code, np.load(tmp_path / "f.npy").shape[0]) == (0, 100)

@@ -228,17 +228,17 @@ def test_direct_convolution_is_for_one_run(configured, monkeypatch, options, all
 
 
 REFUSED = {
-    "--epochs 1 --steps 1": "steps: expected --epochs or --steps, got both",
+    "--epochs 1 --steps 1": "steps: expected either epochs or steps, got both",
     "--epochs 0": "epochs: expected 1 to 1000000, got 0",
     "--epochs 10000000": "epochs: expected 1 to 1000000, got 10000000",
     "--steps 0": "steps: expected 1 to",
     "--steps -3": "steps: expected 1 to",
     "--steps 99999999999999999999": "steps: expected 1 to",
     "--batch-size 99999999999999999999": "batch_size: expected 1 to",
-    "--lr-step-size 2": "lr_step_size: belongs to --lr-schedule step, got none",
+    "--lr-step-size 2": "lr_schedule: expected step with lr_step_size, got none",
     "--lr-step-size 2 --lr-schedule "
-    "plateau": "lr_step_size: belongs to --lr-schedule step, got plateau",
-    "--lr-schedule step": "lr_step_size: expected the epochs between drops with --lr-schedule "
+    "plateau": "lr_schedule: expected step with lr_step_size, got plateau",
+    "--lr-schedule step": "lr_step_size: expected the epochs between drops with lr_schedule "
     "step, got none",
     **{
         "--lr-schedule step --lr-step-size "
@@ -246,15 +246,15 @@ REFUSED = {
         f"{float(value)}"
         for value in ("0", "-1", "nan", "inf")
     },
-    "--lr-patience 2": "lr_patience: belongs to --lr-schedule plateau, got none",
+    "--lr-patience 2": "lr_schedule: expected plateau with lr_patience, got none",
     "--lr-drops 2 --lr-schedule "
-    "constant": "lr_drops: belongs to --lr-schedule plateau, got constant",
+    "constant": "lr_schedule: expected plateau with lr_drops, got constant",
     "--lr-schedule plateau --lr-patience 0": "schedule.patience: expected at least 1, got 0",
     "--lr-schedule plateau --lr-patience -1": "schedule.patience: expected at least 1, got -1",
     "--lr-schedule plateau --lr-drops -1": "schedule.times: expected at least 0, got -1",
-    "--colour data": "colour: expected --augment paper, which shifts colours; standard does not",
+    "--colour data": "augment: expected paper, which shifts colours, with colour, got standard",
     "--augment none --colour "
-    "data": "colour: expected --augment paper, which shifts colours; none does not",
+    "data": "augment: expected paper, which shifts colours, with colour, got none",
     **{
         f"--lr-mult {text}": f"lr_mult: expected LAYER=FACTOR, got {text!r}"
         for text in ("conv1", "conv1=", "conv1=x", "=")

@@ -146,8 +146,8 @@ def test_what_must_not_change_is_refused_with_a_list_of_what_may(files, name):
         option,
         *value,
         says=(
-            f"error: {option}: a resumed run keeps the one it began with; only ",
-            f"only {MAY_CHANGE} may change\n",
+            f"error: {option}: cannot change when a run is resumed; only ",
+            f"only {MAY_CHANGE} can\n",
         ),
     )
     assert content_of(files / "run") == before
@@ -203,7 +203,7 @@ def test_a_finished_run_is_no_error_and_is_resumed_with_more_epochs(files, run):
     line = assert_refused(
         "scratch", "--resume", run, "--epochs", "1", "--steps", "9", says="got both"
     )
-    assert line == "error: steps: expected --epochs or --steps, got both\n"
+    assert line == "error: steps: expected either epochs or steps, got both\n"
 
 
 @pytest.mark.slow
@@ -419,7 +419,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(run, files, da
 def test_without_a_checkpoint_it_starts_again(run, files):
     shutil.rmtree(run / "checkpoints")
     assert (
-        f"{run}: no complete checkpoint was saved; starting again from config.json\n"
+        f"{run}: no complete checkpoint was saved; restarting from config.json\n"
         in resume(run).stdout
     )
     assert read(run / "result.json")["loss"] == read(files / "run" / "result.json")["loss"]

@@ -45,7 +45,7 @@ def test_begun_and_finished_by_both(tmp_path):
     codes, (chief, other), errors = on_two_workers(*arguments)
     assert codes == [0, 0], errors
     assert f"writing {run}\n" in chief
-    assert other == "worker 1 of 2: the chief writes the run\n"
+    assert other == "worker 1 of 2: only the chief writes the run folder\n"
     assert read(run / "result.json")["finished"]
 
     codes, (chief, other), errors = on_two_workers(*arguments)
@@ -55,7 +55,7 @@ def test_begun_and_finished_by_both(tmp_path):
 
     codes, _, errors = on_two_workers("scratch", "--resume", run, "--seed", "4")
     assert codes == [2, 2]
-    assert all("--seed: a resumed run keeps the one it began with" in text for text in errors)
+    assert all("--seed: cannot change when a run is resumed" in text for text in errors)
 
 
 @pytest.mark.slow

@@ -56,7 +56,8 @@ def test_a_folder_in_use_is_refused_and_cleared_on_request(tmp_path):
     for name in FOLDERS:
         (folder / name / "inside").mkdir(parents=True)
     refusal = (
-        f"^{folder}: already holds .part-123-model.keras; give another --output, or --overwrite$"
+        f"^{folder}: expected an empty folder, got one with "
+        ".part-123-model.keras; choose another output, or overwrite$"
     )
     with pytest.raises(RunError, match=refusal):
         new_run_folder(folder, "scratch")
@@ -97,7 +98,7 @@ def test_what_no_run_writes_is_never_deleted(tmp_path, foreign):
     path.mkdir() if foreign.endswith("/") else path.write_text("mine")
     with pytest.raises(
         RunError,
-        match=f"^{tmp_path}: holds {path.name}, which no run writes, and is not overwritten$",
+        match=f"^{tmp_path}: expected only files of a run to overwrite, got {path.name}$",
     ):
         new_run_folder(tmp_path, "scratch", overwrite=True)
     assert path.exists()
