@@ -113,7 +113,9 @@ class RecipeOptions:
     lr_drops: int | None = option(None, "Drops before training stops, with plateau.", metavar="N")
     lr_gamma: float | None = _recipe_option("Factor of the learning rate at each drop.")
     lr_mult: tuple[str, ...] = option(
-        (), "Learning-rate multiplier of a layer (repeatable).", metavar="LAYER=FACTOR"
+        (),
+        "Learning-rate multiplier of a layer (repeatable); 0 freezes it.",
+        metavar="LAYER=FACTOR",
     )
     bias_lr_mult: float | None = _recipe_option("Learning-rate multiplier of biases.")
     momentum: float | None = _recipe_option("Momentum of SGD.")

@@ -120,7 +120,8 @@ def sample_dropout(x, rate: float, seed: int, position, layer: str):
     those of plain dropout.
     """
     size = int(np.prod(x.shape[1:]))
-    blocks = -(-size // 4)  # the generator counts in blocks of four values
+    # The generator counts in blocks of four values.
+    blocks = -(-size // 4)
     counter = tf.stack([tf.cast(position, tf.uint64) * blocks, tf.constant(0, tf.uint64)])
     key = tf.constant([seed << 32 | zlib.crc32(layer.encode())], tf.uint64)
     draws = tf.raw_ops.StatelessRandomUniformV2(

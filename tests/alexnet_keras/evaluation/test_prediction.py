@@ -117,8 +117,8 @@ def test_a_network_without_softmax_gives_probabilities_too(tmp_path, model):
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        (b"", "no JPEG, PNG, GIF or BMP"),
-        (b"not an image", "no JPEG, PNG, GIF or BMP"),
+        (b"", "expected a JPEG, PNG, GIF or BMP"),
+        (b"not an image", "expected a JPEG, PNG, GIF or BMP"),
         (encoded(picture())[:400], "Invalid JPEG"),
         (None, "No such file or directory"),
     ],
