@@ -160,7 +160,7 @@ def test_both_names_hold_the_same_network(publish, tmp_path):
     publish(**NARROW)
     result = invoke("weights", "verify", "tensorflow", "--against", "caffe")
     assert result.exit_code == 0, result.output
-    assert "bit for bit and the same as caffe" in result.stdout
+    assert "bit for bit, equal to caffe" in result.stdout
 
 
 @pytest.mark.slow
