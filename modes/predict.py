@@ -89,8 +89,10 @@ def run_prediction(
 
 
 def _check_files(paths: Sequence[Path]) -> None:
-    """Refuse folders, before any weights are downloaded."""
+    """Refuse folders and missing files, before any weights are downloaded."""
     for path in paths:
+        if not path.exists():
+            raise DataError(f"{path}: expected an image file, got nothing")
         if path.is_dir():
             raise DataError(
                 f"{path}: expected an image file, got a folder; name the files in it, such as "

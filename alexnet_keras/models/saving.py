@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zipfile
 from pathlib import Path
@@ -32,6 +33,8 @@ def load_model(path: str | os.PathLike) -> AlexNetModel:
         with zipfile.ZipFile(path) as archive:
             _check_sizes(archive, path)
             damaged = archive.testzip()
+            if not damaged:
+                _check_parameters(archive, path)
         if damaged:
             raise WeightsError(
                 f"{path}: expected an undamaged archive, got a wrong checksum of {damaged}"
@@ -61,6 +64,27 @@ def _check_sizes(archive: zipfile.ZipFile, path: Path) -> None:
     if size > limit:
         raise WeightsError(
             f"{path}: expected members of at most {limit:,} bytes in all, got {size:,}"
+        )
+
+
+def _check_parameters(archive: zipfile.ZipFile, path: Path) -> None:
+    """Refuse layers of more parameters than the file holds, which Keras would allocate before it
+    reads the first weight.
+
+    Counted are at least the products of the units or filters of consecutive layers.
+    """
+    at_least, inputs = 0, 1
+    for layer in json.loads(archive.read("config.json"))["config"]["layers"]:
+        config = layer["config"]
+        outputs = config.get("units", config.get("filters"))
+        if outputs is not None:
+            at_least += outputs * max(1, inputs // config.get("groups", 1))
+            inputs = outputs
+    available = archive.getinfo("model.weights.h5").file_size // 4
+    if at_least > available:
+        raise WeightsError(
+            f"{path}: expected layers of at most {available:,} parameters, as many as the file can "
+            f"hold, got {at_least:,} or more"
         )
 
 

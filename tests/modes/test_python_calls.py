@@ -331,6 +331,11 @@ def test_a_terminated_extraction_leaves_nothing(files, tmp_path, monkeypatch):
 # What cannot be predicted.
 
 
+def test_a_missing_image_is_found_out_before_the_weights_are(files):
+    with pytest.raises(DataError, match=r"^nowhere\.jpg: expected an image file, got nothing$"):
+        alexnet_keras.predict("nowhere.jpg", weights="no such weights")
+
+
 def test_a_folder_instead_of_images(files):
     folder = files / "tree" / "val" / "cat"
     says = f"{folder}: expected an image file, got a folder; name the files in it, such as "

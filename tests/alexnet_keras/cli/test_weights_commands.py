@@ -136,7 +136,7 @@ def test_offline_without_a_cache_says_what_to_fetch_and_where_to_put_it(publish,
     for arguments in (
         ("weights", "fetch", "caffe"),
         ("weights", "verify", "caffe"),
-        ("predict", "cat.jpg"),
+        ("predict", __file__),
     ):
         assert_refused(
             *arguments,
@@ -322,10 +322,10 @@ def test_predict_of_a_run_names_its_own_classes(run_folder, tmp_path):
 
 def test_predict_of_a_bad_image(run_folder, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"not an image")
-    for name in ("bad.jpg", "missing.jpg"):
+    for name, expected in (("bad.jpg", "a readable image"), ("missing.jpg", "an image file")):
         path = tmp_path / name
         assert_refused(
-            "predict", path, "--weights", run_folder, says=f"{path}: expected a readable image"
+            "predict", path, "--weights", run_folder, says=f"{path}: expected {expected}"
         )
 
 
@@ -358,7 +358,7 @@ def test_a_caffenet_under_the_name_of_another_is_refused(publish, tmp_path):
     assert invoke("weights", "fetch", "caffe").exit_code == 0
     assert_refused(
         "predict",
-        "cat.jpg",
+        __file__,
         says="expected the layers of alexnet, got those of caffenet",
     )
 

@@ -258,3 +258,17 @@ def test_the_archive_that_the_hostile_ones_vary(tmp_path, members):
     load_model(written(tmp_path / "model.keras", members))
     kept = edited_weights(members, lambda group, name, old: group.create_dataset(name, data=old))
     load_model(written(tmp_path / "again.keras", kept))
+
+
+@pytest.mark.parametrize(("layer", "field"), [("fc6", "units"), ("conv3", "filters")])
+def test_layers_larger_than_the_file_are_refused_before_they_are_built(
+    tmp_path, members, layer, field
+):
+    config = json.loads(members["config.json"])
+    for each in config["config"]["layers"]:
+        if each["config"]["name"] == layer:
+            each["config"][field] = 10**9
+    path = written(
+        tmp_path / "model.keras", members | {"config.json": json.dumps(config).encode()}
+    )
+    assert "expected layers of at most" in assert_refused(load_model, path)
