@@ -83,8 +83,8 @@ def _check_parameters(archive: zipfile.ZipFile, path: Path) -> None:
     available = archive.getinfo("model.weights.h5").file_size // 4
     if at_least > available:
         raise WeightsError(
-            f"{path}: expected layers of at most {available:,} parameters, as many as the file can "
-            f"hold, got {at_least:,} or more"
+            f"{path}: expected layers of at most {available:,} parameters, as many as the file "
+            f"can hold, got {at_least:,} or more"
         )
 
 
