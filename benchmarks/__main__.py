@@ -2,7 +2,7 @@
 
     python -m benchmarks [NAMES...] [--json FILE] [--plot FILE]
 
-``pip install alexnet_keras[bench]`` installs the peers; those that are missing are skipped.
+``python -m pip install -e ".[bench]"`` installs the peers; those that are missing are skipped.
 """
 
 from __future__ import annotations

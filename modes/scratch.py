@@ -143,7 +143,7 @@ def _explain_demonstration(session, architecture: Architecture) -> None:
     options = session.options
     if options.data in DEMONSTRATIONS and options.width is None and session.workers.is_chief:
         session.progress.print(
-            "The demonstration has a thousandth of ImageNet's images and two minutes: the real "
-            f"{architecture.input_size}x{architecture.input_size} network at a quarter of its "
-            "filters and an eighth of its hidden units."
+            "The demonstration has about a thousandth of ImageNet's images, so the "
+            f"{architecture.input_size}x{architecture.input_size} network is trained with a "
+            "quarter of its filters and an eighth of its hidden units."
         )

@@ -85,7 +85,9 @@ class RecipeOptions:
     """The recipe; every other option replaces one of its fields."""
 
     recipe: str | None = option(
-        None, "Published; each option below replaces one of its fields.", choices=tuple(RECIPES)
+        None,
+        "A recipe by name; each option below replaces one of its fields.",
+        choices=tuple(RECIPES),
     )
     epochs: int | None = _recipe_option(
         "Passes over the train split; learning-rate drops move in proportion.",

@@ -179,8 +179,7 @@ FINETUNE_RECIPE = Recipe(
     head_multiplier=10.0,
     clip_norm=1.0,
 )
-# The demonstration has a thousandth of ImageNet's images and two minutes: gradients are clipped to
-# norm 1.
+# The demonstration has so few images and so little time that gradients are clipped to norm 1.
 DEMO_RECIPE = Recipe("demo", batch_size=16, epochs=5, schedule=DropAt((4,)), clip_norm=1.0)
 RECIPES = {
     recipe.name: recipe
