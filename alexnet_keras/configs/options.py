@@ -85,9 +85,7 @@ class RecipeOptions:
     """The recipe; every other option replaces one of its fields."""
 
     recipe: str | None = option(
-        None,
-        "A recipe by name; each option below replaces one of its fields.",
-        choices=tuple(RECIPES),
+        None, "Recipe; each option below replaces one of its fields.", choices=tuple(RECIPES)
     )
     epochs: int | None = _recipe_option(
         "Passes over the train split; learning-rate drops move in proportion.",

@@ -350,7 +350,7 @@ def test_every_variant_is_narrow_on_the_demonstration(tmp_path, variant, monkeyp
     result = invoke("scratch", "--variant", variant, "--epochs", "1", "--output", tmp_path / "run")
     assert (result.exit_code, result.stderr) == (0, "")
     assert load_model(tmp_path / "run").count_params() < 2_000_000
-    assert "at a quarter of its filters" in result.stdout
+    assert "a quarter of its filters" in result.stdout
 
 
 @pytest.mark.slow
