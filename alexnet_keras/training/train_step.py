@@ -157,19 +157,22 @@ class TrainStep:
         replicas = self.workers.replicas
         size = batch.labels.shape[0] // (replicas * self.accumulate)
         starts = position + tf.range(replicas * self.accumulate, dtype=tf.int64) * size
-        columns = [
-            tf.reshape(column, (self.accumulate, replicas, -1, *column.shape[1:]))
-            for column in batch
-        ]
         starts = tf.reshape(starts, (self.accumulate, replicas))
         pieces = [
-            (Batch(*(column[:, replica] for column in columns)), starts[:, replica])
+            (Batch(*(self._parts(column, replica) for column in batch)), starts[:, replica])
             for replica in range(replicas)
         ]
         scale = tf.constant(1.0) if self.loss_scale is None else self.loss_scale.value
         return self.strategy.run(
             self._gradients_on_replica, args=(*self.workers.per_replica(pieces), scale)
         )
+
+    def _parts(self, column, replica: int):
+        """What ``replica`` computes of a column of the batch: (accumulate, size, ...)."""
+        replicas = self.workers.replicas
+        parts = tf.reshape(column, (self.accumulate, replicas, -1, *column.shape[1:]))
+        # A slice would copy the images, which are all of them where there is one device.
+        return tf.squeeze(parts, 1) if replicas == 1 else parts[:, replica]
 
     def _gradients_on_replica(self, parts: Batch, positions, scale):
         """Sum over ``parts`` of shape (accumulate, size, ...), computed one after the other."""
