@@ -120,16 +120,14 @@ def train_from_pretrained(
     the head is trained on. Ctrl-C while the head is trained skips fine-tuning.
     """
     train_samples = dataset.samples("train")
-    val_samples = dataset.samples("val")
     execution = execution or ExecutionConfig()
     keras.utils.set_random_seed(seed)
     with execution.workers.strategy.scope():
         model = replace_head(base, recipe, dataset.class_names)
     frozen = layers_before(model, train_from)
     val_batches = EvaluationBatches(
-        val_samples, model.preprocessing, recipe.batch_size, **vars(loading)
+        dataset.samples("val"), model.preprocessing, recipe.batch_size, **vars(loading)
     )
-
     if execution.resume or train_head(
         model, train_samples, head_recipe, seed, loading, execution.workers, feature_cache
     ):

@@ -73,11 +73,7 @@ def read_coco(
     if held_out_split is not None:
         held, warnings = _hold_out(file, table, boxes, file_names)
         kept &= held[images] == (held_out_split == "val")
-    skipped = {}
-    for reason, mask in _skip_reasons(table, boxes, min_size).items():
-        skipped[reason] = int(np.sum(kept & mask))
-        kept &= ~mask
-    skipped = {reason: count for reason, count in sorted(skipped.items()) if count}
+    kept, skipped = _skip(kept, _skip_reasons(table, boxes, min_size))
     if not kept.any():
         raise DataError(
             f"{file}: split {split!r}: expected at least one object, got none; "
@@ -106,6 +102,15 @@ def read_coco(
         table["sizes"][used][images],
         warnings,
     )
+
+
+def _skip(kept: np.ndarray, reasons: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, int]]:
+    """``kept`` without the annotations to skip, and how many those are by their first reason."""
+    skipped = {}
+    for reason, mask in reasons.items():
+        skipped[reason] = int(np.sum(kept & mask))
+        kept = kept & ~mask
+    return kept, {reason: count for reason, count in sorted(skipped.items()) if count}
 
 
 def _hold_out(file: Path, table: Columns, boxes: np.ndarray, file_names: list[str]):
