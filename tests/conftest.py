@@ -10,6 +10,13 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
 
+def pytest_make_parametrize_id(config, val, argname):
+    """Bytes are named by their argument: older pytest writes them out, and a time within them (a
+    zip archive has one) makes the two processes of ``-n 2`` collect different tests.
+    """
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(autouse=True)
 def keras_home(tmp_path_factory, monkeypatch):
     """Every test has a cache of its own, so that none reads or fills the user's."""
