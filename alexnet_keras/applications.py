@@ -15,7 +15,7 @@ from alexnet_keras.data import image_ops
 from alexnet_keras.data.imagenet import imagenet_classes
 from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.models.alexnet import AlexNetModel, build
-from alexnet_keras.pretrained.assign import assign_weights
+from alexnet_keras.models.assign import assign_weights
 from alexnet_keras.pretrained.catalog import find_entry
 from alexnet_keras.pretrained.loading import resolve_weights
 

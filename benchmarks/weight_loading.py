@@ -78,7 +78,7 @@ import_tensorflow()
 from alexnet_keras.models.alexnet import new_model
 from alexnet_keras.configs.architecture import ALEXNET
 from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING
-from alexnet_keras.pretrained.assign import assign_weights
+from alexnet_keras.models.assign import assign_weights
 from weights.reading import read_weights
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 model = new_model(ALEXNET, CAFFE_PREPROCESSING, tuple(map(str, range(1000))))

@@ -17,7 +17,7 @@ from alexnet_keras.configs.preprocessing import PREPROCESSING, Preprocessing
 from alexnet_keras.data.imagenet import imagenet_classes
 from alexnet_keras.errors import WeightsError
 from alexnet_keras.models.alexnet import AlexNetModel
-from alexnet_keras.pretrained.assign import layer_weights
+from alexnet_keras.models.assign import layer_weights
 from alexnet_keras.pretrained.catalog import CatalogEntry
 from weights.canonical import WeightSet
 

@@ -13,8 +13,8 @@ from alexnet_keras.configs.architecture import Architecture
 from alexnet_keras.configs.preprocessing import PREPROCESSING
 from alexnet_keras.errors import ConfigurationError, WeightsError
 from alexnet_keras.models.alexnet import AlexNetModel, new_model
+from alexnet_keras.models.assign import assign_weights
 from alexnet_keras.models.saving import load_model, model_path
-from alexnet_keras.pretrained.assign import assign_weights
 from alexnet_keras.pretrained.catalog import PUBLISHED
 from alexnet_keras.pretrained.identification import (
     ResolvedWeights,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet_keras.errors import WeightsError
-from alexnet_keras.pretrained.assign import layer_weights
+from alexnet_keras.models.assign import layer_weights
 from alexnet_keras.pretrained.catalog import PUBLISHED
 from alexnet_keras.pretrained.identification import variant_of_layers
 from alexnet_keras.pretrained.loading import load_pretrained, resolve_weights

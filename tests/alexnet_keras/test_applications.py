@@ -13,7 +13,7 @@ from alexnet_keras.configs.architecture import ALEXNET, OWT
 from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING
 from alexnet_keras.data.imagenet import imagenet_classes
 from alexnet_keras.errors import ConfigurationError, WeightsError
-from alexnet_keras.pretrained.assign import layer_weights
+from alexnet_keras.models.assign import layer_weights
 from alexnet_keras.pretrained.catalog import PUBLISHED, CatalogEntry
 from tests.alexnet_keras.tiny import picture, tiny_layers, tiny_model
 from tests.weights import caffe_files

@@ -8,7 +8,7 @@ import pytest
 
 from alexnet_keras.configs.architecture import ALEXNET
 from alexnet_keras.errors import WeightsError
-from alexnet_keras.pretrained.assign import layer_weights
+from alexnet_keras.models.assign import layer_weights
 from tests.alexnet_keras.tiny import tiny_layers, tiny_model
 from tests.weights.refusal import assert_memory_in_proportion, assert_refused
 from weights.hdf5 import read_weights_h5, write_weights_h5

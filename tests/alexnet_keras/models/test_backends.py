@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from alexnet_keras.configs.architecture import ALEXNET, VARIANTS, Dropout
 from alexnet_keras.models.alexnet import build
-from alexnet_keras.pretrained.assign import layer_weights
+from alexnet_keras.models.assign import layer_weights
 from alexnet_keras.training.optimizer import MomentumSGD
 from benchmarks import engines, gpu
 from tests.alexnet_keras.tiny import SMALLEST, tiny_model
@@ -60,7 +60,7 @@ from alexnet_keras.configs import recipe as recipes
 from alexnet_keras.models.alexnet import build
 from alexnet_keras.configs.architecture import VARIANTS
 from benchmarks.engines import mean_loss
-from alexnet_keras.pretrained.assign import assign_weights, layer_weights
+from alexnet_keras.models.assign import assign_weights, layer_weights
 from weights.reading import read_weights
 
 def gradients(model, x, labels):

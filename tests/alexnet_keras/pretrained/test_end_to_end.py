@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from alexnet_keras import load_model
-from alexnet_keras.pretrained.assign import layer_weights
+from alexnet_keras.models.assign import layer_weights
 from tests.alexnet_keras.trees import assert_refused, class_folders, invoke
 from tests.weights import caffe_files, npy_files
 from tests.weights.mirror import Answer, Mirror, isolated_mirror, sha1

@@ -20,8 +20,8 @@ from alexnet_keras.configs.preprocessing import (
 )
 from alexnet_keras.errors import ConfigurationError, WeightsError
 from alexnet_keras.models.alexnet import new_model
+from alexnet_keras.models.assign import layer_weights
 from alexnet_keras.models.saving import load_model
-from alexnet_keras.pretrained.assign import layer_weights
 from alexnet_keras.pretrained.catalog import PUBLISHED
 from alexnet_keras.pretrained.loading import check_loaded, load_pretrained, resolve_weights
 from tests.alexnet_keras.tiny import tiny_layers, tiny_model

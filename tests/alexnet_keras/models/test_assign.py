@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alexnet_keras.errors import WeightsError
-from alexnet_keras.pretrained.assign import assign_weights, layer_weights
+from alexnet_keras.models.assign import assign_weights, layer_weights
 from tests.alexnet_keras.tiny import tiny_layers, tiny_model
 from weights.canonical import WeightSet
 
