@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alexnet_keras.configs.loading import BoxRegion, Loading
-from alexnet_keras.configs.options import DataOptions
+from alexnet_keras.configs.option_groups import DataOptions
 from alexnet_keras.data.layouts import Dataset, open_dataset
 from alexnet_keras.errors import ConfigurationError
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alexnet_keras.configs.options import PartialOptions, WeightsOptions
+from alexnet_keras.configs.option_groups import PartialOptions, WeightsOptions
 from alexnet_keras.data.demo import DEMONSTRATIONS
 from alexnet_keras.pretrained.loading import Pretrained, load_pretrained
 from alexnet_keras.progress import Progress

@@ -7,9 +7,10 @@ from dataclasses import replace
 from alexnet_keras.configs.architecture import VARIANTS, Architecture, InitialValues
 from alexnet_keras.configs.augmentation import AUGMENTATIONS
 from alexnet_keras.configs.option_fields import options_of
-from alexnet_keras.configs.options import RecipeOptions, ScratchOptions
+from alexnet_keras.configs.options import ScratchOptions
 from alexnet_keras.configs.preprocessing import PREPROCESSING
 from alexnet_keras.configs.recipe import RECIPES, Recipe
+from alexnet_keras.configs.recipe_options import RecipeOptions
 from alexnet_keras.configs.schedule import DropAt, DropEvery, Plateau, Schedule
 from alexnet_keras.data.colour_pca import colour_axes
 from alexnet_keras.data.samples import Samples
