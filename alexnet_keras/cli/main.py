@@ -14,12 +14,8 @@ from alexnet_keras.cli.command import command
 from alexnet_keras.cli.options import named_options, options_from
 from alexnet_keras.cli.training_commands import training_group
 from alexnet_keras.cli.weights_commands import weights_group
-from alexnet_keras.configs.options import (
-    EvaluateOptions,
-    ExtractOptions,
-    PredictOptions,
-    VariantOptions,
-)
+from alexnet_keras.configs.option_groups import VariantOptions
+from alexnet_keras.configs.options import EvaluateOptions, ExtractOptions, PredictOptions
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
