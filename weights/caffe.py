@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from weights.arrays import first_non_finite, read_npy_header, view_array
-from weights.canonical import WeightSet, from_channels_first
+from weights.canonical import WeightSet, check_variant, from_channels_first
 from weights.errors import WeightsError
 from weights.formats import describe_non_weights
 from weights.memory_map import map_file
@@ -36,7 +36,11 @@ _ENCODINGS = {
     2: _Encoding("layers", name=4, blobs=6),
     100: _Encoding("layer", name=1, blobs=7),
 }
-_PUBLIC_NAME = re.compile("conv[1-5]|norm[12]|pool[125]|fc[678]|prob")
+VARIANT_PREFIX = b"alexnet_keras/"
+"""What precedes the variant in the name of a network that we write."""
+_MAX_NAME_BYTES = 100
+_PUBLIC_NAME = re.compile("conv[1-5]|norm[12]|cnorm2|pool[125]|fc[678]|prob")
+_NETWORK_NAME = 1
 _V0_LAYER = 1
 _DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8
 _LEGACY_SHAPE = {1: "num", 2: "channels", 3: "height", 4: "width"}
@@ -74,7 +78,9 @@ def read_caffemodel(path: Path) -> WeightSet:
             order[name] = None
     if not layers:
         raise network.error(network.end, "a Caffe network with weights", "no layer that has any")
-    return WeightSet(from_channels_first(layers, path), path, "caffemodel", tuple(order))
+    return WeightSet(
+        from_channels_first(layers, path), path, "caffemodel", tuple(order), _variant(network)
+    )
 
 
 def read_mean(path: Path) -> np.ndarray:
@@ -100,6 +106,20 @@ def read_mean(path: Path) -> np.ndarray:
     if not (mean.min() >= 0 and mean.max() <= 255):
         raise blob.error(0, "grey levels, 0 to 255", f"{mean.min():g} to {mean.max():g}")
     return np.ascontiguousarray(np.moveaxis(mean[::-1], 0, -1), np.float32)
+
+
+def _variant(network: Message) -> str | None:
+    """The variant in the name of a network that :mod:`weights.caffe_writer` wrote; others' names
+    mean nothing here.
+    """
+    field = next((field for field in network if field.number == _NETWORK_NAME), None)
+    if field is None:
+        return None
+    name = network.data[field.start : min(field.end, field.start + _MAX_NAME_BYTES)]
+    if not name.startswith(VARIANT_PREFIX):
+        return None
+    variant = name.removeprefix(VARIANT_PREFIX).decode("latin-1")
+    return check_variant(variant, f"{network.path}: name")
 
 
 def _open(path: Path, place: str = "") -> Message:

@@ -11,23 +11,29 @@ from typing import BinaryIO
 import numpy as np
 
 from weights.atomic_files import atomic_write
+from weights.caffe import VARIANT_PREFIX
 from weights.canonical import Layers, to_channels_first
 
 _BLOCK_VALUES = 1 << 21
-_WEIGHTLESS = {"norm": b"LRN", "pool": b"Pooling", "prob": b"Softmax"}
+_WEIGHTLESS = {"norm": b"LRN", "cnorm": b"LRN", "pool": b"Pooling", "prob": b"Softmax"}
 
 
-def write_caffemodel(path: Path, layers: Layers, layer_order: Iterable[str] = ()) -> None:
+def write_caffemodel(
+    path: Path, layers: Layers, layer_order: Iterable[str] = (), variant: str | None = None
+) -> None:
     """Write canonical ``{layer: (kernel, bias)}`` as float32, in ``layer_order`` and then in that
     of the dictionary.
 
     Of ``layer_order``, the network's public names, those without weights are written too, empty:
-    the order of norm1 and pool1 distinguishes CaffeNet from AlexNet. Blocks of 8 MB are converted
+    the order of norm1 and pool1 distinguishes CaffeNet from AlexNet. The network's name gives the
+    ``variant``. Blocks of 8 MB are converted
     to Caffe's order and written one by one, under another name until all is on disk, so that
     ``path`` never holds half a file. :func:`weights.caffe.read_caffemodel` gives the same bits
     back. Raises ``WeightsError`` where the file cannot be written.
     """
     with atomic_write(Path(path)) as (unfinished,), unfinished.open("wb") as file:
+        if variant is not None:
+            file.write(_delimited(1, VARIANT_PREFIX + variant.encode()))
         for name in dict.fromkeys((*layer_order, *layers)):
             if name in layers:
                 _write_layer(file, name, layers, path)

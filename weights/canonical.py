@@ -8,6 +8,7 @@ conv1 ... fc8.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,12 +30,23 @@ class WeightSet:
         file_format: as :func:`weights.formats.detect_format` calls it.
         layer_order: the names of all layers in the file's own order, norm and pool included;
             empty where the format does not record it.
+        variant: the name of the network that the file itself records, as our writers do; None
+            where it records none.
     """
 
     layers: Layers
     path: Path
     file_format: str
     layer_order: tuple[str, ...] = field(default=())
+    variant: str | None = None
+
+
+def check_variant(name: object, place: str) -> str:
+    """``name`` where it may name a variant. Raises ``WeightsError`` that begins with ``place``."""
+    if type(name) is not str or not re.fullmatch(r"[\w-]{1,64}", name, re.ASCII):
+        found = repr(name[:80]) if type(name) is str else type(name).__name__
+        raise WeightsError(f"{place}: expected the name of a variant, got {found}")
+    return name
 
 
 def from_channels_first(layers: Layers, path: Path) -> Layers:

@@ -12,10 +12,11 @@ import numpy as np
 
 from weights.arrays import to_canonical
 from weights.atomic_files import atomic_write
-from weights.canonical import Layers, WeightSet
+from weights.canonical import Layers, WeightSet, check_variant
 from weights.errors import WeightsError, error_reason
 
 _MAX_LAYERS = 1000
+_VARIANT = "alexnet_keras.variant"
 
 
 def read_weights_h5(path: Path) -> WeightSet:
@@ -38,19 +39,24 @@ def read_weights_h5(path: Path) -> WeightSet:
                 layer: {role: dataset[...] for role, dataset in pair.items()}
                 for layer, pair in datasets.items()
             }
+            variant = _text(file, _VARIANT, f"{path}: attribute {_VARIANT}")
     except (OSError, LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(
             f"{path}: expected a .weights.h5 file of Keras, got: {error_reason(error)}"
         ) from None
-    return WeightSet(to_canonical(found, path, size), path, "weights.h5")
+    if variant is not None:
+        variant = check_variant(variant, f"{path}: attribute {_VARIANT}")
+    return WeightSet(to_canonical(found, path, size), path, "weights.h5", variant=variant)
 
 
-def write_weights_h5(path: Path, layers: Layers) -> None:
+def write_weights_h5(path: Path, layers: Layers, variant: str | None = None) -> None:
     """Write ``layers``, in the network's order, so that ``model.load_weights`` of the same shapes
-    reads them.
+    reads them; the ``variant`` is an attribute of the file.
     """
     kinds = {4: ("grouped_conv2d", itertools.count()), 2: ("dense", itertools.count())}
     with atomic_write(path) as (temporary,), h5py.File(temporary, "w") as file:
+        if variant is not None:
+            file.attrs[_VARIANT] = variant
         for name, arrays in layers.items():
             kind, numbers = kinds[arrays[0].ndim]
             number = next(numbers)
@@ -130,13 +136,19 @@ def _member(group: h5py.Group, name: str, place: str) -> h5py.Group | h5py.Datas
 
 
 def _layer_name(variables: h5py.Group, key: str, path: Path) -> str:
-    if "name" not in variables.attrs:
-        return key
-    attribute = variables.attrs.get_id("name")
+    name = _text(variables, "name", f"{path}: {key[:80]}")
+    return key if name is None else name
+
+
+def _text(group: h5py.Group, name: str, place: str) -> str | None:
+    """The attribute ``name``, one string; None where there is none."""
+    if name not in group.attrs:
+        return None
+    attribute = group.attrs.get_id(name)
     # Many strings, of an array or of one compound value, may share the same bytes.
     if attribute.shape != () or attribute.get_type().get_class() != h5py.h5t.STRING:
-        raise WeightsError(f"{path}: {key[:80]}: expected one name, got several or none")
-    return str(variables.attrs["name"])
+        raise WeightsError(f"{place}: expected one name, got several or none")
+    return str(group.attrs[name])
 
 
 def _variables(variables: h5py.Group, path: Path, layer: str) -> dict[str, h5py.Dataset]:

@@ -11,11 +11,13 @@ import numpy as np
 from weights.archive import read_archive
 from weights.arrays import read_npy_header, to_canonical, view_array
 from weights.atomic_files import atomic_write
-from weights.canonical import Layers, WeightSet
+from weights.canonical import Layers, WeightSet, check_variant
 from weights.errors import WeightsError
 from weights.memory_map import map_file
 
 _DTYPES = {order + kind for order in "<>" for kind in ("f2", "f4", "f8")}
+_VARIANT = "variant"
+_MAX_NAME_BYTES = 1024
 
 
 def read_npz(path: Path) -> WeightSet:
@@ -23,13 +25,18 @@ def read_npz(path: Path) -> WeightSet:
     as float32.
 
     The members are stored, as ``numpy.savez`` does, and float32 stays a view of the file; float16
-    and float64 of either byte order are converted. Raises ``WeightsError`` naming the member, for
+    and float64 of either byte order are converted. A member ``variant``, text of shape (), names
+    the network. Raises ``WeightsError`` naming the member, for
     compressed and pickled ones too.
     """
     path = Path(path)
     data = memoryview(map_file(path))
     found: dict[str, dict[str, np.ndarray]] = {}
-    for name, member in read_archive(data, path).items():
+    members = read_archive(data, path)
+    variant = members.pop(f"{_VARIANT}.npy", None)
+    if variant is not None:
+        variant = _read_text(variant, f"{path}: member {_VARIANT}.npy")
+    for name, member in members.items():
         layer, _, role = name.removesuffix(".npy").rpartition("/")
         if role not in ("kernel", "bias"):
             raise WeightsError(
@@ -38,12 +45,12 @@ def read_npz(path: Path) -> WeightSet:
         if role in found.setdefault(layer, {}):
             raise WeightsError(f"{path}: member {name[:80]!r}: expected one array for it, got two")
         found[layer][role] = _read_array(member, f"{path}: member {name[:80]!r}")
-    return WeightSet(to_canonical(found, path, len(data)), path, "npz")
+    return WeightSet(to_canonical(found, path, len(data)), path, "npz", variant=variant)
 
 
-def write_npz(path: Path, layers: Layers) -> None:
-    """Write canonical layers as float32 members ``conv1/kernel``, ``conv1/bias`` ...; ``path``
-    changes in one step.
+def write_npz(path: Path, layers: Layers, variant: str | None = None) -> None:
+    """Write canonical layers as float32 members ``conv1/kernel``, ``conv1/bias`` ..., and the
+    ``variant`` as text; ``path`` changes in one step.
 
     :func:`read_npz` gives the same bits back. Raises ``WeightsError`` where the file cannot be
     written.
@@ -53,8 +60,22 @@ def write_npz(path: Path, layers: Layers) -> None:
         for layer, pair in layers.items()
         for role, array in zip(("kernel", "bias"), pair, strict=True)
     }
+    if variant is not None:
+        arrays[_VARIANT] = np.array(variant)
     with atomic_write(Path(path)) as (temporary,), open(temporary, "wb") as file:
         np.savez(file, **arrays)
+
+
+def _read_text(member: memoryview, place: str) -> str:
+    shape, _, dtype, start = read_npy_header(member, place)
+    if shape != () or dtype.kind != "U" or len(member) - start > _MAX_NAME_BYTES:
+        raise WeightsError(
+            f"{place}: expected a name of shape (), got dtype {dtype.str[:20]!r} of shape {shape}"
+        )
+    try:
+        return check_variant(str(view_array(member[start:], dtype, shape)), place)
+    except ValueError as error:  # of the length, or of text that is no Unicode
+        raise WeightsError(f"{place}: {str(error)[:120]}") from None
 
 
 def _read_array(member: memoryview, place: str) -> np.ndarray:

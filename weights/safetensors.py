@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from weights.arrays import to_canonical
 from weights.atomic_files import atomic_write
-from weights.canonical import Layers, WeightSet, to_channels_first
+from weights.canonical import Layers, WeightSet, check_variant, to_channels_first
 from weights.errors import WeightsError, error_reason
 from weights.memory_map import map_file
 from weights.state_dict import by_layer
@@ -26,6 +26,7 @@ _METADATA = {
     "format": "pt",
     "layout": "channels first: kernels OIHW, dense (out, in), fc6 in C,H,W order",
 }
+_VARIANT = "alexnet_keras.variant"
 _DTYPES = ("F16", "BF16", "F32", "F64")
 _MAX_HEADER_BYTES = 1 << 20
 
@@ -48,18 +49,18 @@ def read_safetensors(path: Path) -> WeightSet:
     try:
         with safe_open(path, framework="numpy") as file:
             tensors = {name: _read_tensor(file, name, path) for name in file.keys()}  # noqa: SIM118
+            variant = (file.metadata() or {}).get(_VARIANT)
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise WeightsError(f"{path}: safetensors: {error_reason(error)[:300]}") from None
-    return WeightSet(
-        to_canonical(by_layer(tensors, path), path, len(data), channels_first=True),
-        path,
-        "safetensors",
-    )
+    if variant is not None:
+        variant = check_variant(variant, f"{path}: metadata {_VARIANT}")
+    layers = to_canonical(by_layer(tensors, path), path, len(data), channels_first=True)
+    return WeightSet(layers, path, "safetensors", variant=variant)
 
 
-def write_safetensors(path: Path, layers: Layers) -> None:
-    """Write canonical layers as float32 in PyTorch's names and order; ``path`` changes in one
-    step.
+def write_safetensors(path: Path, layers: Layers, variant: str | None = None) -> None:
+    """Write canonical layers as float32 in PyTorch's names and order, the ``variant`` in the
+    metadata; ``path`` changes in one step.
 
     :func:`read_safetensors` gives the same bits back. Raises ``WeightsError`` where the file
     cannot be written.
@@ -69,9 +70,10 @@ def write_safetensors(path: Path, layers: Layers) -> None:
         for layer, pair in to_channels_first(layers, path).items()
         for role, array in zip(("weight", "bias"), pair, strict=True)
     }
+    metadata = _METADATA if variant is None else {**_METADATA, _VARIANT: variant}
     with atomic_write(Path(path)) as (temporary,):
         try:
-            save_file(tensors, temporary, _METADATA)
+            save_file(tensors, temporary, metadata)
         except SafetensorError as error:
             raise OSError(str(error)) from None
 

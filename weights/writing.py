@@ -18,16 +18,22 @@ _WRITERS = {
 OUTPUT_SUFFIXES = tuple(_WRITERS)
 
 
-def write_weights(path: str | Path, layers: Layers, layer_order: Iterable[str] = ()) -> None:
+def write_weights(
+    path: str | Path,
+    layers: Layers,
+    layer_order: Iterable[str] = (),
+    variant: str | None = None,
+) -> None:
     """Write canonical ``layers`` as float32 to ``path``, whose suffix chooses the format.
 
     ``layer_order``: all public layers as the network has them; of these formats only
-    ``.caffemodel`` records it. Raises ``WeightsError``.
+    ``.caffemodel`` records it. ``variant``: the network's name, which every format records and
+    :attr:`weights.canonical.WeightSet.variant` gives back. Raises ``WeightsError``.
     """
     suffix = output_suffix(path)
     module, function = _WRITERS[suffix]
     order = {"layer_order": layer_order} if suffix == ".caffemodel" else {}
-    getattr(import_module(module), function)(Path(path), layers, **order)
+    getattr(import_module(module), function)(Path(path), layers, variant=variant, **order)
 
 
 def output_suffix(path: str | Path) -> str:

@@ -71,7 +71,8 @@ def show(source, as_json):
 def convert(source, out, overwrite):
     """Convert weights to another format, bit for bit.
 
-    The suffix of OUT names the format: .caffemodel, .npz, .safetensors or .weights.h5.
+    The suffix of OUT names the format: .caffemodel, .npz, .safetensors or .weights.h5. The file
+    records the variant too.
     """
     from alexnet_keras.pretrained.verification import convert
 
@@ -79,8 +80,8 @@ def convert(source, out, overwrite):
     click.echo(f"{source} -> {out}")
     if variant not in (None, recorded):
         click.echo(
-            f"These are weights of {variant}, which this format does not record: open them with "
-            f"--variant {variant}."
+            f"Their network is {variant} with other layers, which {out} does not record: open it "
+            "with the architecture as variant."
         )
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from alexnet_keras.configs.architecture import (
     FINAL_LAYER,
+    VARIANTS,
     Architecture,
     Convolution,
     Dense,
+    Dropout,
     get_architecture,
 )
 from alexnet_keras.configs.preprocessing import PREPROCESSING, Preprocessing
@@ -50,8 +52,10 @@ class ResolvedWeights:
         """The layers in canonical form; of a model, float32 copies."""
         if self.model is None:
             return self.file_weights
-        order = self.model.architecture.layer_names if self.model.architecture else ()
-        return WeightSet(layer_weights(self.model), self.path, "keras", order)
+        architecture = self.model.architecture
+        order = architecture.layer_names if architecture else ()
+        variant = variant_of_architecture(architecture) if architecture else None
+        return WeightSet(layer_weights(self.model), self.path, "keras", order, variant)
 
     @property
     def file_architecture(self) -> Architecture:
@@ -92,7 +96,14 @@ def identify_weights(
     ``entry``: of the catalogue, None for a path. ``variant``: what the caller asks for. Raises
     ``WeightsError`` where file, catalogue and caller contradict each other.
     """
-    recorded = variant_of_layers(weights)
+    recorded = variant_of_weights(weights)
+    if recorded is not None and recorded not in VARIANTS:
+        if variant is None:
+            raise WeightsError(
+                f"{name}: expected weights of one of {', '.join(VARIANTS)}, got those of "
+                f"{recorded}; --variant chooses the network"
+            )
+        recorded = None
     preprocessing = PREPROCESSING.get(recorded)
     if entry is not None:
         if not _same_graph(entry.variant, recorded):
@@ -116,11 +127,34 @@ def identify_model(
     return ResolvedWeights(name, path, recorded, model.preprocessing, architecture, model=model)
 
 
-def variant_of_layers(weights: WeightSet) -> str | None:
-    """The variant that a file shows by the order of its layers, or by the widths that only
-    torchvision's network has; None where it shows none.
+def variant_of_architecture(architecture: Architecture) -> str | None:
+    """The variant whose layers these are, of any width and dropout; None where one is replaced or
+    left out.
     """
+    variant = VARIANTS.get(architecture.name)
+    if variant is None or len(variant.layers) != len(architecture.layers):
+        return None
+
+    def same(spec, expected):
+        field = {Convolution: "filters", Dense: "units", Dropout: "rate"}.get(type(expected))
+        if type(spec) is type(expected) and field:
+            spec = replace(spec, **{field: getattr(expected, field)})
+        return spec == expected
+
+    pairs = zip(architecture.layers, variant.layers, strict=True)
+    alike = all(same(*pair) for pair in pairs) and architecture.activation == variant.activation
+    return variant.name if alike else None
+
+
+def variant_of_weights(weights: WeightSet) -> str | None:
+    """The variant that a file records; else the one that it shows by the order of its layers, or
+    by the widths that only torchvision's network has; None where it shows none.
+    """
+    if weights.variant is not None:
+        return weights.variant
     order = weights.layer_order
+    if "cnorm2" in order:
+        return "krizhevsky"
     if "pool1" in order and "norm1" in order:
         return "caffenet" if order.index("pool1") < order.index("norm1") else "alexnet"
     conv2 = weights.layers.get("conv2")

@@ -12,7 +12,7 @@ from pathlib import Path
 from alexnet_keras.errors import WeightsError
 from alexnet_keras.models.assign import layer_weights
 from alexnet_keras.pretrained.catalog import PUBLISHED
-from alexnet_keras.pretrained.identification import variant_of_layers
+from alexnet_keras.pretrained.identification import ResolvedWeights, variant_of_weights
 from alexnet_keras.pretrained.loading import load_pretrained, resolve_weights
 from weights.canonical import Layers
 from weights.hdf5 import read_weights_h5
@@ -83,9 +83,9 @@ def convert(
     """Write weights in the format that the suffix of ``out`` chooses, and compare what was written
     bit for bit.
 
-    The suffix is ``.caffemodel``, ``.npz``, ``.safetensors`` or ``.weights.h5``. Returns the
-    variant that the source records and the one that the written file records, each None where
-    there is none. Raises ``WeightsError``.
+    The suffix is one of :data:`weights.writing.OUTPUT_SUFFIXES`. The file records the variant that
+    the source records, unless the source is a network with other layers. Returns both variants,
+    each None where there is none. Raises ``WeightsError``.
     """
     output_suffix(out)
     if out.exists() and not overwrite:
@@ -93,12 +93,16 @@ def convert(
     source = resolve_weights(name_or_path, progress=progress)
     weights = source.weights
     order = weights.layer_order or (source.architecture.layer_names if source.variant else ())
-    write_weights(out, weights.layers, order)
+    write_weights(out, weights.layers, order, _variant_to_record(source))
     written = read_weights(out)
     _check_equal(
         out, f"what was written differs from {weights.path}", weights.layers, written.layers
     )
-    return source.variant, variant_of_layers(written)
+    return source.variant, variant_of_weights(written)
+
+
+def _variant_to_record(source: ResolvedWeights) -> str | None:
+    return source.variant if source.model is None else source.weights.variant
 
 
 def _verified_digest(name_or_path: str, progress: Callable | None) -> str | None:

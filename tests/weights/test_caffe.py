@@ -191,6 +191,13 @@ def test_conv1_of_the_trunk_has_the_two_groups_of_the_papers_figure_3(shared_dat
     assert high > 5 * low
 
 
+@pytest.mark.parametrize("name", [b"AlexNet", b"paper", b"", b"\xff" * 500])
+def test_the_name_that_others_give_their_network_is_no_variant(tmp_path, name):
+    path = files.write_v2(tmp_path / "w.caffemodel", files.random_layers(width=1 / 48))
+    path.write_bytes(path.read_bytes().replace(files.text(1, "AlexNet"), files.delimited(1, name)))
+    assert read_caffemodel(path).variant is None
+
+
 def test_written_file_gives_the_same_bits_back(tiny, tmp_path):
     layers = read_caffemodel(tiny[1]).layers
     write_caffemodel(tmp_path / "again.caffemodel", layers)

@@ -222,6 +222,15 @@ def test_many_strings_as_one_name_are_refused(tmp_path):
     assert "expected one name" in assert_refused(read_weights_h5, path)
 
 
+@pytest.mark.parametrize("value", [3.5, ["alexnet", "paper"], np.bytes_(b"a b"), h5py.Empty("S5")])
+def test_what_stands_for_the_variant_is_checked(tmp_path, value):
+    def edit(file):
+        file.attrs["alexnet_keras.variant"] = value
+
+    refusal = assert_refused(read_weights_h5, edited(tmp_path / "w.weights.h5", edit))
+    assert refusal.startswith("attribute alexnet_keras.variant: expected ")
+
+
 def test_cut_and_flipped_files_never_crash(tmp_path):
     write_weights_h5(tmp_path / "whole", {name: LAYERS[name] for name in ("conv1", "fc8")})
     whole = (tmp_path / "whole").read_bytes()

@@ -50,6 +50,41 @@ def archive(kernel=ONES, bias=BIAS, **options):
     return zip_of({"fc8/kernel.npy": kernel, "fc8/bias.npy": bias}, root="", **options)
 
 
+def named(variant):
+    members = {"variant.npy": variant, "fc8/kernel.npy": ONES, "fc8/bias.npy": BIAS}
+    return zip_of(members, root="")
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [
+        (npy(np.array(["alexnet"])), "expected a name of shape (), got dtype '<U7' of shape (1,)"),
+        (npy(np.array(b"alexnet")), "expected a name of shape (), got dtype '|S7' of shape ()"),
+        (npy(np.array(1.0)), "expected a name of shape (), got dtype '<f8' of shape ()"),
+        (npy(np.array("a" * 999)), "expected a name of shape (), got dtype '<U999' of shape ()"),
+        (npy(np.array("owt"))[:-4], "expected 12 bytes for shape () of <U3, got 8"),
+        (
+            npy(np.array("owt")).replace(b"<U3", b"<U99999999"),
+            "expected 399999996 bytes for shape () of <U99999999, got 12",
+        ),
+        (npy(np.array("owt")).replace(b"o\0\0\0", b"\xff" * 4), ""),
+        (npy(np.array("\ud800")), "expected the name of a variant, got "),
+        (b"owt", "expected the .npy format, got: "),
+    ],
+)
+def test_what_stands_for_the_variant_is_checked(tmp_path, variant, expected):
+    refusal = assert_refused(read_npz, save(tmp_path / "w.npz", named(variant)))
+    assert refusal.startswith(f"member variant.npy: {expected}")
+
+
+def test_numpy_reads_the_variant(tmp_path):
+    write_npz(tmp_path / "w.npz", LAYERS, "paper")
+    with np.load(tmp_path / "w.npz", allow_pickle=False) as loaded:
+        assert str(loaded["variant"]) == "paper"
+    big_endian = np.array("paper").astype(">U5")
+    assert read_npz(save(tmp_path / "b.npz", named(npy(big_endian)))).variant == "paper"
+
+
 def test_round_trip_is_bit_exact_and_not_copied(tmp_path):
     write_npz(tmp_path / "w.npz", LAYERS)
     weights = read_npz(tmp_path / "w.npz")

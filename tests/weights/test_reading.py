@@ -70,6 +70,24 @@ def test_a_round_trip_is_bit_exact(tmp_path, suffix):
     assert_same_bits(found.layers)
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("variant", [None, "krizhevsky", "145-half"])
+def test_the_variant_is_recorded(tmp_path, suffix, variant):
+    path = tmp_path / f"weights{suffix}"
+    write_weights(path, LAYERS, variant=variant)
+    found = read_weights(path)
+    assert found.variant == variant
+    assert_same_bits(found.layers)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("variant", ["", "a/b", "two words", "line\nfeed", "\u202eabc", "n" * 65])
+def test_what_names_no_variant_is_refused(tmp_path, suffix, variant):
+    path = tmp_path / f"weights{suffix}"
+    write_weights(path, LAYERS, variant=variant)
+    assert "expected the name of a variant, got " in assert_refused(read_weights, path)
+
+
 @pytest.mark.parametrize(("first", "second"), [*itertools.permutations(FORMATS, 2)])
 def test_from_any_format_to_any_other_and_back(tmp_path, first, second):
     write_weights(tmp_path / f"one{first}", LAYERS)

@@ -166,6 +166,8 @@ CORPUS = {
     "dtype F4": file_of(header("F4", (8, 4))),
     "metadata a list": file_of(header(__metadata__=[])),
     "metadata of numbers": file_of(header(__metadata__={"a": 1})),
+    "a variant of two words": save(ONES, {"alexnet_keras.variant": "not one"}),
+    "a variant of a number": file_of(header(__metadata__={"alexnet_keras.variant": 1})),
     "a name twice": file_of(json.dumps(header()).replace("fc8.bias", "fc8.weight").encode()),
     "line feed": file_of(json.dumps(header()).replace("fc8.", "fc8\\n.").encode()),
     "another network": save({"features.2.weight": ONES["fc8.weight"]}),

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from alexnet_keras.configs.architecture import CAFFENET
 from alexnet_keras.data.imagenet import imagenet_classes
 from tests.alexnet_keras.tiny import encoded, picture_files, tiny_layers, tiny_model
 from tests.alexnet_keras.trees import assert_refused, class_folders, invoke
@@ -15,7 +16,6 @@ from tests.conftest import ROOT
 from tests.weights import caffe_files, npy_files
 from tests.weights.mirror import LOGIN_PAGE, Answer, isolated_mirror
 from weights.canonical import to_channels_first
-from weights.reading import read_weights
 from weights.store import cache_folder
 from weights.writing import write_weights
 
@@ -226,9 +226,7 @@ def test_show_a_run(run_folder):
 def test_convert_a_run_and_verify_the_file_against_it(run_folder, tmp_path):
     out = tmp_path / "ours.safetensors"
     assert invoke("weights", "convert", run_folder, out).stdout.splitlines() == [
-        f"{run_folder} -> {out}",
-        "These are weights of alexnet, which this format does not record: open them with "
-        "--variant alexnet.",
+        f"{run_folder} -> {out}"
     ]
     assert_refused(
         "weights", "convert", run_folder, out, says=(out, "already exists", "--overwrite")
@@ -239,14 +237,16 @@ def test_convert_a_run_and_verify_the_file_against_it(run_folder, tmp_path):
     assert f"bit for bit, equal to {out}; sha256 " in result.stdout
 
 
-def test_convert_tells_only_what_the_file_does_not(tmp_path):
-    source = caffemodel(tmp_path / "w.caffemodel", "caffenet")
-    assert "--variant caffenet" in invoke("weights", "convert", source, tmp_path / "w.npz").stdout
-    assert (
-        "--variant"
-        not in invoke("weights", "convert", source, tmp_path / "again.caffemodel").stdout
+def test_convert_says_where_the_file_cannot_record_the_network(tmp_path):
+    network = CAFFENET.without("norm1").with_width(0.05)
+    tiny_model(network).save(tmp_path / "changed.keras")
+    out = tmp_path / "w.npz"
+    assert invoke("weights", "convert", tmp_path / "changed.keras", out).stdout.splitlines()[
+        1
+    ] == (
+        f"Their network is caffenet with other layers, which {out} does not record: open it with "
+        "the architecture as variant."
     )
-    assert read_weights(tmp_path / "again.caffemodel").layer_order[1] == "pool1"
 
 
 def test_verify_a_known_name(publish, tmp_path):

@@ -9,12 +9,15 @@ import zipfile
 import numpy as np
 import pytest
 
+from alexnet_keras.configs.architecture import ALEXNET, VARIANTS, Dropout
 from alexnet_keras.errors import WeightsError
 from alexnet_keras.pretrained import loading
+from alexnet_keras.pretrained.loading import resolve_weights
 from alexnet_keras.pretrained.verification import convert, verify
 from tests.alexnet_keras.tiny import tiny_layers, tiny_model
 from tests.weights import caffe_files
 from tests.weights.mirror import Answer, isolated_mirror
+from tests.weights.refusal import assert_refused
 from weights.canonical import to_channels_first
 from weights.reading import read_weights
 from weights.store import cache_folder
@@ -164,14 +167,48 @@ def test_a_conversion_and_back_is_bit_exact(tmp_path, suffix, variant):
         tmp_path / f"a{suffix}",
         tmp_path / "b.caffemodel",
     )
-    told = variant if suffix == ".caffemodel" else None
-    assert convert(str(source), there) == (variant, told)
-    assert convert(str(there), back) == (told, told)
+    assert convert(str(source), there) == (variant, variant)
+    assert convert(str(there), back) == (variant, variant)
     expected, found = read_weights(source).layers, read_weights(back).layers
     for name, arrays in expected.items():
         for one, other in zip(arrays, found[name], strict=True):
             assert one.shape == other.shape
             assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_every_format_records_the_variant(tmp_path, suffix, variant):
+    """Through every format to a network, no variant asked for."""
+    tiny_model(variant).save(tmp_path / "ours.keras")
+    out, again = tmp_path / f"ours{suffix}", tmp_path / "again.npz"
+    assert convert(str(tmp_path / "ours.keras"), out) == (variant, variant)
+    assert read_weights(out).variant == variant
+    assert convert(str(out), again) == (variant, variant)
+    assert resolve_weights(str(again)).architecture == VARIANTS[variant]
+    other = "owt" if variant != "owt" else "alexnet"
+    with pytest.raises(WeightsError, match=f": these are weights of {variant}, not of {other}$"):
+        resolve_weights(str(out), other)
+
+
+def test_a_network_with_other_layers_records_no_variant(tmp_path):
+    """A file that called it alexnet would be opened as one, with normalization."""
+    tiny_model(ALEXNET.without("norm1", "norm2").with_width(0.05)).save(tmp_path / "ours.keras")
+    assert convert(str(tmp_path / "ours.keras"), tmp_path / "w.npz") == ("alexnet", None)
+    assert read_weights(tmp_path / "w.npz").variant is None
+
+
+def test_a_recipe_s_dropout_is_no_other_network(tmp_path):
+    network = ALEXNET.replace_each(Dropout, rate=0.2).with_width(0.05)
+    tiny_model(network).save(tmp_path / "ours.keras")
+    assert convert(str(tmp_path / "ours.keras"), tmp_path / "w.npz") == ("alexnet", "alexnet")
+
+
+def test_a_variant_that_is_not_known_is_asked_for(tmp_path):
+    write_weights(tmp_path / "w.npz", LAYERS, variant="zfnet")
+    refusal = assert_refused(lambda path: resolve_weights(str(path)), tmp_path / "w.npz")
+    assert refusal.endswith("got those of zfnet; --variant chooses the network")
+    assert resolve_weights(str(tmp_path / "w.npz"), "paper").architecture.name == "paper"
 
 
 def test_a_written_caffenet_lists_its_layers_in_its_order(tmp_path):
@@ -251,7 +288,7 @@ def test_a_writer_that_changes_a_number_is_noticed(tmp_path, monkeypatch):
     from alexnet_keras.pretrained import verification
 
     source = caffemodel(tmp_path / "w.caffemodel")
-    monkeypatch.setattr(verification, "write_weights", lambda path, layers, order: flipped(path))
+    monkeypatch.setattr(verification, "write_weights", lambda path, *_: flipped(path))
     with pytest.raises(WeightsError, match="what was written differs from .*: conv3 kernel"):
         convert(str(source), tmp_path / "out.npz")
 
