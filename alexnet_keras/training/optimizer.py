@@ -61,10 +61,10 @@ class MomentumSGD(keras.optimizers.Optimizer):
         self, variable, gradient, learning_rate, strategy: tf.distribute.Strategy
     ):
         """Update one variable on all replicas of ``strategy`` by a gradient summed over them,
-        outside ``strategy.run``.
+        outside ``strategy.run``. Returns the operation.
         """
         index = self._get_variable_index(variable)
-        strategy.extended.update(
+        return strategy.extended.update(
             variable.value,
             lambda *arguments: self._update(index, *arguments),
             args=(self.velocities[index].value, gradient, learning_rate),
@@ -72,7 +72,7 @@ class MomentumSGD(keras.optimizers.Optimizer):
 
     def _update(self, index, variable, velocity, gradient, learning_rate):
         """Update in one pass over the variable, without the copies that assignments would make."""
-        tf.raw_ops.ResourceApplyKerasMomentum(
+        return tf.raw_ops.ResourceApplyKerasMomentum(
             var=variable.handle,
             accum=velocity.handle,
             lr=self._rates[index] * learning_rate,

@@ -242,8 +242,15 @@ class TrainStep:
         return sums
 
     def _apply(self, gradients, learning_rate):
+        updated = []
         for variable, gradient in zip(self.variables, gradients, strict=True):
-            self.optimizer.apply_reduced_gradient(variable, gradient, learning_rate, self.strategy)
+            # One after the other: an update needs memory for another gradient.
+            with tf.control_dependencies(updated):
+                updated = [
+                    self.optimizer.apply_reduced_gradient(
+                        variable, gradient, learning_rate, self.strategy
+                    )
+                ]
 
 
 def check_layer_names(multipliers: dict[str, float], known: Sequence[str]) -> None:
