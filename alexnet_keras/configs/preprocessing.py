@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from alexnet_keras.configs.serialization import from_json
+from alexnet_keras.configs.mean_image import MeanImage
+from alexnet_keras.configs.serialization import ADDED_LATER, from_json
 from alexnet_keras.errors import ConfigurationError
 
 MAX_RESIZE_TO = 4096
@@ -18,6 +19,9 @@ class Preprocessing:
     ``channel_order``.
 
     ``mean`` and ``std`` are in RGB order and grey levels (0-255), whatever ``channel_order`` is.
+    ``mean_image``, crop x crop pixels, is subtracted instead of ``mean`` from every crop after it
+    is mirrored, always at the same place (Krizhevsky's code of 2012); ``mean`` is then only the
+    colour of what lies outside an image.
     ``resize="warp"`` ignores the aspect ratio (Caffe); ``"short_side"`` keeps it (torchvision);
     ``"square"`` keeps it and then keeps the central square only, so that random and corner crops
     are taken from that (paper, section 2).
@@ -30,6 +34,8 @@ class Preprocessing:
     channel_order: str = "BGR"
     mean: tuple[float, float, float] = (122.67891434, 116.66876762, 104.00698793)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    # Last, because it is long in JSON.
+    mean_image: MeanImage | None = field(default=None, metadata=ADDED_LATER)
 
     def __post_init__(self):
         if self.resize not in ("warp", "short_side", "square"):
@@ -52,16 +58,39 @@ class Preprocessing:
             raise ConfigurationError(
                 f"preprocessing.std: expected numbers above 0, got {self.std}"
             )
+        if self.mean_image is not None and self.mean_image.size != self.crop:
+            size = self.mean_image.size
+            raise ConfigurationError(
+                f"preprocessing.mean_image: expected {self.crop}x{self.crop} pixels, as many as "
+                f"the crop, got {size}x{size}"
+            )
 
     def with_input_size(self, size: int) -> Preprocessing:
         """The same preprocessing for an input of ``size`` x ``size`` pixels, with ``resize_to``
-        scaled in proportion.
+        and the mean image scaled in proportion.
         """
-        return (
-            self
-            if size == self.crop
-            else replace(self, crop=size, resize_to=round(self.resize_to * size / self.crop))
+        if size == self.crop:
+            return self
+        return replace(
+            self,
+            crop=size,
+            resize_to=round(self.resize_to * size / self.crop),
+            mean_image=self.mean_image and self.mean_image.scaled_to(size),
         )
+
+    def with_mean_image(self, image: MeanImage) -> Preprocessing:
+        """The same preprocessing with a mean image of ``crop`` x ``crop`` pixels, or of
+        ``resize_to`` x ``resize_to``, of which the central window is kept, as published mean
+        images are used. Raises ``ConfigurationError`` for one of another size.
+        """
+        if image.size == self.crop:
+            return replace(self, mean_image=image)
+        if image.size != self.resize_to:
+            sizes = " or ".join(f"{size}x{size}" for size in (self.crop, self.resize_to))
+            raise ConfigurationError(
+                f"mean: expected an image of {sizes} pixels, got {image.size}x{image.size}"
+            )
+        return replace(self, mean_image=image.central(self.crop))
 
     @classmethod
     def from_dict(cls, values: dict) -> Preprocessing:

@@ -36,7 +36,8 @@ class Recipe:
     and ``bias_multiplier`` multiplies the rate of every layer's bias. ``weight_decay`` applies to
     kernels, and to biases with ``decay_biases``. Gradients are clipped to the global norm
     ``clip_norm``. ``initial_values``, ``dropout`` (a rate) and ``preprocessing`` replace those of
-    the variant; None keeps them.
+    the variant; None keeps them. ``mean="image"`` subtracts the train split's mean image, computed
+    in one pass unless it is given, and ``"pixel"`` the mean colour of the preprocessing.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Recipe:
     dropout: float | None = None
     preprocessing: Preprocessing | None = None
     decay_biases: bool = field(default=False, metadata=ADDED_LATER)
+    mean: str = field(default="pixel", metadata=ADDED_LATER)
 
     def __post_init__(self):
         if (self.epochs is None) == (self.steps is None):
@@ -68,6 +70,8 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not 1 <= value <= most:
                 raise ConfigurationError(f"{name}: expected 1 to {most}, got {value}")
+        if self.mean not in ("pixel", "image"):
+            raise ConfigurationError(f"recipe.mean: expected pixel or image, got {self.mean!r}")
         positive = {"lr": self.learning_rate, "lr_gamma": self.gamma, "clip_norm": self.clip_norm}
         for name, value in positive.items():
             if value is not None and not 0 < value < math.inf:

@@ -121,19 +121,32 @@ def ten_crops(image, preprocessing: Preprocessing):
 
 def to_network_input(image, preprocessing: Preprocessing, mirrored=None):
     """Normalize (..., height, width, 3) RGB, 0-255: ``(image - mean) / std`` in
-    ``channel_order``, float32.
+    ``channel_order``, float32. With a mean image, height and width are its own.
 
-    ``mirrored``, a bool scalar, also flips the image from left to right; None never does.
+    ``mirrored``, a bool scalar, first flips the image from left to right, but never the mean
+    image; None never does.
     """
-    normalized = per_channel(tf.subtract, tf.cast(image, tf.float32), preprocessing.mean)
-    if preprocessing.std != (1.0, 1.0, 1.0):
-        normalized = per_channel(tf.divide, normalized, preprocessing.std)
     bgr = preprocessing.channel_order == "BGR"
+    centered = _minus_mean(_ordered(tf.cast(image, tf.float32), bgr, mirrored), preprocessing, bgr)
+    if preprocessing.std == (1.0, 1.0, 1.0):
+        return centered
+    return per_channel(tf.divide, centered, preprocessing.std[:: -1 if bgr else 1])
+
+
+def _ordered(image, bgr: bool, mirrored):
+    """The image as it is, or BGR; and mirrored or not."""
     plain = _reverse_channels if bgr else tf.identity
     flipped = _flip_and_reverse_channels if bgr else _flip
     if mirrored is None:
-        return plain(normalized)
-    return tf.cond(mirrored, lambda: flipped(normalized), lambda: plain(normalized))
+        return plain(image)
+    return tf.cond(mirrored, lambda: flipped(image), lambda: plain(image))
+
+
+def _minus_mean(image, preprocessing: Preprocessing, bgr: bool):
+    order = slice(None, None, -1 if bgr else 1)
+    if preprocessing.mean_image is None:
+        return per_channel(tf.subtract, image, preprocessing.mean[order])
+    return image - preprocessing.mean_image.array[..., order]
 
 
 def _reverse_channels(image):

@@ -192,6 +192,7 @@ def test_a_foreign_recipe_is_refused_in_one_line(edit):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"mean": "picture"}, "recipe.mean: expected pixel or image, got 'picture'"),
         ({"batch_size": 0}, "batch_size: expected 1 to 1000000, got 0"),
         ({"epochs": 0}, "epochs: expected 1 to 1000000, got 0"),
         ({"epochs": 10**7}, "epochs: expected 1 to 1000000, got 10000000"),

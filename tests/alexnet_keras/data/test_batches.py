@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image, ImageOps
 
 from alexnet_keras.configs.augmentation import AUGMENTATIONS
 from alexnet_keras.configs.loading import BoxRegion, Shard
+from alexnet_keras.configs.mean_image import MeanImage
 from alexnet_keras.configs.preprocessing import Preprocessing
 from alexnet_keras.data import decoding, image_ops
 from alexnet_keras.data.bad_files import BadFiles
@@ -154,6 +156,23 @@ def windows_like(image, whole):
             image[:, ::-1] if mirrored else image, whole[top : top + 16, left : left + 16]
         )
     ]
+
+
+@pytest.mark.parametrize("make", [training, evaluation, partial(evaluation, crops=10)])
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_every_crop_loses_the_same_mean_image(samples, make, order):
+    """Never shifted with the crop, nor mirrored with it: the difference from the crops alone."""
+    levels = np.random.default_rng(0).uniform(0, 255, (16, 16, 3)).astype(np.float32)
+    rule = replace(PREPROCESSING_16, channel_order=order, mean=(0, 0, 0))
+    crops = arrays(make(samples, preprocessing=rule).iterate(0, 6))
+    rule = replace(rule, mean_image=MeanImage.from_array(levels))
+    for batch, plain in zip(
+        arrays(make(samples, preprocessing=rule).iterate(0, 6)), crops, strict=True
+    ):
+        sound = batch[2] > 0  # padding stays zero
+        in_order = levels[..., ::-1] if order == "BGR" else levels
+        np.testing.assert_array_equal(batch[0][sound], plain[0][sound] - in_order)
+        np.testing.assert_array_equal(batch[0][~sound], 0)
 
 
 def test_a_sample_is_cropped_anew_each_epoch(samples):

@@ -3,6 +3,7 @@ hand.
 """
 
 import io
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from alexnet_keras.configs.loading import BoxRegion
+from alexnet_keras.configs.mean_image import MeanImage
 from alexnet_keras.configs.preprocessing import (
     CAFFE_PREPROCESSING,
     PAPER_PREPROCESSING,
@@ -350,6 +352,28 @@ def test_a_mirrored_input_is_the_plain_one_turned_over_in_every_bit(rule):
         np.testing.assert_array_equal(
             image_ops.to_network_input(batch, rule, tf.constant(False)), plain
         )
+
+
+@pytest.mark.parametrize("mirrored", [None, False, True])
+@pytest.mark.parametrize("rule", [CAFFE_PREPROCESSING, TORCHVISION_PREPROCESSING])
+@pytest.mark.parametrize("shape", [(4, 4, 3), (10, 4, 4, 3)])
+def test_a_mean_image_is_subtracted_after_mirroring_by_hand(rule, mirrored, shape):
+    """It has left and right sides of its own, which no crop turns over."""
+    levels = np.random.default_rng(0).uniform(0, 255, (4, 4, 3)).astype(np.float32)
+    images = np.random.default_rng(1).uniform(0, 255, shape).astype(np.float32)
+    rule = replace(rule, crop=4, mean_image=MeanImage.from_array(levels))
+    crops = images[..., ::-1, :] if mirrored else images
+    expected = (crops - levels.astype(np.float64)) / rule.std
+    found = image_ops.to_network_input(
+        images, rule, None if mirrored is None else tf.constant(mirrored)
+    )
+    assert found.dtype == tf.float32
+    np.testing.assert_allclose(
+        found,
+        expected[..., ::-1] if rule.channel_order == "BGR" else expected,
+        rtol=1e-5,
+        atol=1e-4,
+    )
 
 
 def test_a_palette_bmp_is_refused_since_tensorflow_gets_its_colours_wrong():
