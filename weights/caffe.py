@@ -19,22 +19,29 @@ from weights.arrays import first_non_finite, read_npy_header, view_array
 from weights.canonical import WeightSet, check_variant, from_channels_first
 from weights.errors import WeightsError
 from weights.formats import describe_non_weights
+from weights.layer_matching import match_layers, renamed_layers
 from weights.memory_map import map_file
 from weights.protobuf import VARINT, Message
 
 
 class _Encoding(NamedTuple):
-    """Where a layer message of this generation keeps its name and its blobs."""
+    """Where a layer message of this generation keeps its name, its type and its blobs, and what
+    types mark normalization and pooling.
+    """
 
     field: str
     name: int
+    type: int
     blobs: int
+    weightless: dict[int | str, str]
 
 
 # V1 (2014) and V2.
 _ENCODINGS = {
-    2: _Encoding("layers", name=4, blobs=6),
-    100: _Encoding("layer", name=1, blobs=7),
+    2: _Encoding("layers", name=4, type=5, blobs=6, weightless={15: "norm", 17: "pool"}),
+    100: _Encoding(
+        "layer", name=1, type=2, blobs=7, weightless={"LRN": "norm", "Pooling": "pool"}
+    ),
 }
 VARIANT_PREFIX = b"alexnet_keras/"
 """What precedes the variant in the name of a network that we write."""
@@ -56,9 +63,10 @@ def read_caffemodel(path: Path) -> WeightSet:
 
     Arrays are views of the memory-mapped file wherever its encoding and the canonical order allow:
     read-only, perhaps unaligned. ``layer_order`` names the public layers, weighted or not, as the
-    file lists them. Layers of other names are kept if they have weights. Raises ``WeightsError``
-    naming layer, blob and byte where the file is damaged, not a caffemodel, of the V0 encoding,
-    without weights, or holds NaN or infinity.
+    file lists them. Layers of other names get the public ones if they make an AlexNet
+    (:func:`weights.layer_matching.match_layers`), and are kept as they are if not. Raises
+    ``WeightsError`` naming layer, blob and byte where the file is damaged, not a caffemodel, of
+    the V0 encoding, without weights, or holds NaN or infinity.
     """
     path = Path(path)
     network = _open(path)
@@ -74,12 +82,16 @@ def read_caffemodel(path: Path) -> WeightSet:
             raise layer.error(field.position, "every name once", f"a second {name} with weights")
         if weights:
             layers[name] = weights
-        if _PUBLIC_NAME.fullmatch(name):
-            order[name] = None
+        order[name] = _kind(layer, encoding)
     if not layers:
         raise network.error(network.end, "a Caffe network with weights", "no layer that has any")
+    names = match_layers({name: _canonical_shape(pair[0]) for name, pair in layers.items()})
     return WeightSet(
-        from_channels_first(layers, path), path, "caffemodel", tuple(order), _variant(network)
+        from_channels_first(renamed_layers(layers, names, path), path),
+        path,
+        "caffemodel",
+        _public_order(order, names),
+        _variant(network),
     )
 
 
@@ -162,6 +174,36 @@ def _read_layer(
             f"{_times(kernel.shape)} and {_times(bias.shape)}",
         )
     return name, (kernel, bias)
+
+
+def _kind(layer: Message, encoding: _Encoding) -> str | None:
+    """``norm`` or ``pool`` of a layer of that type, None of any other."""
+    for field in layer:
+        if field.number == encoding.type:
+            raw = layer.data[field.start : min(field.end, field.start + _MAX_NAME_BYTES)]
+            value = field.value if field.wire_type == VARINT else raw.decode("latin-1")
+            return encoding.weightless.get(value)
+    return None
+
+
+def _public_order(kinds: dict[str, str | None], names: dict[str, str]) -> tuple[str, ...]:
+    """The public names of all layers; normalization and pooling of other names have the number of
+    the layer that they follow.
+    """
+    order, number = {}, ""
+    for name, kind in kinds.items():
+        public = names.get(name, name)
+        if not _PUBLIC_NAME.fullmatch(public) and kind and number:
+            public = kind + number
+        if _PUBLIC_NAME.fullmatch(public):
+            order[public] = None
+            number = public[-1]
+    return tuple(order)
+
+
+def _canonical_shape(kernel: np.ndarray) -> tuple[int, ...]:
+    """The shape of Caffe's kernel after :func:`weights.canonical.from_channels_first`."""
+    return tuple(kernel.shape[axis] for axis in ((2, 3, 1, 0) if kernel.ndim == 4 else (1, 0)))
 
 
 def _read_blob(blob: Message) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 from weights.arrays import BFLOAT16, to_canonical, view_array
 from weights.canonical import WeightSet
 from weights.errors import WeightsError
+from weights.layer_matching import CONVOLUTIONS, DENSE
 from weights.memory_map import map_file
 from weights.protobuf import BYTES, VARINT, Field, Message
 
@@ -32,7 +33,6 @@ _MAX_FIELDS = 50_000
 _MAX_DIMENSIONS = 8
 _MAX_DIMENSION = 1 << 40
 _MAX_TEXT = 255
-_CONVOLUTIONS, _DENSE = ("conv1", "conv2", "conv3", "conv4", "conv5"), ("fc6", "fc7", "fc8")
 _NUMBERED = {"LRN": "norm", "MaxPool": "pool"}
 
 
@@ -196,7 +196,7 @@ class _Initializers:
 def _weighted_nodes(nodes: list[_Node], graph: _Record) -> dict[str, _Node]:
     convolutions = [index for index, node in enumerate(nodes) if node.operator == "Conv"]
     dense = [index for index, node in enumerate(nodes) if node.operator in ("Gemm", "MatMul")]
-    if (len(convolutions), len(dense)) != (len(_CONVOLUTIONS), len(_DENSE)):
+    if (len(convolutions), len(dense)) != (len(CONVOLUTIONS), len(DENSE)):
         raise graph.error(
             "AlexNet's 5 Conv and 3 Gemm or MatMul nodes", f"{len(convolutions)} and {len(dense)}"
         )
@@ -206,7 +206,7 @@ def _weighted_nodes(nodes: list[_Node], graph: _Record) -> dict[str, _Node]:
         )
     return {
         layer: nodes[index]
-        for layer, index in zip(_CONVOLUTIONS + _DENSE, convolutions + dense, strict=True)
+        for layer, index in zip(CONVOLUTIONS + DENSE, convolutions + dense, strict=True)
     }
 
 
@@ -251,7 +251,7 @@ def _layer_order(nodes: list[_Node]) -> tuple[str, ...]:
     the layer that they follow.
     """
     order: list[str] = []
-    layers = iter(_CONVOLUTIONS + _DENSE)
+    layers = iter(CONVOLUTIONS + DENSE)
     for node in nodes:
         if node.operator in ("Conv", "Gemm", "MatMul"):
             order.append(next(layers))
