@@ -99,7 +99,8 @@ def _list_images(folder: Path, classes: list[str]) -> Columns:
     for name in classes:
         entries = list_folder(folder / name)
         files = image_names(entries)
-        others = Counter(map(_kind, entries)) - Counter(map(_suffix, files))
+        images = set(files)
+        others = Counter(_kind(entry) for entry in entries if entry.name not in images)
         if not files:
             raise DataError(
                 f"{folder / name}: expected images ({' '.join(IMAGE_SUFFIXES)}), got "
