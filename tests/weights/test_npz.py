@@ -64,7 +64,7 @@ def named(variant):
         (npy(np.array("a" * 999)), "expected a name of shape (), got dtype '<U999' of shape ()"),
         (npy(np.array("owt"))[:-4], "expected 12 bytes for shape () of <U3, got 8"),
         (
-            npy(np.array("owt")).replace(b"<U3", b"<U99999999"),
+            npy(np.array("owt")).replace(b"<U3", b"<U99999999").replace(b" " * 7 + b"\n", b"\n"),
             "expected 399999996 bytes for shape () of <U99999999, got 12",
         ),
         (npy(np.array("owt")).replace(b"o\0\0\0", b"\xff" * 4), ""),
