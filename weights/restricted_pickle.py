@@ -80,12 +80,13 @@ class RestrictedUnpickler(PickleStream):
         code of the file.
         """
         for _ in range(MAX_OPCODES):
-            start, opcode = self.position, -1
+            self._start = self.position
+            self._opcode = -1
             try:
-                opcode = self.take(1)[0]
-                if opcode == pickle.STOP[0]:
+                self._opcode = self.take(1)[0]
+                if self._opcode == pickle.STOP[0]:
                     return self.pop()
-                self._step(opcode)
+                self._step(self._opcode)
             except WeightsError:
                 raise
             except (
@@ -97,15 +98,19 @@ class RestrictedUnpickler(PickleStream):
                 struct.error,
                 DeprecationWarning,
             ) as error:  # the last is of an unknown escape, where warnings are errors
-                name = _OPCODE_NAMES.get(opcode, f"{opcode:#04x}") if opcode >= 0 else "missing"
-                reason = "".join(
-                    c if c.isprintable() else ascii(c)[1:-1] for c in str(error)[:300]
-                )
-                raise WeightsError(
-                    f"{self._path}: {self._place}: opcode {name} at byte {start}: {reason}"
-                ) from None
+                raise self.refused(error) from None
         raise WeightsError(
             f"{self._path}: {self._place}: expected at most {MAX_OPCODES} opcodes, got more"
+        )
+
+    def refused(self, error: Exception) -> WeightsError:
+        """The one line for what is wrong with the opcode at work."""
+        name = "missing"
+        if self._opcode >= 0:
+            name = _OPCODE_NAMES.get(self._opcode, f"{self._opcode:#04x}")
+        reason = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(error)[:300])
+        return WeightsError(
+            f"{self._path}: {self._place}: opcode {name} at byte {self._start}: {reason}"
         )
 
     def _step(self, opcode: int) -> None:
@@ -208,12 +213,16 @@ def fill(target: dict, values: list) -> dict:
     if len(values) % 2:
         raise ValueError("expected keys and values in pairs, got one too many")
     for key, value in zip(values[::2], values[1::2], strict=True):
-        if not (type(key) is str or (type(key) is int and abs(key) < _MAX_KEY)):
+        if not is_key(key):
             raise ValueError(f"expected text or a small integer as a key, got {_kind(key)}")
         if key in target:
             raise ValueError(f"expected each key once, got {key!r} twice")
         target[key] = value
     return target
+
+
+def is_key(value: object) -> bool:
+    return type(value) is str or (type(value) is int and abs(value) < _MAX_KEY)
 
 
 def _kind(value: object) -> str:
