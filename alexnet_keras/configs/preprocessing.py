@@ -110,9 +110,13 @@ TORCHVISION_PREPROCESSING = Preprocessing(
     mean=(0.485 * 255, 0.456 * 255, 0.406 * 255),
     std=(0.229 * 255, 0.224 * 255, 0.225 * 255),
 )
+KRIZHEVSKY_PREPROCESSING = Preprocessing(
+    resize="square", antialias=True, crop=224, channel_order="RGB"
+)
 PREPROCESSING = {
     "alexnet": CAFFE_PREPROCESSING,
     "caffenet": CAFFE_PREPROCESSING,
     "paper": PAPER_PREPROCESSING,
     "owt": TORCHVISION_PREPROCESSING,
+    "krizhevsky": KRIZHEVSKY_PREPROCESSING,
 }

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from alexnet_keras.configs.architecture import (
+    KRIZHEVSKY,
     OWT,
     PAPER,
     Architecture,
@@ -16,6 +17,7 @@ from alexnet_keras.configs.architecture import (
 from alexnet_keras.configs.augmentation import AUGMENTATIONS, Augmentation
 from alexnet_keras.configs.preprocessing import (
     CAFFE_PREPROCESSING,
+    KRIZHEVSKY_PREPROCESSING,
     PAPER_PREPROCESSING,
     TORCHVISION_PREPROCESSING,
     Preprocessing,
@@ -172,6 +174,16 @@ TORCHVISION_RECIPE = Recipe(
     preprocessing=TORCHVISION_PREPROCESSING,
     decay_biases=True,
 )
+KRIZHEVSKY_RECIPE = Recipe(
+    "krizhevsky",
+    batch_size=128,
+    epochs=91,
+    schedule=DropAt((25, 51, 79)),
+    augmentation=AUGMENTATIONS["paper"],
+    initial_values=KRIZHEVSKY.initial_values,
+    dropout=0.5,
+    preprocessing=KRIZHEVSKY_PREPROCESSING,
+)
 # Caffe's fine-tuning example, at a tenth of the usual learning rate; gradients are clipped so that
 # new layers do not diverge.
 FINETUNE_RECIPE = Recipe(
@@ -187,7 +199,14 @@ FINETUNE_RECIPE = Recipe(
 DEMO_RECIPE = Recipe("demo", batch_size=16, epochs=5, schedule=DropAt((4,)), clip_norm=1.0)
 RECIPES = {
     recipe.name: recipe
-    for recipe in (PAPER_RECIPE, CAFFE_RECIPE, TORCHVISION_RECIPE, FINETUNE_RECIPE, DEMO_RECIPE)
+    for recipe in (
+        PAPER_RECIPE,
+        CAFFE_RECIPE,
+        TORCHVISION_RECIPE,
+        KRIZHEVSKY_RECIPE,
+        FINETUNE_RECIPE,
+        DEMO_RECIPE,
+    )
 }
 
 VARIANT_RECIPES = {
@@ -195,6 +214,7 @@ VARIANT_RECIPES = {
     "caffenet": CAFFE_RECIPE,
     "paper": PAPER_RECIPE,
     "owt": TORCHVISION_RECIPE,
+    "krizhevsky": KRIZHEVSKY_RECIPE,
 }
 DEMO_FINETUNE_RECIPE = replace(FINETUNE_RECIPE, epochs=6, schedule=DropAt((4,)))
 # For a new head alone, on cached features of unit norm, where a linear classifier trains well at a

@@ -19,10 +19,11 @@ from alexnet_keras.configs.architecture import (
     InitialValues,
     Normalization,
     Pooling,
+    WithinChannelNormalization,
 )
 from alexnet_keras.configs.preprocessing import Preprocessing
 from alexnet_keras.errors import ConfigurationError
-from alexnet_keras.models.layers import GroupedConv2D, LocalResponseNormalization, SampleDropout
+from alexnet_keras.models import layers
 
 
 class _Metadata(NamedTuple):
@@ -206,21 +207,27 @@ def _classifier(x, architecture: Architecture, classes: int, activation: str | N
 def _layer(spec, architecture: Architecture, x) -> keras.layers.Layer:
     initial = architecture.initial_values
     match spec:
-        case Convolution(name, filters, kernel, stride, padding, groups):
-            return GroupedConv2D(
+        case Convolution(name, filters, kernel, stride, padding, groups, ceil_mode, activated):
+            return layers.GroupedConv2D(
                 filters,
                 kernel,
                 padding,
+                ceil_mode,
                 strides=stride,
                 groups=groups,
                 name=name,
-                activation=architecture.activation,
+                activation=architecture.activation if activated else None,
                 **_initializers(initial, name, fan_in=kernel * kernel * x.shape[-1] // groups),
             )
-        case Normalization(name, depth_radius, bias, alpha, beta):
-            return LocalResponseNormalization(depth_radius, bias, alpha, beta, name=name)
-        case Pooling(name, size, stride):
-            return keras.layers.MaxPooling2D(size, stride, data_format="channels_last", name=name)
+        case Normalization(name, depth_radius, bias, alpha, beta, groups):
+            return layers.LocalResponseNormalization(
+                depth_radius, bias, alpha, beta, groups, name=name
+            )
+        case WithinChannelNormalization(name, size, bias, alpha, beta):
+            return layers.WithinChannelNormalization(size, bias, alpha, beta, name=name)
+        case Pooling(name, size, stride, ceil_mode, activated):
+            activation = architecture.activation if activated else None
+            return layers.MaxPooling2D(size, stride, ceil_mode, activation, name=name)
         case Flatten(name):
             return keras.layers.Flatten(data_format="channels_last", name=name)
         case Dense(name, units):
@@ -230,8 +237,8 @@ def _layer(spec, architecture: Architecture, x) -> keras.layers.Layer:
                 name=name,
                 **_initializers(initial, name, fan_in=x.shape[-1]),
             )
-        case Dropout(name, rate):
-            return SampleDropout(rate, name=name)
+        case Dropout(name, rate, scaled_at):
+            return layers.SampleDropout(rate, scaled_at, name=name)
 
 
 def _initializers(initial: InitialValues, layer: str, fan_in: int) -> dict:
@@ -264,4 +271,9 @@ def _check_input(spec, shape, input_shape) -> None:
         raise ConfigurationError(
             f"input_shape: expected at least {window(spec)}x{window(spec)} pixels at {spec.name}, "
             f"got {shape[1]}x{shape[2]} from an input of {input_shape[1]}x{input_shape[2]}"
+        )
+    if isinstance(spec, Normalization) and shape[-1] % spec.groups:
+        raise ConfigurationError(
+            f"architecture: {spec.name}: expected channels that {spec.groups} groups divide, got "
+            f"{shape[-1]}"
         )

@@ -1,6 +1,6 @@
-"""The layers that AlexNet needs and Keras lacks: local response normalization, a trainable grouped
-convolution, and dropout whose mask depends on the sample, so that a resumed or distributed run
-draws the same masks.
+"""The layers that AlexNet needs and Keras lacks: local response normalization, across channels and
+within one; a trainable grouped convolution; max pooling with an activation; and dropout whose mask
+depends on the sample, so that a resumed or distributed run draws the same masks.
 
 Their operations are in ``backends/tensorflow.py``, and for Keras's other backends in
 ``backends/generic.py``.
@@ -16,23 +16,34 @@ import keras
 from keras import ops
 
 if keras.backend.backend() == "tensorflow":
-    from alexnet_keras.models.backends.tensorflow import convolve, normalize, should_split_groups
+    from alexnet_keras.models.backends.tensorflow import (
+        convolve,
+        normalize,
+        normalize_within,
+        should_split_groups,
+    )
 else:
-    from alexnet_keras.models.backends.generic import convolve, normalize, should_split_groups
+    from alexnet_keras.models.backends.generic import (
+        convolve,
+        normalize,
+        normalize_within,
+        should_split_groups,
+    )
 
 
 @keras.saving.register_keras_serializable("alexnet_keras")
 class LocalResponseNormalization(keras.layers.Layer):
     """``x / (bias + alpha * sum of x**2 over 2 * depth_radius + 1 neighbouring channels) **
-    beta``.
+    beta``, in each of ``groups`` groups of channels by itself.
 
     Input and output: (batch, height, width, channels); computed in float32 and returned in the
     layer's compute dtype. ``alpha`` multiplies the plain sum: Caffe's ``alpha: 1e-4, local_size:
     5`` is ``alpha=2e-5, depth_radius=2`` here. Source: Krizhevsky et al. 2012, section 3.3.
     """
 
-    def __init__(self, depth_radius=2, bias=1.0, alpha=2e-5, beta=0.75, **kwargs):
+    def __init__(self, depth_radius=2, bias=1.0, alpha=2e-5, beta=0.75, groups=1, **kwargs):
         super().__init__(**kwargs)
+        self.groups = groups
         self.depth_radius = depth_radius
         self.bias = bias
         self.alpha = alpha
@@ -43,8 +54,8 @@ class LocalResponseNormalization(keras.layers.Layer):
 
     def call(self, inputs):
         x = ops.cast(inputs, "float32")
-        fixed_size = None not in self.built_size and tuple(x.shape[1:]) == self.built_size
-        x = normalize(x, self.depth_radius, self.bias, self.alpha, self.beta, fixed_size)
+        constants = (self.bias, self.alpha, self.beta)
+        x = normalize(x, self.depth_radius, *constants, _has_fixed_size(x, self), self.groups)
         return ops.cast(x, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
@@ -57,7 +68,59 @@ class LocalResponseNormalization(keras.layers.Layer):
             "bias": self.bias,
             "alpha": self.alpha,
             "beta": self.beta,
+            "groups": self.groups,
         }
+
+
+@keras.saving.register_keras_serializable("alexnet_keras")
+class WithinChannelNormalization(keras.layers.Layer):
+    """``x / (bias + alpha * sum of x**2 over the size x size pixels around it) ** beta``, in each
+    channel by itself; pixels beyond the edge count as zeros.
+
+    Input and output: (batch, height, width, channels); computed in float32 and returned in the
+    layer's compute dtype. Source: ``rnorm`` in the code of 2012, whose ``scale`` divided by
+    ``size ** 2`` is ``alpha`` here.
+    """
+
+    def __init__(self, size=5, bias=1.0, alpha=0.001 / 25, beta=0.75, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+        self.bias = bias
+        self.alpha = alpha
+        self.beta = beta
+
+    def build(self, input_shape):
+        self.built_size = tuple(input_shape[1:])
+
+    def call(self, inputs):
+        x = ops.cast(inputs, "float32")
+        constants = (self.bias, self.alpha, self.beta)
+        x = normalize_within(x, self.size, *constants, _has_fixed_size(x, self))
+        return ops.cast(x, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "size": self.size,
+            "bias": self.bias,
+            "alpha": self.alpha,
+            "beta": self.beta,
+        }
+
+
+def _has_fixed_size(x, layer: keras.layers.Layer) -> bool:
+    """Whether ``x`` has the size that ``layer`` was built for, and that is a fixed one."""
+    return None not in layer.built_size and tuple(x.shape[1:]) == layer.built_size
+
+
+def _beyond(size: int | None, window: int, stride: int) -> int:
+    """How many pixels of the last window lie beyond ``size`` pixels, where the number of windows
+    is rounded up; for an unknown size the largest such number, which gives as many windows.
+    """
+    return stride - 1 if size is None else (window - size) % stride
 
 
 @keras.saving.register_keras_serializable("alexnet_keras")
@@ -66,12 +129,14 @@ class GroupedConv2D(keras.layers.Conv2D):
     on every CPU.
 
     Input (batch, height, width, in); the kernel is a single variable (kernel, kernel, in / groups,
-    filters). Each group is computed by a convolution of its own where that is faster, or the only
-    way (``should_split_groups``).
+    filters). ``ceil_mode`` rounds the output size up, with zeros on the right and bottom. Each
+    group is computed by a convolution of its own where that is faster, or the only way
+    (``should_split_groups``).
     """
 
-    def __init__(self, filters, kernel_size, padding=0, **kwargs):
+    def __init__(self, filters, kernel_size, padding=0, ceil_mode=False, **kwargs):
         self.padding_pixels = padding
+        self.ceil_mode = ceil_mode
         super().__init__(
             filters, kernel_size, padding="valid", **{**kwargs, "data_format": "channels_last"}
         )
@@ -102,22 +167,75 @@ class GroupedConv2D(keras.layers.Conv2D):
         return "same" if same else "valid"
 
     def _padded(self, inputs):
-        pad = (self.padding_pixels, self.padding_pixels)
+        pads = self._pads(inputs.shape[1:3])
         return (
             inputs
-            if self._padding_rule == "same" or not any(pad)
-            else ops.pad(inputs, [(0, 0), pad, pad, (0, 0)])
+            if self._padding_rule == "same" or not any(map(any, pads))
+            else ops.pad(inputs, [(0, 0), *pads, (0, 0)])
         )
+
+    def _pads(self, sizes) -> list[tuple[int, int]]:
+        """The pixels added above and below, left and right."""
+        pad = self.padding_pixels
+        windows = zip(sizes, self.kernel_size, self.strides, strict=True)
+        beyond = [
+            _beyond(size and size + 2 * pad, window, stride) if self.ceil_mode else 0
+            for size, window, stride in windows
+        ]
+        return [(pad, pad + more) for more in beyond]
 
     def compute_output_shape(self, input_shape):
-        batch, height, width, channels = input_shape
-        pad = 2 * self.padding_pixels
-        return super().compute_output_shape(
-            (batch, height and height + pad, width and width + pad, channels)
-        )
+        batch, *sizes, channels = input_shape
+        pads = self._pads(sizes)
+        padded = [size and size + sum(pad) for size, pad in zip(sizes, pads, strict=True)]
+        return super().compute_output_shape((batch, *padded, channels))
 
     def get_config(self):
-        return {**super().get_config(), "padding": self.padding_pixels}
+        return {
+            **super().get_config(),
+            "padding": self.padding_pixels,
+            "ceil_mode": self.ceil_mode,
+        }
+
+
+@keras.saving.register_keras_serializable("alexnet_keras")
+class MaxPooling2D(keras.layers.MaxPooling2D):
+    """``keras.layers.MaxPooling2D`` without padding, and with an activation of the maxima.
+
+    Input (batch, height, width, channels). ``ceil_mode`` rounds the output size up: the last
+    windows may lie partly beyond the right and bottom edges.
+    """
+
+    def __init__(self, pool_size, strides, ceil_mode=False, activation=None, **kwargs):
+        super().__init__(
+            pool_size, strides, **{**kwargs, "padding": "valid", "data_format": "channels_last"}
+        )
+        self.ceil_mode = ceil_mode
+        self.activation = keras.activations.get(activation)
+
+    def call(self, inputs):
+        pads = [(0, beyond) for beyond in self._beyond(inputs.shape[1:3])]
+        if any(map(any, pads)):
+            pads = [(0, 0), *pads, (0, 0)]
+            inputs = ops.pad(inputs, pads, constant_values=-float("inf"))
+        return self.activation(super().call(inputs))
+
+    def _beyond(self, sizes) -> list[int]:
+        windows = zip(sizes, self.pool_size, self.strides, strict=True)
+        return [_beyond(*window) if self.ceil_mode else 0 for window in windows]
+
+    def compute_output_shape(self, input_shape):
+        batch, *sizes, channels = input_shape
+        beyond = self._beyond(sizes)
+        padded = [size and size + more for size, more in zip(sizes, beyond, strict=True)]
+        return super().compute_output_shape((batch, *padded, channels))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "ceil_mode": self.ceil_mode,
+            "activation": keras.activations.serialize(self.activation),
+        }
 
 
 _stream: ContextVar[tuple] = ContextVar("stream")
@@ -144,12 +262,22 @@ class SampleDropout(keras.layers.Dropout):
 
     One batch of 256, two workers with 128 each, or sixteen accumulated batches of 16 then drop the
     same units. Elsewhere (in ``model.fit``, under JAX and PyTorch) this is Keras's own dropout.
-    Source of the rate: Krizhevsky et al. 2012, section 4.2.
+    With ``scaled_at="inference"`` what is kept in training is not scaled, and the output at test
+    is multiplied by ``1 - rate``. Source: Krizhevsky et al. 2012, section 4.2.
     """
 
+    def __init__(self, rate, scaled_at="training", **kwargs):
+        super().__init__(rate, **kwargs)
+        self.scaled_at = scaled_at
+
     def call(self, inputs, training=False):
+        scaled = self.scaled_at == "training"
         if not training or self.rate == 0 or _stream.get(None) is None:
-            return super().call(inputs, training)
+            outputs = super().call(inputs, training)
+            return outputs if scaled else outputs * (1 - self.rate)
         from alexnet_keras.models.backends.tensorflow import sample_dropout
 
-        return sample_dropout(inputs, self.rate, *_stream.get(), self.name)
+        return sample_dropout(inputs, self.rate, *_stream.get(), self.name, scaled)
+
+    def get_config(self):
+        return {**super().get_config(), "scaled_at": self.scaled_at}

@@ -91,7 +91,10 @@ def test_a_keyword_that_no_option_has():
         ({"seed": -1}, "seed: expected an integer from 0 to 2147483647, got -1"),
         ({"num_threads": 0}, "num_threads: expected an integer, at least 1, got 0"),
         ({"keep": None}, "keep: expected an integer, at least 1, got None"),
-        ({"variant": "vgg"}, "variant: expected one of alexnet, caffenet, paper, owt, got 'vgg'"),
+        (
+            {"variant": "vgg"},
+            "variant: expected one of alexnet, caffenet, paper, owt, krizhevsky, got 'vgg'",
+        ),
         ({"deterministic": 1}, "deterministic: expected True or False, got 1"),
         ({"classes": 3}, "classes: expected a list, got 3"),
         ({"classes": [3]}, "classes: expected text, got 3"),

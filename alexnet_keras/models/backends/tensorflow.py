@@ -34,8 +34,11 @@ def should_split_groups(dtype: str) -> bool:
     return False
 
 
-def normalize(x, depth_radius: int, bias: float, alpha: float, beta: float, fixed_size: bool):
-    """Local response normalization of (batch, height, width, channels) float32.
+def normalize(
+    x, depth_radius: int, bias: float, alpha: float, beta: float, fixed_size: bool, groups: int = 1
+):
+    """Local response normalization of (batch, height, width, channels) float32, in each group of
+    channels by itself.
 
     On a CPU XLA compiles it, and its gradient, to a single loop, two to four times faster than
     TensorFlow's operations. XLA would compile again for each new size, and TensorFlow Serving
@@ -43,15 +46,34 @@ def normalize(x, depth_radius: int, bias: float, alpha: float, beta: float, fixe
     TensorFlow's operations.
     """
     if tf.config.list_logical_devices("GPU"):
-        return generic.normalize(x, depth_radius, bias, alpha, beta, fixed_size)
+        return generic.normalize(x, depth_radius, bias, alpha, beta, fixed_size, groups)
+    towers = x
+    if groups > 1:
+        shape = tf.concat([tf.shape(x)[:-1], (groups, x.shape[-1] // groups)], 0)
+        towers = tf.reshape(x, shape)
+    towers = _normalize(towers, depth_radius, (-1,), bias, alpha, beta, fixed_size)
+    return tf.reshape(towers, tf.shape(x)) if groups > 1 else towers
+
+
+def normalize_within(x, size: int, bias: float, alpha: float, beta: float, fixed_size: bool):
+    """Normalization of (batch, height, width, channels) float32 across ``size`` x ``size`` pixels
+    of each channel, computed as :func:`normalize` is.
+    """
+    if tf.config.list_logical_devices("GPU"):
+        return generic.normalize_within(x, size, bias, alpha, beta, fixed_size)
+    return _normalize(x, size // 2, (1, 2), bias, alpha, beta, fixed_size)
+
+
+def _normalize(x, radius: int, axes, bias: float, alpha: float, beta: float, fixed_size: bool):
+    """``x`` normalized across the ``2 * radius + 1`` neighbours along each of ``axes``."""
     compiled = fixed_size and xla_is_available() and not in_save_context()
     normalize_, gradient = COMPILED if compiled else (_normalized, _gradient)
 
     @tf.custom_gradient
     def normalized(x):
         return (
-            normalize_(x, depth_radius, bias, alpha, beta),
-            lambda upstream: gradient(x, upstream, depth_radius, bias, alpha, beta),
+            normalize_(x, radius, axes, bias, alpha, beta),
+            lambda upstream: gradient(x, upstream, radius, axes, bias, alpha, beta),
         )
 
     return normalized(x)
@@ -68,14 +90,14 @@ def xla_is_available() -> bool:
     return True
 
 
-def _normalized(x, depth_radius, bias, alpha, beta):
-    return x * _power(bias + alpha * _window_sum(x * x, depth_radius), beta)
+def _normalized(x, radius, axes, bias, alpha, beta):
+    return x * _power(bias + alpha * _window_sum(x * x, radius, axes), beta)
 
 
-def _gradient(x, upstream, depth_radius, bias, alpha, beta):
-    denominator = bias + alpha * _window_sum(x * x, depth_radius)
+def _gradient(x, upstream, radius, axes, bias, alpha, beta):
+    denominator = bias + alpha * _window_sum(x * x, radius, axes)
     scaled = upstream * _power(denominator, beta)
-    return scaled - 2 * alpha * beta * x * _window_sum(scaled * x / denominator, depth_radius)
+    return scaled - 2 * alpha * beta * x * _window_sum(scaled * x / denominator, radius, axes)
 
 
 COMPILED = [
@@ -83,12 +105,16 @@ COMPILED = [
 ]
 
 
-def _window_sum(x, depth_radius):
-    channels = x.shape[-1]
-    padded = tf.pad(x, [(0, 0)] * 3 + [(depth_radius, depth_radius)])
-    return tf.add_n(
-        [padded[..., first : first + channels] for first in range(2 * depth_radius + 1)]
-    )
+def _window_sum(x, radius: int, axes: tuple[int, ...]):
+    for axis in axes:
+        pads = [(0, 0)] * x.shape.rank
+        pads[axis] = (radius, radius)
+        padded = tf.pad(x, pads)
+        windows = [[slice(None)] * x.shape.rank for _ in range(2 * radius + 1)]
+        for first, window in enumerate(windows):
+            window[axis] = slice(first, first - 2 * radius or None)
+        x = tf.add_n([padded[tuple(window)] for window in windows])
+    return x
 
 
 def _power(x, beta):
@@ -112,9 +138,9 @@ def convolve(x, kernel, bias, strides: tuple[int, int], padding: str, training: 
     return tf.nn.bias_add(product, bias)
 
 
-def sample_dropout(x, rate: float, seed: int, position, layer: str):
+def sample_dropout(x, rate: float, seed: int, position, layer: str, scaled: bool = True):
     """Dropout of ``x`` (batch, ...), whose first row is the sample at ``position`` (int64 scalar)
-    of the training stream.
+    of the training stream. ``scaled``: whether what is kept is divided by ``1 - rate``.
 
     The masks of a layer are consecutive slices of one Philox stream, so they cost no more than
     those of plain dropout.
@@ -131,4 +157,4 @@ def sample_dropout(x, rate: float, seed: int, position, layer: str):
         alg=tf.random.Algorithm.PHILOX.value,
     )
     kept = tf.reshape(draws[:, :size] >= rate, tf.shape(x))
-    return tf.where(kept, x / (1 - rate), tf.zeros((), x.dtype))
+    return tf.where(kept, x / (1 - rate) if scaled else x, tf.zeros((), x.dtype))

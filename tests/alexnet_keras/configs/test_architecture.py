@@ -154,7 +154,7 @@ def _edited(values, edit):
         (
             lambda v: v["layers"][0].pop("kind"),
             ".layers[0].kind: expected one of Convolution, Normalization, Pooling, Flatten, "
-            "Dense, Dropout, got None",
+            "Dense, Dropout, WithinChannelNormalization, got None",
         ),
         (lambda v: v["layers"][0].update(kind="Transformer"), "got 'Transformer'"),
         (lambda v: v["layers"][0].update(size=3), ".layers[0]: expected fields among name"),

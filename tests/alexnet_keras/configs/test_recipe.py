@@ -82,6 +82,7 @@ def test_a_variants_own_recipe_is_the_published_one_of_that_name():
         "caffenet": "caffe",
         "paper": "paper",
         "owt": "torchvision",
+        "krizhevsky": "krizhevsky",
     }
     for name, recipe in VARIANT_RECIPES.items():
         assert recipe == RECIPES[recipe.name], name

@@ -56,12 +56,14 @@ SHAPES = {
         "conv4": (13, 13, 256),
         "drop6": (9216,),
     },
+    "krizhevsky": GROUPED | {"cnorm2": (27, 27, 256)},
 }
 PARAMETERS = {
     "alexnet": 60_965_224,
     "caffenet": 60_965_224,
     "paper": 60_965_224,
     "owt": 61_100_840,
+    "krizhevsky": 60_965_224,
 }
 NEURONS = 659_272
 
@@ -84,8 +86,9 @@ def shapes_of(model):
 def test_parameters_and_every_shape_of_the_full_networks(full):
     assert full.count_params() == PARAMETERS[full.name]
     assert shapes_of(full) == SHAPES[full.name]
-    assert full.input_shape == (None, *[224 if full.name == "owt" else 227] * 2, 3)
-    if full.name == "alexnet":
+    size = 224 if full.name in ("owt", "krizhevsky") else 227
+    assert full.input_shape == (None, size, size, 3)
+    if full.name in ("alexnet", "krizhevsky"):
         weighted = [layer for layer in full.layers if layer.weights]
         assert sum(math.prod(layer.output.shape[1:]) for layer in weighted) == NEURONS
 
@@ -107,7 +110,13 @@ def test_one_kernel_and_one_bias_a_layer(full):
     )
 
 
-RAISED = {"alexnet": 0.1, "caffenet": 1.0, "paper": 1.0}
+RAISED = {"alexnet": 0.1, "caffenet": 1.0, "paper": 1.0, "krizhevsky": 1.0}
+STDDEVS = {  # where not 0.01
+    "alexnet": {"fc6": 0.005, "fc7": 0.005},
+    "caffenet": {"fc6": 0.005, "fc7": 0.005},
+    "paper": {},
+    "krizhevsky": {"conv3": 0.03, "conv4": 0.03, "conv5": 0.03},  # initW of layers-145.cfg
+}
 RAISED_LAYERS = ("conv2", "conv4", "conv5", "fc6", "fc7")
 
 
@@ -124,7 +133,7 @@ def test_initial_values_are_those_of_the_recipe(full):
             assert abs(kernel).max() > 0.99 * limit
             assert bias.std() == pytest.approx(limit / math.sqrt(3), rel=0.2)
             continue
-        stddev = 0.005 if layer.name in ("fc6", "fc7") and full.name != "paper" else 0.01
+        stddev = STDDEVS[full.name].get(layer.name, 0.01)
         assert kernel.std() == pytest.approx(stddev, rel=0.02)
         assert abs(kernel).max() > 3.3 * stddev  # not truncated
         assert abs(kernel.mean()) < 5 * stddev / math.sqrt(kernel.size)
@@ -408,7 +417,10 @@ def test_channels_come_last_whatever_keras_is_configured_for():
         ({"pooling": "avg"}, "pooling: expected None with include_top=True, got 'avg'"),
         ({"classes": 0}, "classes: expected a positive integer, got 0"),
         ({"classes": 2.5}, "classes: expected a positive integer, got 2.5"),
-        ({"variant": "vgg"}, "variant: expected one of alexnet, caffenet, paper, owt, got 'vgg'"),
+        (
+            {"variant": "vgg"},
+            "variant: expected one of alexnet, caffenet, paper, owt, krizhevsky, got 'vgg'",
+        ),
         ({"skip": ("fc8",)}, "skip: expected none without weights, got fc8"),
         ({"weights": 3}, "weights: expected None, a name or a path, got 3"),
         (
