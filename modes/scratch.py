@@ -55,6 +55,7 @@ def run_scratch(*, verbose: str | int = "auto", **options) -> Run:
         recipe = session.choose_recipe(_default_recipe(session.options))
         if session.config is None:
             recipe = with_init_and_resizing(recipe, network, session.options)
+            recipe = session.with_mean(recipe, recipe.apply_to(network))
         finished = session.finished_run(recipe)
         if finished:
             return finished

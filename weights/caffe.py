@@ -99,12 +99,16 @@ def read_mean(path: Path) -> np.ndarray:
     """Caffe's mean, BGR in the file, as (H, W, 3) or (3,) float32 in RGB order and grey levels
     (0-255).
 
-    Reads a ``.binaryproto`` (a BlobProto) or a plain ``.npy`` of shape (3, H, W) or (3,),
-    detected from the content. Raises ``WeightsError`` for anything else, a pickle included, and
-    for values that are no grey levels.
+    Reads a ``.binaryproto`` (a BlobProto) or a plain ``.npy``, detected from the content. A
+    ``.npy`` of shape (3, H, W) or (3,) is Caffe's, BGR; one with its channels last, (H, W, 3), is
+    RGB as what this function returns. Raises ``WeightsError`` for anything else, a pickle
+    included, and for values that are no grey levels.
     """
     blob = _open(Path(path), "mean")
-    mean = _read_npy(blob) if blob.data[:6] == b"\x93NUMPY" else _read_blob(blob)
+    is_npy = blob.data[:6] == b"\x93NUMPY"
+    mean = _read_npy(blob) if is_npy else _read_blob(blob)
+    if is_npy and mean.ndim == 3 and mean.shape[2] == 3 != mean.shape[0]:
+        mean = np.moveaxis(mean, 2, 0)[::-1]
     if mean.ndim == 4 and len(mean) == 1:
         mean = mean[0]
     if (
@@ -113,7 +117,9 @@ def read_mean(path: Path) -> np.ndarray:
         or not 0 < min(mean.shape) <= max(mean.shape) <= _MAX_MEAN_SIDE
     ):
         raise blob.error(
-            0, f"shape (3,) or (3, H, W), at most {_MAX_MEAN_SIDE} wide and high", mean.shape
+            0,
+            f"shape (3,), (3, H, W) or (H, W, 3), at most {_MAX_MEAN_SIDE} wide and high",
+            mean.shape,
         )
     if not (mean.min() >= 0 and mean.max() <= 255):
         raise blob.error(0, "grey levels, 0 to 255", f"{mean.min():g} to {mean.max():g}")

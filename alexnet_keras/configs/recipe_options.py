@@ -94,6 +94,11 @@ class ScratchRecipeOptions(RecipeOptions):
     resize_to: int | None = option(
         None, "Size that images are resized to.  [default: the recipe's]", metavar="PIXELS"
     )
+    mean: str | None = _recipe_option(
+        "Subtract a mean colour (pixel), the train split's mean image, computed in one pass "
+        "(image), or that of a file or a run.",
+        metavar="pixel|image|FILE|RUN",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

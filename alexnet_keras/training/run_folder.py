@@ -184,7 +184,8 @@ def is_unconfigured(folder: Path) -> bool:
     """
     try:
         return all(
-            path.name in (LOCK, MANIFEST) or is_partial(path.name) for path in folder.iterdir()
+            path.name in (LOCK, MANIFEST, BAD_FILES) or is_partial(path.name)
+            for path in folder.iterdir()
         )
     except OSError:
         return False

@@ -27,6 +27,7 @@ from alexnet_keras.distribute.workers import Workers
 from alexnet_keras.errors import ConfigurationError, RunError
 from alexnet_keras.progress import Progress
 from alexnet_keras.training.loop import ExecutionConfig, TrainingResult
+from alexnet_keras.training.mean_image import needs_pass, with_computed_mean, with_given_mean
 from alexnet_keras.training.progress_callback import TrainingProgress
 from alexnet_keras.training.recipe_from_options import new_recipe, resumed_recipe
 from alexnet_keras.training.run import Run
@@ -49,7 +50,8 @@ class Session:
 
     ``options``: the effective options: those of the call, or those of a resumed run with the
     changes of the call. ``explicit``: the options that the call itself passes. ``config``: that of
-    the resumed run, None for a new one. ``resumed``: its folder, which only the chief has.
+    the resumed run, None for a new one. ``resumed``: its folder; ``reserved``: that of a new run,
+    before it has a config; only the chief has either.
     ``samples``: the manifest of the data set.
     """
 
@@ -61,6 +63,7 @@ class Session:
     log: RunLog
     config: dict | None = None
     resumed: RunFolder | None = None
+    reserved: RunFolder | None = None
     dataset: Dataset | None = None
     loading: Loading = Loading()
     samples: str = ""
@@ -79,6 +82,23 @@ class Session:
         except ConfigurationError as error:
             raise RunError(f"{self.config_path}: {error}") from None
         return resumed_recipe(recipe, self.explicit)
+
+    def with_mean(self, recipe: Recipe, architecture: Architecture) -> Recipe:
+        """The recipe of a new run with the mean that the options or the recipe itself ask for.
+
+        A mean image is computed from the train split, once everything has been refused that would
+        be refused afterwards.
+        """
+        recipe = with_given_mean(recipe, self.options.mean, self.workers)
+        if not needs_pass(recipe):
+            return recipe
+        self._check_trainable(recipe, architecture)
+        if self.workers.is_chief:
+            self.reserved = self._new_folder()
+        bad_files = BadFiles(self.reserved and self.reserved.path / BAD_FILES)
+        self.loading = dataclasses.replace(self.loading, bad_files=bad_files)
+        train = self.dataset.samples("train")
+        return with_computed_mean(recipe, train, self.loading, self.workers, self.progress)
 
     def finished_run(self, recipe: Recipe) -> Run | None:
         """The resumed run if it already has all steps of ``recipe``, on every worker."""
@@ -112,7 +132,7 @@ class Session:
         """The run folder, with its log, callbacks and ``execution``; on all workers but the chief
         one that writes nothing.
         """
-        self._check_trainable(recipe, config["architecture"])
+        self._check_trainable(recipe, Architecture.from_dict(config["architecture"]))
         if not self.workers.is_chief:
             self.execution = self._execution(None, recipe, config)
             self.progress.print(
@@ -149,11 +169,9 @@ class Session:
     def config_path(self) -> Path:
         return Path(self.options.resume) / CONFIG
 
-    def _check_trainable(self, recipe: Recipe, architecture: dict) -> None:
+    def _check_trainable(self, recipe: Recipe, architecture: Architecture) -> None:
         """Raise what training would raise, before a folder is created."""
-        check_layer_names(
-            recipe.multipliers, Architecture.from_dict(architecture).weighted_layer_names
-        )
+        check_layer_names(recipe.multipliers, architecture.weighted_layer_names)
         check_batch_size(
             recipe.batch_size,
             self.workers.strategy.num_replicas_in_sync * self.options.accumulate,
@@ -164,10 +182,13 @@ class Session:
             self.resumed.check_unchanged_data(self.samples, self.dataset.root)
             self.resumed.record_resumption(recorded_options(self.explicit), recipe.to_dict())
             return self.resumed
-        output = self.options.output and Path(self.options.output)
-        run = new_run_folder(output, self.mode, self.options.overwrite)
+        run = self.reserved or self._new_folder()
         run.write_config(self._full_config(recipe, config), self.samples)
         return run
+
+    def _new_folder(self) -> RunFolder:
+        output = self.options.output and Path(self.options.output)
+        return new_run_folder(output, self.mode, self.options.overwrite)
 
     def _full_config(self, recipe: Recipe, config: dict) -> dict:
         region = self.loading.region

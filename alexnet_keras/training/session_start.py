@@ -60,8 +60,9 @@ def open_session(
         finally:
             keras.config.set_dtype_policy(policy)
             winograd.set_enabled(True)
-            if session.resumed is not None:
-                session.resumed.close()
+            for folder in (session.resumed, session.reserved):
+                if folder is not None:
+                    folder.close()
 
 
 def _agree_on_options(session: Session) -> None:

@@ -28,6 +28,7 @@ DECODING = (
     "feature_batches",
     "image_headers",
     "image_ops",
+    "mean_pass",
     "sample_loader",
 )
 PACKAGES = ("alexnet_keras", "weights", "modes")

@@ -303,6 +303,13 @@ def test_npy_mean_in_any_plain_encoding(tmp_path, dtype, array):
     assert mean.dtype == np.float32
 
 
+def test_npy_mean_with_its_channels_last_is_rgb(tmp_path):
+    np.save(tmp_path / "mean.npy", BGR[::-1].transpose(1, 2, 0))
+    np.testing.assert_array_equal(
+        read_mean(tmp_path / "mean.npy"), BGR[::-1].transpose(1, 2, 0), strict=True
+    )
+
+
 @pytest.mark.slow
 def test_full_size_file_is_read_and_written_back_as_opencv_reads_it(tmp_path):
     path = files.write_v1(tmp_path / "full.caffemodel", files.random_layers())

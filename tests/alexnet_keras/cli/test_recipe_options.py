@@ -99,6 +99,7 @@ FIELDS = {  # options -> what they change of the recipe
     "--resize short_side --resize-to 300": {
         "preprocessing": replace(CAFFE_RECIPE.preprocessing, resize="short_side", resize_to=300)
     },
+    "--mean pixel": CAFFE_RECIPE,
     "--recipe paper": RECIPES["paper"],
     "--recipe demo --variant caffenet": replace(
         RECIPES["demo"], preprocessing=CAFFE_RECIPE.preprocessing
@@ -281,6 +282,11 @@ SCRATCH_REFUSED = {
     "--resize-to 200": "preprocessing.crop: expected 1 to resize_to (200), got 227",
     "--resize-to -1": "preprocessing.crop: expected 1 to resize_to (-1), got 227",
     "--resize-to 100000000": "preprocessing.resize_to: expected at most",
+    **{
+        f"--mean={name}": "mean: expected pixel, image, imagenet_mean, a file or a run, got "
+        f"{name!r}"
+        for name in ("nowhere.npy", "pixels", "")
+    },
 }
 
 
