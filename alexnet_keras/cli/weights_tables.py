@@ -52,9 +52,9 @@ def _input(preprocessing: dict | None) -> str:
     if preprocessing is None:
         return NOT_RECORDED
     size = preprocessing["crop"]
-    text = (
-        f"{preprocessing['channel_order']}, 0-255 minus the mean ({_rgb(preprocessing['mean'])})"
-    )
+    image = preprocessing["mean_image"]
+    mean = f"({_rgb(preprocessing['mean'])})" if image is None else "image"
+    text = f"{preprocessing['channel_order']}, 0-255 minus the mean {mean}"
     if any(value != 1 for value in preprocessing["std"]):
         text += f", divided by the standard deviation ({_rgb(preprocessing['std'])})"
     return f"{text}, {size}x{size}"

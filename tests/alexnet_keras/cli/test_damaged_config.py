@@ -118,6 +118,22 @@ def put(run, config, path, value):
             "recipe.preprocessing.mean: expected a list, got 'x'",
         ),
         (
+            ("recipe", "preprocessing", "mean_image"),
+            "x",
+            "recipe.preprocessing.mean_image: expected an object, got 'x'",
+        ),
+        (
+            ("recipe", "preprocessing", "mean_image"),
+            {"size": 227, "values": "AAAA"},
+            "mean_image.values: expected 227x227x3 float32 values in base64, got 4 characters",
+        ),
+        (
+            ("recipe", "preprocessing", "mean_image"),
+            {"size": 1, "values": "AADgQAAA4EAAAOBA"},
+            "preprocessing.mean_image: expected 227x227 pixels, as many as the crop, got 1x1",
+        ),
+        (("recipe", "mean"), "median", "recipe.mean: expected pixel or image, got 'median'"),
+        (
             ("recipe", "initial_values", "stddev"),
             "x",
             "recipe.initial_values.stddev: expected a finite number, got 'x'",

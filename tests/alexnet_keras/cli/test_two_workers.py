@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.alexnet_keras.distribute.test_workers import free_ports
-from tests.alexnet_keras.trees import class_folders, read
+from tests.alexnet_keras.trees import class_folders, invoke, read
 from tests.conftest import ROOT
 
 TINY = ("--width", "0.02", "--recipe", "demo", "--batch-size", "4", "--epochs", "1")
@@ -56,6 +56,25 @@ def test_begun_and_finished_by_both(tmp_path):
     codes, _, errors = on_two_workers("scratch", "--resume", run, "--seed", "4")
     assert codes == [2, 2]
     assert all("--seed: cannot change when a run is resumed" in text for text in errors)
+
+
+@pytest.mark.slow
+def test_the_mean_image_is_that_of_one_worker_in_every_bit(tmp_path):
+    """Each reads a part, and only once."""
+    tree = class_folders(tmp_path / "tree", count=5)
+    arguments = ("scratch", "--data", tree, *TINY, "--mean")
+    one, both = tmp_path / "one", tmp_path / "both"
+    assert invoke(*arguments, "image", "--output", one).exit_code == 0
+    codes, (chief, other), errors = on_two_workers(*arguments, "image", "--output", both)
+    assert codes == [0, 0], errors
+    assert all("mean image: computed from 15 images in " in text for text in (chief, other))
+    configs = [read(run / "config.json")["recipe"]["preprocessing"] for run in (one, both)]
+    assert configs[0]["mean_image"] == configs[1]["mean_image"] is not None
+    codes, (chief, other), errors = on_two_workers(
+        "scratch", "--resume", both, "--epochs", "2", "--seed", "0"
+    )
+    assert codes == [0, 0], errors
+    assert "mean image" not in chief + other
 
 
 @pytest.mark.slow

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from alexnet_keras.configs.architecture import CAFFENET
+from alexnet_keras.configs.mean_image import MeanImage
+from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING
 from alexnet_keras.data.imagenet import imagenet_classes
 from tests.alexnet_keras.tiny import encoded, picture_files, tiny_layers, tiny_model
 from tests.alexnet_keras.trees import assert_refused, class_folders, invoke
@@ -210,6 +212,15 @@ def test_show_prints_the_preprocessing(tmp_path, variant, expected):
         path = caffemodel(tmp_path / "w.caffemodel", variant)
     lines = invoke("weights", "show", path).stdout.splitlines()
     assert next(line.split(None, 1)[1] for line in lines if line.startswith("input")) == expected
+
+
+def test_show_says_that_a_mean_image_is_subtracted(tmp_path):
+    image = MeanImage.from_array(np.full((67, 67, 3), 100))
+    rule = CAFFE_PREPROCESSING.with_input_size(67).with_mean_image(image)
+    tiny_model(preprocessing=rule).save(tmp_path / "model.keras")
+    shown = invoke("weights", "show", tmp_path / "model.keras").stdout
+    assert "input         BGR, 0-255 minus the mean image, 67x67\n" in shown
+    assert image.values not in shown
 
 
 def test_show_a_run(run_folder):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from alexnet_keras.configs.loading import BoxRegion
+from alexnet_keras.configs.mean_image import MeanImage
 from alexnet_keras.data.batches import EvaluationBatches
 from alexnet_keras.data.feature_batches import FeatureBatches
 from alexnet_keras.errors import RunError
@@ -78,6 +79,11 @@ def another_rule(model, paths):
     )
 
 
+def with_a_mean_image(model, paths):
+    image = MeanImage.from_array(np.full((model.preprocessing.crop,) * 2 + (3,), 90))
+    return batches_of(model, paths, preprocessing=replace(model.preprocessing, mean_image=image))
+
+
 def touched(model, paths):
     os.utime(paths[2], ns=(0, 12_345))
     return batches_of(model, paths)
@@ -106,7 +112,8 @@ def fewer(model, paths):
 
 
 @pytest.mark.parametrize(
-    "change", [another_rule, touched, other_contents, removed, another_order, fewer]
+    "change",
+    [another_rule, with_a_mean_image, touched, other_contents, removed, another_order, fewer],
 )
 def test_anything_else_is_computed_again_and_the_first_file_is_left(
     model, paths, tmp_path, computed, change

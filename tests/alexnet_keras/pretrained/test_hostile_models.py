@@ -272,3 +272,25 @@ def test_layers_larger_than_the_file_are_refused_before_they_are_built(
         tmp_path / "model.keras", members | {"config.json": json.dumps(config).encode()}
     )
     assert "expected layers of at most" in assert_refused(load_model, path)
+
+
+MEAN_IMAGES = {
+    "huge": {"size": 4096, "values": "AAAA"},
+    "of no size": {"size": 10**30, "values": ""},
+    "negative size": {"size": -67, "values": ""},
+    "of another size": {"size": 1, "values": "AADgQAAA4EAAAOBA"},
+    "NaN": {"size": 1, "values": base64.b64encode(np.full(3, np.nan, "<f4")).decode()},
+    "no text": {"size": 1, "values": [0.0]},
+    "no base64": {"size": 1, "values": "__import__('os')"},
+    "more": {"size": 1, "values": "AADgQAAA4EAAAOBA", "code": "print()"},
+    "a number": 3,
+}
+
+
+@pytest.mark.parametrize("mean_image", MEAN_IMAGES.values(), ids=MEAN_IMAGES)
+def test_a_hostile_mean_image_is_refused_in_one_line(tmp_path, members, mean_image):
+    config = json.loads(members["config.json"])
+    config["config"]["preprocessing"]["mean_image"] = mean_image
+    path = tmp_path / "model.keras"
+    written(path, members | {"config.json": json.dumps(config).encode()})
+    assert "mean_image" in assert_refused(load_model, path)

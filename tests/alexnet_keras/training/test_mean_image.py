@@ -18,6 +18,7 @@ from alexnet_keras.errors import DataError
 from alexnet_keras.progress import Progress
 from alexnet_keras.training import mean_image
 from tests.alexnet_keras.tiny import picture_files, samples_of
+from tests.alexnet_keras.training.resumable import model_arrays
 from tests.alexnet_keras.trees import assert_refused, class_folders, invoke, read
 
 RULE = Preprocessing(crop=16, resize_to=20)
@@ -149,6 +150,19 @@ def test_a_resumed_run_does_not_compute_it_again(run, tree, tmp_path):
     assert (done.exit_code, done.stderr) == (0, "")
     assert image_of(run) == before
     assert_refused("scratch", "--resume", run, "--mean", "pixel", says="--mean: cannot change")
+
+
+def test_an_interrupted_run_ends_with_the_same_bits(tree, tmp_path):
+    options = ("--data", tree, *TINY, "--lr-schedule", "constant", "--augment", "paper")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for arguments in (
+        (*options, "--steps", "5", "--output", whole),
+        (*options, "--output", cut),
+        ("--resume", cut, "--steps", "5"),
+    ):
+        assert invoke("scratch", *arguments).exit_code == 0
+    assert image_of(cut) == image_of(whole)
+    assert model_arrays(cut / "model.keras") == model_arrays(whole / "model.keras")
 
 
 @pytest.mark.usefixtures("no_pass")
