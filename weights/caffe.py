@@ -8,7 +8,6 @@ Field numbers are those of caffe.proto
 from __future__ import annotations
 
 import math
-import re
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from weights.arrays import first_non_finite, read_npy_header, view_array
 from weights.canonical import WeightSet, check_variant, from_channels_first
 from weights.errors import WeightsError
 from weights.formats import describe_non_weights
-from weights.layer_matching import match_layers, renamed_layers
+from weights.layer_matching import match_layers, public_order, renamed_layers
 from weights.memory_map import map_file
 from weights.protobuf import VARINT, Message
 
@@ -46,7 +45,6 @@ _ENCODINGS = {
 VARIANT_PREFIX = b"alexnet_keras/"
 """What precedes the variant in the name of a network that we write."""
 _MAX_NAME_BYTES = 100
-_PUBLIC_NAME = re.compile("conv[1-5]|norm[12]|cnorm2|pool[125]|fc[678]|prob")
 _NETWORK_NAME = 1
 _V0_LAYER = 1
 _DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8
@@ -90,7 +88,7 @@ def read_caffemodel(path: Path) -> WeightSet:
         from_channels_first(renamed_layers(layers, names, path), path),
         path,
         "caffemodel",
-        _public_order(order, names),
+        public_order(order, names),
         _variant(network),
     )
 
@@ -190,21 +188,6 @@ def _kind(layer: Message, encoding: _Encoding) -> str | None:
             value = field.value if field.wire_type == VARINT else raw.decode("latin-1")
             return encoding.weightless.get(value)
     return None
-
-
-def _public_order(kinds: dict[str, str | None], names: dict[str, str]) -> tuple[str, ...]:
-    """The public names of all layers; normalization and pooling of other names have the number of
-    the layer that they follow.
-    """
-    order, number = {}, ""
-    for name, kind in kinds.items():
-        public = names.get(name, name)
-        if not _PUBLIC_NAME.fullmatch(public) and kind and number:
-            public = kind + number
-        if _PUBLIC_NAME.fullmatch(public):
-            order[public] = None
-            number = public[-1]
-    return tuple(order)
 
 
 def _canonical_shape(kernel: np.ndarray) -> tuple[int, ...]:

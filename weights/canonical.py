@@ -32,6 +32,10 @@ class WeightSet:
             empty where the format does not record it.
         variant: the name of the network that the file itself records, as our writers do; None
             where it records none.
+        channel_order: that of conv1's inputs, ``RGB``, where the format has one for all networks.
+        mean: what the file says is subtracted from its inputs, (height, width, 3) or (3,) float32
+            in RGB order and grey levels (0-255); None where it says nothing.
+        class_names: of the outputs, where the file names them.
     """
 
     layers: Layers
@@ -39,6 +43,9 @@ class WeightSet:
     file_format: str
     layer_order: tuple[str, ...] = field(default=())
     variant: str | None = None
+    channel_order: str | None = None
+    mean: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
 
 
 def check_variant(name: object, place: str) -> str:
@@ -78,7 +85,7 @@ def to_channels_first(layers: Layers, path: Path) -> Layers:
             kernel = kernel.transpose(3, 2, 0, 1)
         elif name == "fc6":
             inputs, out = kernel.shape
-            channels = _fc6_channels(inputs, layers, -1, path)
+            channels = fc6_channels(inputs, layers, -1, path)
             kernel = kernel.reshape(-1, channels, out).transpose(2, 1, 0).reshape(out, inputs)
         else:
             kernel = kernel.T
@@ -89,7 +96,7 @@ def to_channels_first(layers: Layers, path: Path) -> Layers:
 def _height_first(kernel: np.ndarray, layers: Layers, path: Path) -> np.ndarray:
     """fc6 (out, C*H*W) -> (H*W*C, out), in C order, copied by cache lines."""
     out, inputs = kernel.shape
-    channels = _fc6_channels(inputs, layers, 0, path)
+    channels = fc6_channels(inputs, layers, 0, path)
     by_filter = kernel.reshape(out, channels, -1)
     copy = np.empty((inputs // channels, channels, out), kernel.dtype)
     for start in range(0, out, _CACHE_LINE_VALUES):
@@ -99,7 +106,7 @@ def _height_first(kernel: np.ndarray, layers: Layers, path: Path) -> np.ndarray:
     return copy.reshape(inputs, out)
 
 
-def _fc6_channels(inputs: int, layers: Layers, axis: int, path: Path) -> int:
+def fc6_channels(inputs: int, layers: Layers, axis: int, path: Path) -> int:
     """The number of filters of conv5, the size of its kernel along ``axis``; it determines the
     order of fc6's inputs.
     """

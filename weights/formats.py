@@ -18,6 +18,8 @@ from weights.errors import WeightsError, error_reason
 _HEAD_BYTES = 4096
 _MAX_FIELDS = 64
 _FIELD_HEADER_BYTES = 20  # two varints
+# Version and byte order of MATLAB's format 5, little- and big-endian, behind 124 bytes of text.
+MATLAB_ORDERS = {b"\x00\x01IM": "<", b"\x01\x00MI": ">"}
 # The number that torch.save begins with, pickled.
 _TORCH_LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa850192e")
 
@@ -92,8 +94,8 @@ _REQUIRED_FIELDS = {  # layers; ir_version and graph; data or double_data
 @dataclass(frozen=True)
 class WeightFile:
     """A weight file or run folder with its format, one of ``caffemodel``, ``binaryproto``,
-    ``npy``, ``pth`` (zip or legacy), ``safetensors``, ``npz``, ``onnx``, ``weights.h5``,
-    ``keras``, ``run``.
+    ``npy``, ``pth`` (zip or legacy), ``safetensors``, ``npz``, ``onnx``, ``mat``,
+    ``weights.h5``, ``keras``, ``run``.
     """
 
     path: Path
@@ -119,7 +121,7 @@ def detect_format(path: str | os.PathLike) -> WeightFile:
 
 SAVED_MODELS = ("keras", "run")
 """Formats that hold a network; the others hold bare layers."""
-_FORMATS = {*_MESSAGES, "npy", "pth", "safetensors", "npz", "weights.h5", *SAVED_MODELS}
+_FORMATS = {*_MESSAGES, "npy", "pth", "safetensors", "npz", "mat", "weights.h5", *SAVED_MODELS}
 
 
 def describe_non_weights(head: bytes) -> str | None:
@@ -170,6 +172,10 @@ def _by_signature(head: bytes) -> str | None:
         return "npy"
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return "weights.h5" if b"layers" in head else "an HDF5 file without Keras's group layers"
+    if head.startswith(b"MATLAB") and head[124:128] in MATLAB_ORDERS:
+        return "mat"
+    if head.startswith(b"MATLAB 7.3"):
+        return "a MATLAB file of version 7.3 (save(..., '-v7') writes one that can be read)"
     if _TORCH_LEGACY_MAGIC in head[:32]:
         return "pth"
     if head[0] == 0x80 and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ DENSE = ("fc6", "fc7", "fc8")
 PUBLIC_NAMES = CONVOLUTIONS + DENSE
 _KERNEL_SIZES = (11, 5, 3, 3, 3)
 _MAX_GROUPS = 2
+_PUBLIC_NAME = re.compile("conv[1-5]|norm[12]|cnorm2|pool[125]|fc[678]|prob")
 _Layer = TypeVar("_Layer")
 
 logger = logging.getLogger(__name__)
@@ -54,6 +56,25 @@ def renamed_layers(
     if renamed:
         logger.warning("%s: layers found by shape and order: %s", path, ", ".join(renamed))
     return {names[name]: layer for name, layer in layers.items()}
+
+
+def public_order(kinds: Mapping[str, str | None], names: Mapping[str, str]) -> tuple[str, ...]:
+    """The public names of a file's layers in its order.
+
+    Args:
+        kinds: of all layers by name: ``norm`` or ``pool``, which have the number of the weighted
+            layer that they follow where their name is no public one; None of the others.
+        names: the public names of weighted layers.
+    """
+    order, number = {}, ""
+    for name, kind in kinds.items():
+        public = names.get(name, name)
+        if not _PUBLIC_NAME.fullmatch(public) and kind and number:
+            public = kind + number
+        if _PUBLIC_NAME.fullmatch(public):
+            order[public] = None
+            number = public[-1]
+    return tuple(order)
 
 
 def _are_alexnets(convolutions: list[Sequence[int]], dense: list[Sequence[int]]) -> bool:

@@ -16,6 +16,7 @@ _READERS = {
     "pth": ("weights.torch", "read_pth"),
     "safetensors": ("weights.safetensors", "read_safetensors"),
     "onnx": ("weights.onnx", "read_onnx"),
+    "mat": ("weights.matconvnet", "read_mat"),
     "weights.h5": ("weights.hdf5", "read_weights_h5"),
 }
 

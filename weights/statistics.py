@@ -28,6 +28,7 @@ AXES_IN_FILE = {
     "onnx": _CHANNELS_FIRST,
     "npy": _CHANNELS_LAST,
     "npz": _CHANNELS_LAST,
+    "mat": "kernels (height, width, in / groups, out), fc6 to fc8 too; conv1 takes RGB",
     "weights.h5": _CHANNELS_LAST,
     "keras": _CHANNELS_LAST,
 }
