@@ -97,7 +97,7 @@ def write_mat(
     layers: Layers,
     layer_order: Iterable[str] = (),
     variant: str | None = None,
-    geometry: Mapping[str, Mapping[str, object]] | None = None,
+    fields: Mapping[str, Mapping[str, object]] | None = None,
 ) -> None:
     """Write canonical layers as a SimpleNN network of float32, which MATLAB and SciPy read.
 
@@ -106,27 +106,27 @@ def write_mat(
         layers: conv1 takes RGB.
         layer_order: the network's public names, those without weights too.
         variant: recorded as ``meta.variant``.
-        geometry: further fields of layers by name, such as ``stride`` and ``pad``; a layer
-            named in ``relu`` is followed by one.
+        fields: further ones of each layer by name, such as ``stride`` and ``pad``; with ``relu``
+            true a ReLU follows.
 
     :func:`read_mat` gives the same bits back. Raises ``WeightsError`` where the file cannot be
     written.
     """
     import scipy.io
 
-    geometry = geometry or {}
     cells = []
     for name in dict.fromkeys((*layer_order, *layers)):
-        fields = dict(geometry.get(name, {}))
-        activated = fields.pop("relu", False)
+        others = dict((fields or {}).get(name, {}))
+        activated = others.pop("relu", False)
         if name in layers:
             pair = _as_convolution(name, layers, path)
-            cells.append({"name": name, "type": "conv", "weights": _row(pair), **fields})
+            cells.append({"name": name, "type": "conv", "weights": _row(pair), **others})
         elif name.rstrip("0123456789") in _TYPES:
-            cells.append({"name": name, "type": _TYPES[name.rstrip("0123456789")], **fields})
+            cells.append({"name": name, "type": _TYPES[name.rstrip("0123456789")], **others})
         if activated:
             cells.append({"name": f"relu{name[-1]}", "type": "relu"})
-    network = {"layers": _row(cells), "meta": {"variant": variant} if variant else {"variant": ""}}
+    meta = {} if variant is None else {"meta": {"variant": variant}}
+    network = {"layers": _row(cells)} | meta
     with atomic_write(Path(path)) as (temporary,):
         scipy.io.savemat(temporary, network, appendmat=False)
         with open(temporary, "r+b") as file:

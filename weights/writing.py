@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 
@@ -24,16 +24,20 @@ def write_weights(
     layers: Layers,
     layer_order: Iterable[str] = (),
     variant: str | None = None,
+    fields: Mapping[str, Mapping[str, object]] | None = None,
 ) -> None:
     """Write canonical ``layers`` as float32 to ``path``, whose suffix chooses the format.
 
-    ``layer_order``: all public layers as the network has them; of these formats only
-    ``.caffemodel`` records it. ``variant``: the network's name, which every format records and
-    :attr:`weights.canonical.WeightSet.variant` gives back. Raises ``WeightsError``.
+    ``layer_order``: all public layers as the network has them, for ``.caffemodel`` and ``.mat``.
+    ``variant``: the network's name, which every format records and
+    :attr:`weights.canonical.WeightSet.variant` gives back. ``fields``: what ``.mat`` holds of each
+    layer beside its weights. Raises ``WeightsError``.
     """
     suffix = output_suffix(path)
     module, function = _WRITERS[suffix]
-    order = {"layer_order": layer_order} if suffix == ".caffemodel" else {}
+    order = {"layer_order": layer_order} if suffix in (".caffemodel", ".mat") else {}
+    if suffix == ".mat":
+        order["fields"] = fields
     getattr(import_module(module), function)(Path(path), layers, variant=variant, **order)
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from alexnet_keras.configs.architecture import (
     FINAL_LAYER,
     VARIANTS,
@@ -15,6 +17,7 @@ from alexnet_keras.configs.architecture import (
     Dropout,
     get_architecture,
 )
+from alexnet_keras.configs.mean_image import MeanImage
 from alexnet_keras.configs.preprocessing import PREPROCESSING, Preprocessing
 from alexnet_keras.data.imagenet import imagenet_classes
 from alexnet_keras.errors import WeightsError
@@ -112,6 +115,8 @@ def identify_weights(
             )
         recorded, preprocessing = entry.variant, entry.preprocessing
     architecture = _choose(variant, recorded, get_architecture(recorded or "alexnet"), name)
+    if weights.channel_order is not None:
+        preprocessing = _as_in_file(preprocessing or PREPROCESSING[architecture.name], weights)
     return ResolvedWeights(name, weights.path, recorded, preprocessing, architecture, weights)
 
 
@@ -159,6 +164,19 @@ def variant_of_weights(weights: WeightSet) -> str | None:
         return "caffenet" if order.index("pool1") < order.index("norm1") else "alexnet"
     conv2 = weights.layers.get("conv2")
     return "owt" if conv2 is not None and conv2[0].shape[2:] == (64, 192) else None
+
+
+def _as_in_file(preprocessing: Preprocessing, weights: WeightSet) -> Preprocessing:
+    """``preprocessing`` with the channel order and the mean that the file states."""
+    preprocessing = replace(preprocessing, channel_order=weights.channel_order)
+    mean = weights.mean
+    if mean is None:
+        return preprocessing
+    colour = tuple(map(float, mean.reshape(-1, 3).mean(axis=0, dtype=np.float64)))
+    preprocessing = replace(preprocessing, mean=colour)
+    if mean.shape != (preprocessing.crop, preprocessing.crop, 3):
+        return preprocessing
+    return replace(preprocessing, mean_image=MeanImage.from_array(mean))
 
 
 def _choose(

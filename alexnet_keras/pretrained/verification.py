@@ -9,13 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from alexnet_keras.configs.preprocessing import PREPROCESSING
 from alexnet_keras.errors import WeightsError
 from alexnet_keras.models.assign import layer_weights
 from alexnet_keras.pretrained.catalog import PUBLISHED
 from alexnet_keras.pretrained.identification import ResolvedWeights, variant_of_weights
 from alexnet_keras.pretrained.loading import load_pretrained, resolve_weights
+from alexnet_keras.pretrained.matconvnet import layer_fields
 from weights.canonical import Layers
 from weights.hdf5 import read_weights_h5
+from weights.matconvnet import CHANNEL_ORDER
 from weights.reading import read_weights
 from weights.statistics import differences
 from weights.store import fetch, verify_digest
@@ -84,8 +87,9 @@ def convert(
     bit for bit.
 
     The suffix is one of :data:`weights.writing.OUTPUT_SUFFIXES`. The file records the variant that
-    the source records, unless the source is a network with other layers. Returns both variants,
-    each None where there is none. Raises ``WeightsError``.
+    the source records, unless the source is a network with other layers. conv1 gets the channel
+    order that the format or else the variant has, if the source has another. Returns both
+    variants, each None where there is none. Raises ``WeightsError``.
     """
     output_suffix(out)
     if out.exists() and not overwrite:
@@ -93,12 +97,34 @@ def convert(
     source = resolve_weights(name_or_path, progress=progress)
     weights = source.weights
     order = weights.layer_order or (source.architecture.layer_names if source.variant else ())
-    write_weights(out, weights.layers, order, _variant_to_record(source))
-    written = read_weights(out)
-    _check_equal(
-        out, f"what was written differs from {weights.path}", weights.layers, written.layers
+    layers = _in_channel_order(source, out)
+    write_weights(
+        out, layers, order, _variant_to_record(source), layer_fields(source.architecture)
     )
+    written = read_weights(out)
+    _check_equal(out, f"what was written differs from {weights.path}", layers, written.layers)
     return source.variant, variant_of_weights(written)
+
+
+def _in_channel_order(source: ResolvedWeights, out: Path) -> Layers:
+    """The layers with conv1's inputs as the format has them: RGB in ``.mat``, else what the
+    variant expects.
+    """
+    layers = source.weights.layers
+    found = source.preprocessing and source.preprocessing.channel_order
+    standard = PREPROCESSING.get(source.variant)
+    wanted = standard and standard.channel_order
+    if output_suffix(out) == ".mat":
+        wanted = CHANNEL_ORDER
+        if found is None:
+            raise WeightsError(
+                f"{source.path}: expected weights of a known variant, whose channel order "
+                f"decides what {out.name} holds; the file records none"
+            )
+    if None in (found, wanted) or found == wanted or "conv1" not in layers:
+        return layers
+    kernel, bias = layers["conv1"]
+    return layers | {"conv1": (kernel[:, :, ::-1], bias)}
 
 
 def _variant_to_record(source: ResolvedWeights) -> str | None:

@@ -129,8 +129,8 @@ def test_mean_image_and_class_names(tmp_path):
 
 
 def test_scipy_reads_what_is_written(tmp_path):
-    geometry = {"conv1": {"stride": 4.0, "relu": True}, "pool1": {"method": "max"}}
-    write_mat(tmp_path / "w.mat", LAYERS, ORDER, "caffenet", geometry)
+    fields = {"conv1": {"stride": 4.0, "relu": True}, "pool1": {"method": "max"}}
+    write_mat(tmp_path / "w.mat", LAYERS, ORDER, "caffenet", fields)
     loaded = scipy.io.loadmat(tmp_path / "w.mat", simplify_cells=True)
     types = [(layer["name"], layer["type"]) for layer in loaded["layers"]]
     assert types[:4] == [("conv1", "conv"), ("relu1", "relu"), ("norm1", "lrn"), ("pool1", "pool")]

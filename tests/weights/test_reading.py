@@ -20,6 +20,7 @@ LAYERS["fc8"] = (
 )  # also subnormal
 FORMATS = {
     ".caffemodel": "caffemodel",
+    ".mat": "mat",
     ".npz": "npz",
     ".safetensors": "safetensors",
     ".weights.h5": "weights.h5",
@@ -123,7 +124,7 @@ def test_a_trunk_goes_everywhere(tmp_path):
 )
 def test_a_suffix_that_is_not_written(tmp_path, name):
     assert assert_refused(lambda path: write_weights(path, LAYERS), tmp_path / name) == (
-        "expected a name that ends in one of .caffemodel, .npz, .safetensors, .weights.h5"
+        "expected a name that ends in one of .caffemodel, .mat, .npz, .safetensors, .weights.h5"
     )
 
 

@@ -273,7 +273,7 @@ def test_a_file_can_be_converted_over_itself(tmp_path):
 @pytest.mark.parametrize("name", ["out.pth", "out", "out.h5"])
 def test_a_suffix_that_is_not_written_is_refused_before_anything_is_read(tmp_path, name):
     with pytest.raises(
-        WeightsError, match=r"expected a name that ends in one of \.caffemodel, \.npz"
+        WeightsError, match=r"expected a name that ends in one of \.caffemodel, \.mat, \.npz"
     ):
         convert("caffe", tmp_path / name)
 
