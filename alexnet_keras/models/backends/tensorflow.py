@@ -51,7 +51,7 @@ def normalize(
     if groups > 1:
         shape = tf.concat([tf.shape(x)[:-1], (groups, x.shape[-1] // groups)], 0)
         towers = tf.reshape(x, shape)
-    towers = _normalize(towers, depth_radius, (-1,), bias, alpha, beta, fixed_size)
+    towers = _normalize(towers, depth_radius, CHANNELS, bias, alpha, beta, fixed_size)
     return tf.reshape(towers, tf.shape(x)) if groups > 1 else towers
 
 
@@ -61,13 +61,15 @@ def normalize_within(x, size: int, bias: float, alpha: float, beta: float, fixed
     """
     if tf.config.list_logical_devices("GPU"):
         return generic.normalize_within(x, size, bias, alpha, beta, fixed_size)
-    return _normalize(x, size // 2, (1, 2), bias, alpha, beta, fixed_size)
+    return _normalize(x, size // 2, PIXELS, bias, alpha, beta, fixed_size)
 
 
 def _normalize(x, radius: int, axes, bias: float, alpha: float, beta: float, fixed_size: bool):
     """``x`` normalized across the ``2 * radius + 1`` neighbours along each of ``axes``."""
     compiled = fixed_size and xla_is_available() and not in_save_context()
-    normalize_, gradient = COMPILED if compiled else (_normalized, _gradient)
+    normalize_, gradient = (_normalized, _gradient)
+    if compiled:
+        normalize_, gradient = COMPILED if axes == CHANNELS else COMPILED_WITHIN
 
     @tf.custom_gradient
     def normalized(x):
@@ -100,9 +102,12 @@ def _gradient(x, upstream, radius, axes, bias, alpha, beta):
     return scaled - 2 * alpha * beta * x * _window_sum(scaled * x / denominator, radius, axes)
 
 
-COMPILED = [
-    tf.function(each, jit_compile=True, autograph=False) for each in (_normalized, _gradient)
-]
+CHANNELS, PIXELS = (-1,), (1, 2)
+# Two pairs: TensorFlow warns of a function that is compiled for five shapes.
+COMPILED, COMPILED_WITHIN = (
+    [tf.function(each, jit_compile=True, autograph=False) for each in (_normalized, _gradient)]
+    for _ in (CHANNELS, PIXELS)
+)
 
 
 def _window_sum(x, radius: int, axes: tuple[int, ...]):
