@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from alexnet_keras.configs.serialization import ADDED_LATER
 from alexnet_keras.errors import ConfigurationError
 
 # PCA of ImageNet's RGB values as Krizhevsky published it (cuda-convnet2, make-data/input_meta):
@@ -30,7 +31,8 @@ class Augmentation:
     colour_axes[i])`` to all pixels, ``a_i`` drawn from N(0, colour_sigma): the three axes are RGB
     in grey levels (0-255), each as long as the standard deviation along it (paper, section 4.1). A
     sigma of 0.1 moves an image by 12 grey levels along ImageNet's first axis, 7 in each of red,
-    green and blue.
+    green and blue. The network's input, mean subtracted, is then divided by ``colour_divisor``.
+    Both end with the epoch ``colour_until``; None is never.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Augmentation:
     colour_axes: tuple[tuple[float, float, float], ...] = IMAGENET_COLOUR_AXES
     area: tuple[float, float] = (0.08, 1.0)
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    colour_divisor: float = field(default=1.0, metadata=ADDED_LATER)
+    colour_until: float | None = field(default=None, metadata=ADDED_LATER)
 
     def __post_init__(self):
         if self.crop not in ("center", "random", "resized"):
@@ -50,6 +54,16 @@ class Augmentation:
             raise ConfigurationError(
                 "augmentation.colour_sigma: expected zero or a positive number, got "
                 f"{self.colour_sigma}"
+            )
+        if not 0 < self.colour_divisor < math.inf:
+            raise ConfigurationError(
+                "augmentation.colour_divisor: expected a positive number, got "
+                f"{self.colour_divisor}"
+            )
+        if self.colour_until is not None and not 0 <= self.colour_until < math.inf:
+            raise ConfigurationError(
+                "augmentation.colour_until: expected zero or a positive number, got "
+                f"{self.colour_until}"
             )
         for name, (low, high), most in (("area", self.area, 1), ("aspect", self.aspect, math.inf)):
             if not 0 < low <= high <= most or high == math.inf:
@@ -65,6 +79,10 @@ class Augmentation:
                 "augmentation.colour_axes: expected three axes of three numbers, got "
                 f"{self.colour_axes}"
             )
+
+    def scaled(self, ratio: float) -> Augmentation:
+        """The same augmentation for a run whose length is multiplied by ``ratio``."""
+        return replace(self, colour_until=self.colour_until and self.colour_until * ratio)
 
 
 AUGMENTATIONS = {

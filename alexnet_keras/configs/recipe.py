@@ -22,7 +22,7 @@ from alexnet_keras.configs.preprocessing import (
     TORCHVISION_PREPROCESSING,
     Preprocessing,
 )
-from alexnet_keras.configs.schedule import DropAt, DropEvery, Plateau, Schedule
+from alexnet_keras.configs.schedule import DropAt, DropEvery, Plateau, RateRule, Schedule
 from alexnet_keras.configs.serialization import ADDED_LATER, asdict_with_kind, from_json
 from alexnet_keras.errors import ConfigurationError
 
@@ -40,6 +40,9 @@ class Recipe:
     ``clip_norm``. ``initial_values``, ``dropout`` (a rate) and ``preprocessing`` replace those of
     the variant; None keeps them. ``mean="image"`` subtracts the train split's mean image, computed
     in one pass unless it is given, and ``"pixel"`` the mean colour of the preprocessing.
+    ``rate_rules`` multiply the rates of some layers from an epoch on. Without ``drop_bias_rates``
+    the rates of biases do not follow ``schedule``: they are ``bias_multiplier`` times
+    ``learning_rate`` throughout.
     """
 
     name: str
@@ -61,6 +64,8 @@ class Recipe:
     preprocessing: Preprocessing | None = None
     decay_biases: bool = field(default=False, metadata=ADDED_LATER)
     mean: str = field(default="pixel", metadata=ADDED_LATER)
+    rate_rules: tuple[RateRule, ...] = field(default=(), metadata=ADDED_LATER)
+    drop_bias_rates: bool = field(default=True, metadata=ADDED_LATER)
 
     def __post_init__(self):
         if (self.epochs is None) == (self.steps is None):
@@ -108,7 +113,9 @@ class Recipe:
     def with_length(
         self, samples: int, epochs: int | None = None, steps: int | None = None
     ) -> Recipe:
-        """The recipe with another length, its learning-rate drops moved in proportion."""
+        """The recipe with another length, and all its times, such as learning-rate drops, moved in
+        proportion.
+        """
         if epochs is None and steps is None:
             return self
         changed = replace(self, epochs=epochs, steps=steps)
@@ -118,7 +125,12 @@ class Recipe:
             if by_epochs
             else changed.total_steps(samples) / self.total_steps(samples)
         )
-        return replace(changed, schedule=self.schedule.scaled(ratio))
+        return replace(
+            changed,
+            schedule=self.schedule.scaled(ratio),
+            rate_rules=tuple(rule.scaled(ratio) for rule in self.rate_rules),
+            augmentation=self.augmentation.scaled(ratio),
+        )
 
     def apply_to(self, architecture: Architecture) -> Architecture:
         """``architecture`` with the recipe's initial values and dropout, where it has them."""
@@ -174,15 +186,25 @@ TORCHVISION_RECIPE = Recipe(
     preprocessing=TORCHVISION_PREPROCESSING,
     decay_biases=True,
 )
+# What was changed by hand in 2012, as the comments of layer-params-145.cfg record it. Source:
+# https://github.com/computerhistory/AlexNet-Source-Code.
 KRIZHEVSKY_RECIPE = Recipe(
     "krizhevsky",
     batch_size=128,
     epochs=91,
     schedule=DropAt((25, 51, 79)),
-    augmentation=AUGMENTATIONS["paper"],
+    augmentation=Augmentation(
+        "krizhevsky", colour_sigma=0.1, colour_divisor=1.1, colour_until=67.0
+    ),
     initial_values=KRIZHEVSKY.initial_values,
     dropout=0.5,
     preprocessing=KRIZHEVSKY_PREPROCESSING,
+    mean="image",
+    rate_rules=(
+        RateRule(("conv1",), 0.1, from_epoch=67.0, of="kernels"),
+        RateRule(("conv1",), 0.0, from_epoch=72.0),
+    ),
+    drop_bias_rates=False,
 )
 # Caffe's fine-tuning example, at a tenth of the usual learning rate; gradients are clipped so that
 # new layers do not diverge.

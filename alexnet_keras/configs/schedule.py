@@ -1,9 +1,11 @@
-"""Learning-rate schedules as frozen dataclasses: when the rate is multiplied by gamma."""
+"""Learning-rate schedules as frozen dataclasses: when the rate is multiplied by gamma, and rules
+for the rates of some layers.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from alexnet_keras.errors import ConfigurationError
 
@@ -67,3 +69,35 @@ class Plateau:
 
 
 Schedule = DropAt | DropEvery | Plateau
+
+
+@dataclass(frozen=True)
+class RateRule:
+    """Multiplies the learning rate of ``layers`` by ``factor`` from the epoch ``from_epoch`` on.
+
+    ``of``: ``"kernels"``, ``"biases"`` or ``"all"``. The factors of several rules multiply. A
+    factor of 0 freezes: the weights and their velocities stay as they are.
+    """
+
+    layers: tuple[str, ...]
+    factor: float
+    from_epoch: float = 0.0
+    of: str = "all"
+
+    def __post_init__(self):
+        if self.of not in ("all", "kernels", "biases"):
+            raise ConfigurationError(
+                f"rate_rules.of: expected all, kernels or biases, got {self.of!r}"
+            )
+        for name in ("factor", "from_epoch"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigurationError(
+                    f"rate_rules.{name}: expected zero or a positive number, got "
+                    f"{getattr(self, name)}"
+                )
+
+    def applies_to(self, layer: str, is_bias: bool) -> bool:
+        return layer in self.layers and self.of in ("all", "biases" if is_bias else "kernels")
+
+    def scaled(self, ratio: float) -> RateRule:
+        return replace(self, from_epoch=self.from_epoch * ratio)

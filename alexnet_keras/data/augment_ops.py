@@ -21,12 +21,13 @@ AREA_STREAM = np.int64(1)
 COLOUR_STREAM = np.int64(2)
 
 
-def augment(image, preprocessing: Preprocessing, augmentation: Augmentation, seed):
+def augment(image, preprocessing: Preprocessing, augmentation: Augmentation, seed, epoch=0.0):
     """The augmented crop of a decoded image, and whether to mirror it: a bool scalar, or None
     for never.
 
     ``image``: (height, width, 3) uint8 or float32 RGB, 0-255, not yet resized. ``seed``: (2,)
-    int64, the run's seed and the image's position in the stream, the only randomness. The crop is
+    int64, the run's seed and the image's position in the stream, the only randomness. ``epoch``:
+    that of the position, a fraction, on which the end of the colour shift depends. The crop is
     (crop, crop, 3) float32 RGB; a colour shift may leave 0-255, because the paper clips nothing.
     It is not mirrored yet, because ``to_network_input`` does that at less cost.
     """
@@ -41,8 +42,23 @@ def augment(image, preprocessing: Preprocessing, augmentation: Augmentation, see
 
         window = image_ops.resize_and_crop(image, preprocessing, offset)
     if augmentation.colour_sigma > 0:
-        window = image_ops.per_channel(tf.add, window, colour_shift(augmentation, seed))
+        shift = colour_shift(augmentation, seed)
+        if augmentation.colour_until is not None:
+            shift = tf.where(epoch < augmentation.colour_until, shift, 0.0)
+        window = image_ops.per_channel(tf.add, window, shift)
     return window, _draw_offset_and_flip(seed)[2] >= 0.5 if augmentation.mirror else None
+
+
+def scale_colour_down(image, augmentation: Augmentation, epoch):
+    """The network's input divided by ``colour_divisor``, as long as colours are shifted: so the
+    code of 2012 keeps the spread of values that the shift widens.
+    """
+    if augmentation.colour_divisor == 1 or augmentation.colour_sigma == 0:
+        return image
+    if augmentation.colour_until is None:
+        return image / augmentation.colour_divisor
+    shifted = epoch < augmentation.colour_until
+    return image / tf.where(shifted, augmentation.colour_divisor, 1.0)
 
 
 def random_resized_crop(image, preprocessing: Preprocessing, augmentation: Augmentation, seed):

@@ -17,7 +17,7 @@ from alexnet_keras.configs.augmentation import AUGMENTATIONS, Augmentation
 from alexnet_keras.configs.loading import BoxRegion, Shard
 from alexnet_keras.configs.preprocessing import Preprocessing
 from alexnet_keras.data import image_ops
-from alexnet_keras.data.augment_ops import augment
+from alexnet_keras.data.augment_ops import augment, scale_colour_down
 from alexnet_keras.data.bad_files import BadFiles, BadRows, reason_of
 from alexnet_keras.data.sample_loader import SampleLoader
 from alexnet_keras.data.samples import Samples
@@ -207,9 +207,17 @@ class TrainingBatches(Batches):
         seed = tf.stack([tf.cast(self.seed, tf.int64), epoch])
         return tf.random.experimental.index_shuffle(index, seed, len(self.samples) - 1), True
 
+    def _network_input(self, position, pixels):
+        image = super()._network_input(position, pixels)
+        return scale_colour_down(image, self.augmentation, self._fractional_epoch(position))
+
     def _crop(self, position, image):
         seed = tf.stack([tf.cast(self.seed, tf.int64), position])
-        return augment(image, self.preprocessing, self.augmentation, seed)
+        epoch = self._fractional_epoch(position)
+        return augment(image, self.preprocessing, self.augmentation, seed, epoch)
+
+    def _fractional_epoch(self, position):
+        return tf.cast(position, tf.float64) / len(self.samples)
 
 
 class EvaluationBatches(Batches):

@@ -239,7 +239,9 @@ class _Loop:
             self.callbacks.on_train_batch_begin(step)
             learning_rate = self._learning_rate(step)
             signal_number = self.request.signal
-            result = self.train_step(step, batch, learning_rate, signal_number)
+            result = self.train_step(
+                step, batch, learning_rate, signal_number, self._fractional_epoch(step)
+            )
             self.running.add(step, learning_rate, result)
             self.evaluation = None
             self.running.finish(lag=self.lag if signal_number is None else 0)
@@ -252,10 +254,11 @@ class _Loop:
 
     def _learning_rate(self, step: int) -> float:
         return self.recipe.learning_rate_at(
-            step,
-            step * self.batches.batch_size / len(self.batches.samples),
-            self.train_state.plateaus,
+            step, self._fractional_epoch(step), self.train_state.plateaus
         )
+
+    def _fractional_epoch(self, step: int) -> float:
+        return step * self.batches.batch_size / len(self.batches.samples)
 
     def _after_val_batch(self, images: int) -> None:
         """Stop a single worker during the evaluation; several must finish it together."""

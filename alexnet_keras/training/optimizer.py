@@ -44,7 +44,7 @@ class MomentumSGD(keras.optimizers.Optimizer):
         super().build(variables)
         self.velocities = self.add_optimizer_variables(variables, "velocity")
         names = [variable.path.split("/")[-2:] for variable in variables]
-        self._rates = [
+        self.rate_factors = [
             self.multipliers.get(layer, 1.0) * (self.bias_multiplier if kind == "bias" else 1.0)
             for layer, kind in names
         ]
@@ -55,27 +55,35 @@ class MomentumSGD(keras.optimizers.Optimizer):
     def update_step(self, gradient, variable, learning_rate):
         """Keras calls it from ``apply`` and ``model.fit``."""
         index = self._get_variable_index(variable)
-        self._update(index, variable, self.velocities[index].value, gradient, learning_rate)
+        rate = self.rate_factors[index] * learning_rate
+        self._update(index, variable, self.velocities[index].value, gradient, rate)
 
     def apply_reduced_gradient(
-        self, variable, gradient, learning_rate, strategy: tf.distribute.Strategy
+        self, variable, gradient, rate, strategy: tf.distribute.Strategy, may_freeze: bool = False
     ):
         """Update one variable on all replicas of ``strategy`` by a gradient summed over them,
         outside ``strategy.run``. Returns the operation.
+
+        ``rate``: the variable's own, a float32 scalar. With ``may_freeze``, a rate of 0 leaves the
+        variable and its velocity as they are.
         """
         index = self._get_variable_index(variable)
+
+        def update(*arguments):
+            if not may_freeze:
+                return self._update(index, *arguments)
+            return tf.cond(arguments[-1] > 0, lambda: self._update(index, *arguments), tf.no_op)
+
         return strategy.extended.update(
-            variable.value,
-            lambda *arguments: self._update(index, *arguments),
-            args=(self.velocities[index].value, gradient, learning_rate),
+            variable.value, update, args=(self.velocities[index].value, gradient, rate)
         )
 
-    def _update(self, index, variable, velocity, gradient, learning_rate):
+    def _update(self, index, variable, velocity, gradient, rate):
         """Update in one pass over the variable, without the copies that assignments would make."""
         return tf.raw_ops.ResourceApplyKerasMomentum(
             var=variable.handle,
             accum=velocity.handle,
-            lr=self._rates[index] * learning_rate,
+            lr=rate,
             grad=gradient + self._decays[index] * variable,
             momentum=self.momentum,
         )

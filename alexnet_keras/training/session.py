@@ -171,7 +171,7 @@ class Session:
 
     def _check_trainable(self, recipe: Recipe, architecture: Architecture) -> None:
         """Raise what training would raise, before a folder is created."""
-        check_layer_names(recipe.multipliers, architecture.weighted_layer_names)
+        check_layer_names(recipe, architecture.weighted_layer_names)
         check_batch_size(
             recipe.batch_size,
             self.workers.strategy.num_replicas_in_sync * self.options.accumulate,

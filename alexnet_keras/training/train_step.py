@@ -24,6 +24,7 @@ from alexnet_keras.models.layers import sample_masks
 from alexnet_keras.training.loss_scale import LossScale
 from alexnet_keras.training.optimizer import MomentumSGD
 from alexnet_keras.training.signals import SIGNALS
+from alexnet_keras.training.variable_rates import VariableRates
 
 # loss, top1, top5 and images of StepResult
 NUM_SUMS = 4
@@ -80,9 +81,7 @@ class TrainStep:
         workers: Workers,
         accumulate: int = 1,
     ):
-        check_layer_names(
-            recipe.multipliers, [layer.name for layer in model.layers if layer.weights]
-        )
+        check_layer_names(recipe, [layer.name for layer in model.layers if layer.weights])
         check_batch_size(batch_size, workers.strategy.num_replicas_in_sync * accumulate)
         self.workers = workers
         self.strategy = workers.strategy
@@ -102,6 +101,7 @@ class TrainStep:
                 recipe.decay_biases,
             )
             self.optimizer.build(self.variables)
+        self.rates = VariableRates(recipe, self.variables, self.optimizer.rate_factors)
         self.loss_scale = LossScale.for_model(model)
         self._failed = tf.Variable(False, name="failed")
         self._compiled_step = tf.function(self._step, autograph=False)
@@ -110,18 +110,25 @@ class TrainStep:
         self._compiled_update = tf.function(self._update, autograph=False)
 
     def __call__(
-        self, step: int, batch: Batch, learning_rate: float, signal: int | None = None
+        self,
+        step: int,
+        batch: Batch,
+        learning_rate: float,
+        signal: int | None = None,
+        epoch: float = 0.0,
     ) -> PendingResult:
         """Start the step with this worker's part of the batch.
 
-        ``signal``: one that asked this worker to stop; it is sent to all workers, in the results.
+        ``learning_rate``: the recipe's at this step, after its drops; ``epoch``: the fractional
+        epoch, for its rules. ``signal``: one that asked this worker to stop; it is sent to all
+        workers, in the results.
         """
         first = step * self.batch_size + self.workers.index * len(batch.labels)
         position = tf.constant(first, tf.int64)
-        learning_rate = tf.constant(learning_rate, tf.float32)
+        rates = tf.constant(self.rates.at(learning_rate, epoch))
         if self.workers.count == 1:
-            return PendingResult(self._compiled_step(batch, position, learning_rate), signal)
-        return self._step_of_workers(batch, position, learning_rate, signal)
+            return PendingResult(self._compiled_step(batch, position, rates), signal)
+        return self._step_of_workers(batch, position, rates, signal)
 
     @property
     def returns_early(self) -> bool:
@@ -132,13 +139,13 @@ class TrainStep:
         """Each trained variable with its velocity."""
         return list(zip(self.variables, self.optimizer.velocities, strict=True))
 
-    def _step(self, batch: Batch, position, learning_rate):
+    def _step(self, batch: Batch, position, rates):
         """The complete step, if there is one process; returns the sums."""
         gradients, sums = self._gradients(batch, position)
         gradients, sums, finite = self._reduce(gradients, sums)
-        return self._update(gradients, sums, finite, learning_rate)
+        return self._update(gradients, sums, finite, rates)
 
-    def _step_of_workers(self, batch: Batch, position, learning_rate, signal) -> PendingResult:
+    def _step_of_workers(self, batch: Batch, position, rates, signal) -> PendingResult:
         gradients, sums = self._compiled_gradients(batch, position)
         # Wait, so that only the reduction is timed.
         self.workers.local_values(sums)[0].numpy()
@@ -148,7 +155,7 @@ class TrainStep:
             gradients, sums, finite = self._compiled_reduce(gradients, sums, signals)
             counts = self.workers.local_values(sums)[0].numpy()[NUM_SUMS:]
         seconds = perf_counter() - began
-        sums = self._compiled_update(gradients, sums, finite, learning_rate)
+        sums = self._compiled_update(gradients, sums, finite, rates)
         received = [number for number, count in zip(SIGNALS, counts, strict=True) if count]
         return PendingResult(sums, received[-1] if received else None, seconds)
 
@@ -231,32 +238,43 @@ class TrainStep:
             gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
         return gradients, sums, finite
 
-    def _update(self, gradients, sums, finite, learning_rate):
-        """Apply the gradients if they and the loss are finite; returns the sums."""
+    def _update(self, gradients, sums, finite, rates):
+        """Apply the gradients, each at its rate of ``rates`` (variables,), if they and the loss
+        are finite; returns the sums.
+        """
         sums = self.workers.local_values(sums)[0][:NUM_SUMS]
         finite = self.workers.local_values(finite)[0]
         failed = self._failed.assign(self._failed | ~tf.math.is_finite(sums[0]), read_value=True)
         if self.loss_scale is not None:
             self.loss_scale.update(finite)
-        tf.cond(finite & ~failed, lambda: self._apply(gradients, learning_rate), lambda: None)
+        tf.cond(finite & ~failed, lambda: self._apply(gradients, rates), lambda: None)
         return sums
 
-    def _apply(self, gradients, learning_rate):
+    def _apply(self, gradients, rates):
         updated = []
-        for variable, gradient in zip(self.variables, gradients, strict=True):
+        for variable, gradient, rate, may_freeze in zip(
+            self.variables, gradients, tf.unstack(rates), self.rates.may_freeze, strict=True
+        ):
             # One after the other: an update needs memory for another gradient.
             with tf.control_dependencies(updated):
                 updated = [
                     self.optimizer.apply_reduced_gradient(
-                        variable, gradient, learning_rate, self.strategy
+                        variable, gradient, rate, self.strategy, may_freeze
                     )
                 ]
 
 
-def check_layer_names(multipliers: dict[str, float], known: Sequence[str]) -> None:
-    """Raise ``ConfigurationError`` if a multiplier names none of the layers with weights."""
-    for name in multipliers:
-        if name not in known:
-            raise ConfigurationError(
-                f"lr_mult: expected one of the layers {', '.join(known)}, got {name}"
-            )
+def check_layer_names(recipe: Recipe, known: Sequence[str]) -> None:
+    """Raise ``ConfigurationError`` if a multiplier or a rule of ``recipe`` names none of the
+    layers with weights.
+    """
+    ruled = [layer for rule in recipe.rate_rules for layer in rule.layers]
+    for where, names in (
+        ("lr_mult", recipe.multipliers),
+        (f"recipe {recipe.name}: rate_rules", ruled),
+    ):
+        for name in names:
+            if name not in known:
+                raise ConfigurationError(
+                    f"{where}: expected one of the layers {', '.join(known)}, got {name}"
+                )
