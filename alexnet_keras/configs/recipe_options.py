@@ -24,7 +24,7 @@ class RecipeOptions:
         None, "Recipe; each option below replaces one of its fields.", choices=tuple(RECIPES)
     )
     epochs: int | None = _recipe_option(
-        "Passes over the train split; learning-rate drops move in proportion.",
+        "Passes over the train split; the recipe's times move in proportion.",
         metavar="N",
         changeable=True,
     )

@@ -24,7 +24,7 @@ from alexnet_keras.configs.recipe import (
     VARIANT_RECIPES,
     Recipe,
 )
-from alexnet_keras.configs.schedule import DropAt, DropEvery, Plateau
+from alexnet_keras.configs.schedule import DropAt, DropEvery, Plateau, RateRule
 from alexnet_keras.errors import ConfigurationError
 
 IMAGENET = 1_281_167
@@ -103,7 +103,10 @@ def test_caffes_solver_leaves_initial_values_to_the_network(variant):
 
 def test_a_recipe_written_before_a_field_was_added_takes_its_default():
     values = json.loads(json.dumps(TORCHVISION_RECIPE.to_dict()))
-    values.pop("decay_biases")
+    for name in ("decay_biases", "rate_rules", "drop_bias_rates"):
+        values.pop(name)
+    for name in ("colour_divisor", "colour_until"):
+        values["augmentation"].pop(name)
     assert Recipe.from_dict(values) == replace(TORCHVISION_RECIPE, decay_biases=False)
 
 
@@ -130,6 +133,36 @@ def test_a_run_of_another_length_keeps_its_shape():
         steps=2000
     )  # 9,000 steps instead of 450,000
     assert replace(SHORT, schedule=Plateau()).with_length(10, epochs=8).schedule == Plateau()
+
+
+def test_all_times_move_with_the_length():
+    """91 epochs of 2012 in 9.1."""
+    recipe = replace(RECIPES["krizhevsky"], epochs=910)
+    shorter = recipe.with_length(1000, epochs=91)
+    assert shorter.schedule.epochs == pytest.approx((2.5, 5.1, 7.9))
+    assert [rule.from_epoch for rule in shorter.rate_rules] == pytest.approx([6.7, 7.2])
+    assert shorter.augmentation.colour_until == pytest.approx(6.7)
+    by_steps = recipe.with_length(1000, steps=711)  # 910,000 / 128 = 7,110 steps before
+    assert by_steps.augmentation.colour_until == pytest.approx(6.7, rel=1e-4)
+    assert by_steps.rate_rules[1].from_epoch == pytest.approx(7.2, rel=1e-4)
+    assert PAPER_RECIPE.with_length(1000, epochs=9).augmentation == PAPER_RECIPE.augmentation
+
+
+def test_the_recipe_of_2012_is_what_its_files_say():
+    """layer-params-145.cfg: momW, momB 0.9; wcW 0.0005, wcB 0; epsB 0.02; its comments: the
+    epochs.
+    """
+    recipe = RECIPES["krizhevsky"]
+    assert (recipe.batch_size, recipe.epochs, recipe.momentum) == (128, 91, 0.9)
+    assert (recipe.weight_decay, recipe.decay_biases, recipe.clip_norm) == (5e-4, False, None)
+    assert (recipe.learning_rate * recipe.bias_multiplier, recipe.drop_bias_rates) == (0.02, False)
+    assert (recipe.mean, recipe.augmentation.crop, recipe.augmentation.mirror) == (
+        "image",
+        "random",
+        True,
+    )
+    rates = [recipe.learning_rate_at(0, epoch) for epoch in (0, 24.9, 25, 51, 78.9, 79, 90.9)]
+    assert rates == pytest.approx([0.01, 0.01, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
 
 
 @pytest.mark.parametrize(("samples", "steps"), [(4, 4), (5, 5), (1, 1), (16, 16), (17, 17)])
@@ -181,6 +214,13 @@ def test_survives_json(recipe):
         lambda v: v.pop("name"),
         lambda v: v.update(multipliers=None),
         lambda v: v.update(multipliers={"fc8\n": "fast"}),
+        lambda v: v.update(rate_rules={"layers": ["fc8"], "factor": 0.1}),
+        lambda v: v.update(rate_rules=[{"layers": "fc8", "factor": 0.1}]),
+        lambda v: v.update(rate_rules=[{"layers": ["fc8"]}]),
+        lambda v: v.update(rate_rules=[{"layers": ["fc8"], "factor": -1.0}]),
+        lambda v: v.update(drop_bias_rates=1),
+        lambda v: v["augmentation"].update(colour_until="late"),
+        lambda v: v["augmentation"].update(colour_divisor=0.0),
     ],
 )
 def test_a_foreign_recipe_is_refused_in_one_line(edit):
@@ -238,6 +278,32 @@ def test_refuses(fields, message):
 def test_a_schedule_that_means_nothing_is_refused(schedule, options):
     with pytest.raises(ConfigurationError, match="^schedule"):
         schedule(**options)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"of": "weights"}, "of: expected all, kernels or biases, got 'weights'"),
+        ({"factor": -0.1}, "factor: expected zero or a positive number, got -0.1"),
+        ({"factor": math.nan}, "factor: expected zero or a positive number, got nan"),
+        ({"from_epoch": math.inf}, "from_epoch: expected zero or a positive number, got inf"),
+    ],
+)
+def test_a_rule_that_means_nothing_is_refused(fields, message):
+    with pytest.raises(ConfigurationError, match=f"^rate_rules.{message}$"):
+        RateRule(**{"layers": ("conv1",), "factor": 1.0, **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"colour_divisor": 0.0}, "colour_divisor: expected a positive number, got 0.0"),
+        ({"colour_until": -1.0}, "colour_until: expected zero or a positive number, got -1.0"),
+    ],
+)
+def test_a_colour_shift_that_means_nothing_is_refused(fields, message):
+    with pytest.raises(ConfigurationError, match=f"^augmentation.{message}$"):
+        Augmentation("x", **fields)
 
 
 def test_augmentations():

@@ -15,9 +15,20 @@ from PIL import Image
 from scipy import stats
 
 from alexnet_keras.configs.augmentation import AUGMENTATIONS, IMAGENET_COLOUR_AXES, Augmentation
-from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING, Preprocessing
+from alexnet_keras.configs.preprocessing import (
+    CAFFE_PREPROCESSING,
+    PREPROCESSING,
+    Preprocessing,
+)
+from alexnet_keras.configs.recipe import RECIPES
 from alexnet_keras.data import image_ops
-from alexnet_keras.data.augment_ops import augment, colour_shift, random_region
+from alexnet_keras.data.augment_ops import (
+    COLOUR_STREAM,
+    augment,
+    colour_shift,
+    random_region,
+    scale_colour_down,
+)
 
 SMALL = Preprocessing(crop=7, resize_to=12)
 SMALL_ANTIALIASED = Preprocessing(crop=7, resize_to=12, resize="short_side", antialias=True)
@@ -397,3 +408,36 @@ def test_the_window_of_real_size_keeps_its_shape_in_a_graph():
     traced = tf.function(lambda image: augmented(image, CAFFE_PREPROCESSING, PAPER, seed_of(0, 0)))
     concrete = traced.get_concrete_function(tf.TensorSpec((None, None, 3)))
     assert concrete.output_shapes == (227, 227, 3)
+
+
+OF_2012 = RECIPES["krizhevsky"].augmentation
+
+
+@pytest.mark.parametrize(("epoch", "noisy"), [(0.0, True), (66.99, True), (67.0, False)])
+def test_the_noise_of_2012_and_its_end(epoch, noisy):
+    """``(crop - mean + 0.1 * noise) / 1.1``; from epoch 67 on, neither noise nor division."""
+    rule, seed = dataclasses.replace(SHORT, channel_order="RGB"), seed_of(3, 5)
+    stream = tf.random.fold_in(seed, COLOUR_STREAM)
+    draws = tf.random.stateless_normal((3, 1), stream).numpy().astype(np.float64)
+    plain, mirrored = augment(NOISE, rule, STANDARD, seed)
+    crop = plain.numpy().astype(np.float64)[:, :: -1 if mirrored else 1]
+    expected = crop - rule.mean
+    if noisy:
+        expected = (expected + 0.1 * (draws * IMAGENET_COLOUR_AXES).sum(0)) / 1.1
+    window, mirrored = augment(NOISE, rule, OF_2012, seed, epoch)
+    found = image_ops.to_network_input(window, rule, mirrored)
+    found = scale_colour_down(found, OF_2012, epoch).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+    if not noisy:
+        without = image_ops.to_network_input(plain, rule, mirrored)
+        np.testing.assert_array_equal(found, without)
+
+
+def test_crops_of_2012_have_33_by_33_places():
+    rule = PREPROCESSING["krizhevsky"]
+    row, column = np.ogrid[:256, :256]
+    places = tf.constant(np.stack(np.broadcast_arrays(row, column, 0), -1).astype(np.float32))
+    corners = for_places(lambda seed: augment(places, rule, OF_2012, seed)[0][0, 0, :2], 12_000)
+    shifts = for_places(lambda seed: colour_shift(OF_2012, seed)[:2], 12_000)
+    found = np.unique(np.round(corners - shifts), axis=0)
+    np.testing.assert_array_equal(found, np.argwhere(np.ones((33, 33))))

@@ -16,6 +16,7 @@ from alexnet_keras.configs.mean_image import MeanImage
 from alexnet_keras.configs.preprocessing import (
     CAFFE_PREPROCESSING,
     PAPER_PREPROCESSING,
+    PREPROCESSING,
     TORCHVISION_PREPROCESSING,
     Preprocessing,
 )
@@ -325,6 +326,19 @@ def test_ten_crops_by_hand(height, width):
     ]
     np.testing.assert_array_equal(
         image_ops.ten_crops(image, SMALL), five + [crop[:, ::-1] for crop in five]
+    )
+
+
+def test_ten_crops_of_a_landscape_are_the_views_of_the_2012_code():
+    """Central 256x256, then offsets 0, 16 and 32: corners, centre and their mirror images."""
+    image = np.random.default_rng(0).integers(0, 256, (256, 341, 3), np.uint8)
+    square = image[:, 42:298]
+    places = [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)]
+    five = [square[top : top + 224, left : left + 224] for top, left in places]
+    rule = PREPROCESSING["krizhevsky"]
+    np.testing.assert_array_equal(
+        image_ops.ten_crops(image_ops.resize(image, rule), rule),
+        five + [crop[:, ::-1] for crop in five],
     )
 
 
