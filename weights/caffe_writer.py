@@ -4,7 +4,7 @@ blobs, packed floats.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,9 +12,8 @@ import numpy as np
 
 from weights.atomic_files import atomic_write
 from weights.caffe import VARIANT_PREFIX
-from weights.canonical import Layers, to_channels_first
+from weights.canonical import Layers, channels_first_blocks, channels_first_shape
 
-_BLOCK_VALUES = 1 << 21
 _WEIGHTLESS = {"norm": b"LRN", "cnorm": b"LRN", "pool": b"Pooling", "prob": b"Softmax"}
 
 
@@ -44,38 +43,22 @@ def write_caffemodel(
 
 def _write_layer(file: BinaryIO, name: str, layers: Layers, path: Path) -> None:
     kernel, bias = layers[name]
-    convolution = kernel.ndim == 4
-    shape = [kernel.shape[axis] for axis in ((3, 2, 0, 1) if convolution else (1, 0))]
     head = _delimited(1, name.encode()) + _delimited(
-        2, b"Convolution" if convolution else b"InnerProduct"
+        2, b"Convolution" if kernel.ndim == 4 else b"InnerProduct"
     )
-    kernel_head, bias_head = _blob_head(shape), _blob_head(bias.shape)
+    kernel_head, bias_head = _blob_head(channels_first_shape(kernel)), _blob_head(bias.shape)
     file.write(
         _tag(100)
         + _varint(len(head) + len(kernel_head) + len(bias_head) + 4 * (kernel.size + bias.size))
     )
     file.write(head + kernel_head)
-    for block in _kernel_blocks(name, layers, path):
+    for block in channels_first_blocks(name, layers, path):
         file.write(np.ascontiguousarray(block, "<f4"))
     file.write(bias_head)
     file.write(np.ascontiguousarray(bias, "<f4"))
 
 
-def _kernel_blocks(name: str, layers: Layers, path: Path) -> Iterator[np.ndarray]:
-    """The kernel in Caffe's order, some filters at a time; conv5 comes along because fc6's order
-    follows from it.
-    """
-    kernel, bias = layers[name]
-    around = {"conv5": layers["conv5"]} if "conv5" in layers else {}
-    filters = kernel.shape[-1]
-    step = max(1, _BLOCK_VALUES * filters // kernel.size)
-    for start in range(0, filters, step):
-        yield to_channels_first({**around, name: (kernel[..., start : start + step], bias)}, path)[
-            name
-        ][0]
-
-
-def _blob_head(shape: list[int] | tuple[int, ...]) -> bytes:
+def _blob_head(shape: tuple[int, ...]) -> bytes:
     """All of a ``blobs`` field but the values that follow it."""
     size = 4 * int(np.prod(shape))
     inner = _delimited(7, _delimited(1, b"".join(map(_varint, shape)))) + _tag(5) + _varint(size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from weights.errors import WeightsError
 
 Layers = dict[str, tuple[np.ndarray, np.ndarray]]
 _CACHE_LINE_VALUES = 16
+_BLOCK_VALUES = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,26 @@ def to_channels_first(layers: Layers, path: Path) -> Layers:
             kernel = kernel.T
         caffe[name] = (kernel, bias)
     return caffe
+
+
+def channels_first_shape(kernel: np.ndarray) -> tuple[int, ...]:
+    """The shape of a canonical kernel in Caffe's and PyTorch's order."""
+    axes = (3, 2, 0, 1) if kernel.ndim == 4 else (1, 0)
+    return tuple(kernel.shape[axis] for axis in axes)
+
+
+def channels_first_blocks(name: str, layers: Layers, path: Path) -> Iterator[np.ndarray]:
+    """The kernel of layer ``name`` in Caffe's and PyTorch's order, 8 MB of filters at a time, so
+    that a writer holds no second fc6.
+    """
+    kernel, bias = layers[name]
+    # fc6's order follows from conv5.
+    around = {"conv5": layers["conv5"]} if "conv5" in layers else {}
+    filters = kernel.shape[-1]
+    step = max(1, _BLOCK_VALUES * filters // kernel.size)
+    for start in range(0, filters, step):
+        part = {**around, name: (kernel[..., start : start + step], bias)}
+        yield to_channels_first(part, path)[name][0]
 
 
 def _height_first(kernel: np.ndarray, layers: Layers, path: Path) -> np.ndarray:

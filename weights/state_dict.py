@@ -34,6 +34,8 @@ WRAPPERS = (
 ``nn.DataParallel``'s ``module``, ``torch.compile``'s ``_orig_mod``, an attribute of a Lightning
 module ...
 """
+TORCHVISION_VARIANT = "owt"
+"""What is recorded as the variant of a network with :data:`TORCHVISION_NAMES`."""
 VARIANT_OWNER = "alexnet_keras"
 """The key of a state dict's ``_metadata`` under which ``{"variant": name}`` is noted."""
 _ROLES = {"weight": "kernel", "bias": "bias"}

@@ -12,6 +12,7 @@ from weights.errors import WeightsError
 _WRITERS = {
     ".caffemodel": ("weights.caffe_writer", "write_caffemodel"),
     ".mat": ("weights.matconvnet", "write_mat"),
+    ".pth": ("weights.torch_writer", "write_pth"),
     ".npz": ("weights.npz", "write_npz"),
     ".safetensors": ("weights.safetensors", "write_safetensors"),
     ".weights.h5": ("weights.hdf5", "write_weights_h5"),

@@ -71,8 +71,8 @@ def show(source, as_json):
 def convert(source, out, overwrite):
     """Convert weights to another format, bit for bit.
 
-    The suffix of OUT names the format: .caffemodel, .mat, .npz, .safetensors or .weights.h5. The
-    file records the variant too.
+    The suffix of OUT names the format: .caffemodel, .mat, .pth, .npz, .safetensors or
+    .weights.h5. The file records the variant too.
     """
     from alexnet_keras.pretrained.verification import convert
 

@@ -133,8 +133,8 @@ def identify_model(
 
 
 def variant_of_architecture(architecture: Architecture) -> str | None:
-    """The variant whose layers these are, of any width and dropout; None where one is replaced or
-    left out.
+    """The variant whose layers these are, of any width, and of any dropout that does not matter
+    at test; None where one is replaced or left out.
     """
     variant = VARIANTS.get(architecture.name)
     if variant is None or len(variant.layers) != len(architecture.layers):
@@ -142,7 +142,8 @@ def variant_of_architecture(architecture: Architecture) -> str | None:
 
     def same(spec, expected):
         field = {Convolution: "filters", Dense: "units", Dropout: "rate"}.get(type(expected))
-        if type(spec) is type(expected) and field:
+        halved = getattr(expected, "scaled_at", None) == "inference"
+        if type(spec) is type(expected) and field and not halved:
             spec = replace(spec, **{field: getattr(expected, field)})
         return spec == expected
 

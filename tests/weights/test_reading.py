@@ -21,6 +21,7 @@ LAYERS["fc8"] = (
 FORMATS = {
     ".caffemodel": "caffemodel",
     ".mat": "mat",
+    ".pth": "pth",
     ".npz": "npz",
     ".safetensors": "safetensors",
     ".weights.h5": "weights.h5",
@@ -120,11 +121,11 @@ def test_a_trunk_goes_everywhere(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["weights", "weights.keras", "weights.pth", "weights.h5", "weights.npz.txt"]
+    "name", ["weights", "weights.keras", "weights.pt", "weights.h5", "weights.npz.txt"]
 )
 def test_a_suffix_that_is_not_written(tmp_path, name):
     assert assert_refused(lambda path: write_weights(path, LAYERS), tmp_path / name) == (
-        "expected a name that ends in one of .caffemodel, .mat, .npz, .safetensors, .weights.h5"
+        "expected a name that ends in one of .caffemodel, .mat, .pth, .npz, .safetensors, .weights.h5"
     )
 
 
@@ -138,7 +139,7 @@ def test_what_stood_there_before_stays_when_writing_fails(tmp_path, suffix):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("suffix", [".caffemodel", ".safetensors"])
+@pytest.mark.parametrize("suffix", [".caffemodel", ".pth", ".safetensors"])
 def test_fc6_without_conv5_has_no_order_there(tmp_path, suffix):
     layers = {name: LAYERS[name] for name in ("conv1", "fc6")}
     refusal = assert_refused(lambda path: write_weights(path, layers), tmp_path / f"w{suffix}")

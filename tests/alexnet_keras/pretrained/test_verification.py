@@ -25,7 +25,7 @@ from weights.writing import write_weights
 
 LAYERS = tiny_layers(size=227)
 NUMBERS = sum(kernel.size + bias.size for kernel, bias in LAYERS.values())
-FORMATS = (".caffemodel", ".npz", ".safetensors", ".weights.h5")
+FORMATS = (".caffemodel", ".pth", ".npz", ".safetensors", ".weights.h5")
 
 
 def caffemodel(path, variant="alexnet", layers=LAYERS):
@@ -270,10 +270,10 @@ def test_a_file_can_be_converted_over_itself(tmp_path):
     } == expected
 
 
-@pytest.mark.parametrize("name", ["out.pth", "out", "out.h5"])
+@pytest.mark.parametrize("name", ["out.pt", "out", "out.h5"])
 def test_a_suffix_that_is_not_written_is_refused_before_anything_is_read(tmp_path, name):
     with pytest.raises(
-        WeightsError, match=r"expected a name that ends in one of \.caffemodel, \.mat, \.npz"
+        WeightsError, match=r"expected a name that ends in one of \.caffemodel, \.mat, \.pth"
     ):
         convert("caffe", tmp_path / name)
 
