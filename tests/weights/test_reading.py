@@ -125,7 +125,8 @@ def test_a_trunk_goes_everywhere(tmp_path):
 )
 def test_a_suffix_that_is_not_written(tmp_path, name):
     assert assert_refused(lambda path: write_weights(path, LAYERS), tmp_path / name) == (
-        "expected a name that ends in one of .caffemodel, .mat, .pth, .npz, .safetensors, .weights.h5"
+        "expected a name that ends in one of .caffemodel, .mat, .pth, .npz, .safetensors, "
+        ".weights.h5"
     )
 
 

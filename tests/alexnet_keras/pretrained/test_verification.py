@@ -25,7 +25,7 @@ from weights.writing import write_weights
 
 LAYERS = tiny_layers(size=227)
 NUMBERS = sum(kernel.size + bias.size for kernel, bias in LAYERS.values())
-FORMATS = (".caffemodel", ".pth", ".npz", ".safetensors", ".weights.h5")
+FORMATS = (".caffemodel", ".mat", ".pth", ".npz", ".safetensors", ".weights.h5")
 
 
 def caffemodel(path, variant="alexnet", layers=LAYERS):
