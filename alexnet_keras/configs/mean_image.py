@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -66,6 +67,11 @@ class MeanImage:
                 f"got {len(self.values)} characters that are not"
             ) from None
         return array.astype(np.float32, copy=False)
+
+    @cached_property
+    def sha256(self) -> str:
+        """The digest of its values."""
+        return hashlib.sha256(self.values.encode()).hexdigest()
 
     def central(self, size: int) -> MeanImage:
         """Its central window; half a pixel is rounded down."""

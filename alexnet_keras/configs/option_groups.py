@@ -45,9 +45,17 @@ class VariantOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PartialOptions(VariantOptions):
-    """The variant of weights, and whether they may lack layers."""
+    """What a weight file may not say: its variant and mean image; and whether it may lack
+    layers.
+    """
 
     partial: bool = option(False, "Accept weights with missing layers.")
+    mean: str | None = option(
+        None,
+        "Mean image that the network of a weight file expects to be subtracted: a file or a run.  "
+        "[default: a mean colour]",
+        metavar="FILE|RUN",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

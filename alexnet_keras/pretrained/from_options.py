@@ -18,7 +18,9 @@ def open_weights(options: WeightsOptions, data: str, progress: Progress) -> Pret
 
 def open_network(name: str, options: PartialOptions, progress: Progress) -> Pretrained:
     """The network of a catalogue name, a weight file or a run; its download is shown."""
-    source = load_pretrained(name, options.variant, options.partial, progress=progress.download)
+    source = load_pretrained(
+        name, options.variant, options.partial, progress.download, options.mean
+    )
     if name == "demo":
         progress.print_error(
             "These weights know only the demonstration's shapes; for real images use --weights "

@@ -21,6 +21,7 @@ from alexnet_keras.pretrained.identification import (
     identify_model,
     identify_weights,
 )
+from alexnet_keras.pretrained.mean_image import read_mean_image
 from weights.formats import SAVED_MODELS, detect_format
 from weights.reading import read_weights
 from weights.store import digest_of, fetch
@@ -47,11 +48,13 @@ class Pretrained:
 
     def describe(self) -> dict:
         """What a run's config records of the weights."""
+        mean_image = self.model.preprocessing and self.model.preprocessing.mean_image
         return {
             "source": self.source,
             "file": self.path.name,
             "sha256": self.digest,
             "missing": list(self.missing),
+            **({"mean_image_sha256": mean_image.sha256} if mean_image else {}),
         }
 
 
@@ -81,6 +84,7 @@ def load_pretrained(
     variant: str | Architecture | None = None,
     partial: bool = False,
     progress: Callable | None = None,
+    mean: str | os.PathLike | None = None,
 ) -> Pretrained:
     """The network that ``name_or_path`` stands for, with its own number of classes, ready to be
     used or fine-tuned.
@@ -92,6 +96,9 @@ def load_pretrained(
         partial: accept a weight file that lacks layers. They keep their initial values and are
             listed in ``missing``.
         progress: of a download, called with (file name, bytes downloaded, total or None).
+        mean: the mean image that the network of a weight file expects to be subtracted, as
+            :func:`~alexnet_keras.pretrained.mean_image.read_mean_image` takes it; a mean colour by
+            default.
 
     Raises:
         WeightsError: nothing there, damaged, or of another network.
@@ -99,13 +106,15 @@ def load_pretrained(
     """
     found = resolve_weights(name_or_path, variant, progress)
     if found.model is not None:
-        for option, value in (("partial", partial), ("variant", variant)):
-            if value:
+        for option, value in (("partial", partial), ("variant", variant), ("mean", mean)):
+            if value not in (None, False):
                 raise ConfigurationError(
                     f"{option}: has no effect on a saved model ({found.name})"
                 )
         return Pretrained(found.model, found.name, found.path)
     preprocessing = found.preprocessing or PREPROCESSING[found.architecture.name]
+    if mean is not None:
+        preprocessing = preprocessing.with_mean_image(read_mean_image(mean))
     try:
         model = new_model(found.file_architecture, preprocessing, found.class_names)
     except ValueError as error:  # Keras on filters that groups do not divide

@@ -16,18 +16,17 @@ from weights.store import fetch
 PUBLISHED_MEAN = "imagenet_mean"
 
 
-def read_mean_image(source: str | os.PathLike) -> MeanImage:
+def read_mean_image(source: str | os.PathLike, words: tuple[str, ...] = ()) -> MeanImage:
     """The mean image of ``source``: ``imagenet_mean`` of the catalogue, a ``.binaryproto`` or
     ``.npy`` (:func:`weights.caffe.read_mean`), or a run folder or ``.keras`` file whose network
-    has one. Raises ``WeightsError``.
+    has one. ``words``: what else the caller accepts. Raises ``WeightsError``.
     """
     path = Path(source)
     if source == PUBLISHED_MEAN:
         path = fetch(PUBLISHED[PUBLISHED_MEAN].file)
     elif not os.path.exists(source):
-        raise WeightsError(
-            f"mean: expected pixel, image, {PUBLISHED_MEAN}, a file or a run, got {str(source)!r}"
-        )
+        expected = ", ".join([*words, PUBLISHED_MEAN, "a file or a run"])
+        raise WeightsError(f"mean: expected {expected}, got {str(source)!r}")
     elif path.is_dir() or zipfile.is_zipfile(path):
         return _of_network(path)
     levels = read_mean(path)

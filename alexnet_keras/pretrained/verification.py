@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 import zipfile
@@ -25,6 +26,7 @@ from weights.store import fetch, verify_digest
 from weights.writing import output_suffix, write_weights
 
 MAX_FAULTS_SHOWN = 3
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,13 @@ def convert(
         raise WeightsError(f"{out}: already exists; choose another name or pass --overwrite")
     source = resolve_weights(name_or_path, progress=progress)
     weights = source.weights
+    if source.preprocessing is not None and source.preprocessing.mean_image is not None:
+        logger.warning(
+            "%s: the mean image of %s is not in it; use them together, with --mean %s",
+            out,
+            source.name,
+            source.name,
+        )
     order = weights.layer_order or (source.architecture.layer_names if source.variant else ())
     layers = _in_channel_order(source, out)
     write_weights(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import replace
 from time import perf_counter
@@ -45,9 +44,8 @@ def with_given_mean(recipe: Recipe, mean: str | None, workers: Workers) -> Recip
             )
         rule = replace(recipe.preprocessing, mean_image=None)
         return replace(recipe, mean="pixel", preprocessing=rule)
-    rule = recipe.preprocessing.with_mean_image(read_mean_image(mean))
-    digest = hashlib.sha256(rule.mean_image.array.tobytes()).hexdigest()
-    workers.check_equal({f"--mean {mean}: sha256": digest})
+    rule = recipe.preprocessing.with_mean_image(read_mean_image(mean, ("pixel", "image")))
+    workers.check_equal({f"--mean {mean}: sha256": rule.mean_image.sha256})
     return replace(recipe, mean="image", preprocessing=rule)
 
 

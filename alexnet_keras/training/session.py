@@ -119,8 +119,16 @@ class Session:
         return Run(path, result)
 
     def check_same_weights(self, weights: dict) -> None:
-        """Raise ``RunError`` if a run is resumed with other weights than it began with."""
+        """Raise ``RunError`` if a run is resumed with other weights than it began with, or another
+        mean image.
+        """
         began = (self.config or {}).get("weights", weights)
+        digests = [each.get("mean_image_sha256") for each in (began, weights)]
+        if digests[0] != digests[1]:
+            raise RunError(
+                f"{weights['source']}: expected the mean image that the run began with (sha256 "
+                f"{digests[0]}), got sha256 {digests[1]}"
+            )
         if began != weights:
             raise RunError(
                 f"{weights['source']}: expected the weights that the run began with (sha256 "

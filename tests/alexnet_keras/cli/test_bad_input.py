@@ -65,6 +65,16 @@ def files(tmp_path_factory):
             "variant: has no effect on a saved model ({})",
         ),
         (
+            "transfer",
+            ("--mean", "imagenet_mean"),
+            "mean: has no effect on a saved model ({})",
+        ),
+        (
+            "extract",
+            ("--mean", "mean.npy"),
+            "mean: has no effect on a saved model ({})",
+        ),
+        (
             "extract",
             ("--variant", "owt"),
             "{}: these are weights of alexnet, not of owt",
@@ -82,6 +92,26 @@ def test_options_that_would_have_no_effect_on_the_weights(files, command, option
         *options,
         says=says.format(weights),
     )
+
+
+@pytest.mark.parametrize("command", ["transfer", "extract", "evaluate", "predict"])
+@pytest.mark.parametrize(
+    ("mean", "says"),
+    [
+        ("pixel", "mean: expected imagenet_mean, a file or a run, got 'pixel'"),
+        ("mean.npy", "mean: expected an image of 227x227 or 256x256 pixels, got 9x9"),
+        ("tiny.keras", "tiny.keras: expected a network with a mean image, got one without"),
+        ("tiny.npz", "tiny.npz: expected a .keras file of this project, got: "),
+    ],
+)
+def test_mean_images_that_are_none_of_the_weights(files, command, mean, says):
+    if not (files / "mean.npy").exists():
+        np.save(files / "mean.npy", np.full((9, 9, 3), 100.0))
+    weights = files / "tiny.npz"
+    named = (weights,) if command == "evaluate" else ("--weights", weights)
+    data = (files / "tree/val/cat/0.jpg",) if command == "predict" else ("--data", files / "tree")
+    mean = mean if mean == "pixel" else files / mean
+    assert_refused(command, *named, *data, "--mean", mean, says=says)
 
 
 VALUES = [

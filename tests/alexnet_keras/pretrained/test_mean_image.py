@@ -110,6 +110,6 @@ def test_another_archive_is_no_network(tmp_path):
 
 
 def test_nothing_there():
-    message = "^mean: expected pixel, image, imagenet_mean, a file or a run, got 'mean.npy'$"
+    message = "^mean: expected imagenet_mean, a file or a run, got 'mean.npy'$"
     with pytest.raises(WeightsError, match=message):
         read_mean_image("mean.npy")

@@ -265,6 +265,41 @@ def test_transfer_keeps_the_mean_image_of_its_weights(run, model, tree, tmp_path
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_weights_alone_are_used_with_the_mean_image_of_their_run(run, model, tree, tmp_path):
+    file = tmp_path / "w.npz"
+    converted = invoke("weights", "convert", run, file)
+    assert (converted.exit_code, converted.stdout) == (0, f"{run} -> {file}\n")
+    assert converted.stderr == (
+        f"warning: {file}: the mean image of {run} is not in it; use them together, with --mean "
+        f"{run}\n"
+    )
+    path = tree / "val" / "cat" / "0.jpg"
+    expected = alexnet_keras.predict([path], weights=run, verbose=0).probabilities
+    found = alexnet_keras.predict([path], weights=file, mean=run, verbose=0).probabilities
+    assert found.tobytes() == expected.tobytes()
+    without = alexnet_keras.predict([path], weights=file, verbose=0).probabilities
+    assert without.tobytes() != expected.tobytes()
+    options = {"data": tree, "weights": file, "batch_size": 4, "steps": 1, "verbose": 0}
+    done = alexnet_keras.transfer(**options, mean=run, output=tmp_path / "run")
+    assert done.model.preprocessing == model.preprocessing
+
+
+def test_a_transfer_is_resumed_with_the_mean_image_that_it_began_with(run, tree, tmp_path):
+    file = tmp_path / "w.npz"
+    invoke("weights", "convert", run, file)
+    save(tmp_path / "mean.npy", 227)
+    options = ("--data", tree, "--weights", file, "--batch-size", "4", "--steps", "1")
+    options = (*options, "--mean", tmp_path / "mean.npy", "--output", tmp_path / "run")
+    assert invoke("transfer", *options).exit_code == 0
+    resume = ("transfer", "--resume", tmp_path / "run", "--steps", "2")
+    save(tmp_path / "mean.npy", 227, level=101)
+    refused = invoke(*resume)
+    assert refused.exit_code == 2
+    assert "expected the mean image that the run began with (sha256 " in refused.stderr
+    save(tmp_path / "mean.npy", 227)
+    assert invoke(*resume).exit_code == 0
+
+
 def test_evaluation_and_prediction_with_one_crop_and_ten(run, model, tree):
     assert alexnet_keras.evaluate(run, verbose=0).top1 == read(run / "result.json")["top1"]
     assert alexnet_keras.evaluate(run, crops=10, verbose=0).images == 9
