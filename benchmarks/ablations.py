@@ -2,13 +2,14 @@
 
     python -m benchmarks.ablations [--seeds 3] [--epochs 6] [--only tanh] [--json FILE]
 
-The network of Krizhevsky et al. 2012 with a quarter of its filters and an eighth of its fully
-connected units, on 131 pixels, and variants of it that undo one choice, are trained from the same
-seeds for equally many epochs. A seed fixes the order of the images, their crops and the dropout
-masks, so networks are compared seed by seed: a claim ``held`` if the 95% confidence interval of
-the mean difference (Student's t) is on the claimed side of zero, it is ``opposite`` if the
-interval is on the other side, else ``not seen``. With 131 pixels the feature maps have odd sizes
-(31, 15, 7, 3), so that pooling with and without overlap gives maps of the same size.
+The network of 2012 with a quarter of its filters and an eighth of its fully connected units, on
+131 pixels, and variants of it that undo one choice, are trained from the same seeds for equally
+many epochs. ``145-half``, ``146``, ``147`` and ``148`` are the ablations that the authors ran
+(``alexnet_keras.configs.ablations``). A seed fixes the order of the images, their crops and the
+dropout masks, so networks are compared seed by seed: a claim ``held`` if the 95% confidence
+interval of the mean difference (Student's t) is on the claimed side of zero, it is ``opposite``
+if the interval is on the other side, else ``not seen``. From 131 pixels, pooling with and without
+overlap ends at maps of the same size (3 x 3).
 """
 
 from __future__ import annotations
@@ -25,18 +26,14 @@ import numpy as np
 from rich.console import Console
 
 from alexnet_keras.cli.command import import_tensorflow
-from alexnet_keras.configs.architecture import (
-    Architecture,
-    Convolution,
-    Normalization,
-    Pooling,
-    demo_architecture,
-)
+from alexnet_keras.configs.ablations import ABLATIONS
+from alexnet_keras.configs.architecture import KRIZHEVSKY, PAPER, Architecture
 from alexnet_keras.configs.augmentation import AUGMENTATIONS
-from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING
+from alexnet_keras.configs.preprocessing import KRIZHEVSKY_PREPROCESSING
 from alexnet_keras.configs.recipe import DEMO_RECIPE, Recipe
 from alexnet_keras.progress import console
 from benchmarks.ablation_report import (
+    BASELINE,
     CLAIMS,
     Trial,
     claims_table,
@@ -47,7 +44,7 @@ from benchmarks.ablation_report import (
 INPUT_SIZE = 131
 TARGET_ERROR = 0.25
 WINDOW_STEPS = 50
-PREPROCESSING = CAFFE_PREPROCESSING.with_input_size(INPUT_SIZE)
+PREPROCESSING = KRIZHEVSKY_PREPROCESSING.with_input_size(INPUT_SIZE)
 FILE_WIDTH = 220
 
 
@@ -58,49 +55,34 @@ class Network:
     architecture: Architecture
     recipe: Recipe
 
-    def with_architecture(self, **fields) -> Network:
-        """The same network with fields of its architecture replaced."""
-        return replace(self, architecture=replace(self.architecture, **fields))
 
-
-PAPER = Network(
-    replace(
-        demo_architecture().replace_each(Normalization, bias=2.0, alpha=1e-4),
-        input_size=INPUT_SIZE,
-    ),
-    replace(DEMO_RECIPE, augmentation=AUGMENTATIONS["paper"]),
-)
-
-
-def one_tower(architecture: Architecture) -> Architecture:
-    """Half the kernels in one group; conv5 and later layers are unchanged (section 3.2, footnote
-    2).
+def narrow(architecture: Architecture) -> Architecture:
+    """The network in miniature, with initial values from which one so narrow learns within a
+    minute.
     """
+    initial_values = replace(
+        architecture.initial_values,
+        stddev=0.03,
+        hidden_stddev=0.03,
+        raised_bias=0.1,
+    )
     return replace(
-        architecture,
-        layers=tuple(
-            replace(
-                layer,
-                groups=1,
-                filters=layer.filters if layer.name == "conv5" else layer.filters // 2,
-            )
-            if isinstance(layer, Convolution)
-            else layer
-            for layer in architecture.layers
-        ),
+        architecture.with_width(0.25, 0.125),
+        input_size=INPUT_SIZE,
+        initial_values=initial_values,
     )
 
 
+RECIPE = replace(DEMO_RECIPE, augmentation=AUGMENTATIONS["paper"])
+NO_AUGMENTATION = replace(RECIPE, augmentation=AUGMENTATIONS["none"])
 NETWORKS = {
-    "paper": PAPER,
-    "tanh": PAPER.with_architecture(activation="tanh"),
-    "one-tower": replace(PAPER, architecture=one_tower(PAPER.architecture)),
-    "no-lrn": replace(PAPER, architecture=PAPER.architecture.without("norm1", "norm2")),
-    "no-overlap": replace(PAPER, architecture=PAPER.architecture.replace_each(Pooling, size=2)),
-    "no-augmentation": replace(
-        PAPER, recipe=replace(PAPER.recipe, augmentation=AUGMENTATIONS["none"])
-    ),
-    "no-dropout": replace(PAPER, architecture=PAPER.architecture.without("drop6", "drop7")),
+    BASELINE: Network(narrow(KRIZHEVSKY), RECIPE),
+    **{name: Network(narrow(each), RECIPE) for name, each in ABLATIONS.items()},
+    "tanh": Network(narrow(replace(KRIZHEVSKY, activation="tanh")), RECIPE),
+    "no-augmentation": Network(narrow(KRIZHEVSKY), NO_AUGMENTATION),
+    "no-dropout": Network(narrow(KRIZHEVSKY.without("drop6", "drop7")), RECIPE),
+    "paper": Network(narrow(PAPER), RECIPE),
+    "paper-no-lrn": Network(narrow(PAPER.without("norm1", "norm2")), RECIPE),
 }
 
 
@@ -117,7 +99,7 @@ def steps_to_target(errors: Sequence[float]) -> int | None:
 @click.option(
     "--only",
     multiple=True,
-    type=click.Choice(list(NETWORKS)[1:]),
+    type=click.Choice([claim.network for claim in CLAIMS]),
     help="Compare only this network (repeatable).",
 )
 @click.option(
@@ -129,13 +111,14 @@ def steps_to_target(errors: Sequence[float]) -> int | None:
 def main(seeds: int, epochs: int, only: tuple[str, ...], file) -> None:
     """Train the networks and judge the paper's claims."""
     import_tensorflow()
-    names = ["paper", *(name for name in NETWORKS if name in only or not only and name != "paper")]
+    claims = [claim for claim in CLAIMS if not only or claim.network in only]
+    compared = {name for claim in claims for name in (claim.network, claim.baseline)}
+    names = [name for name in NETWORKS if name in compared]
     trials = train_all([(name, seed) for seed in range(seeds) for name in names], epochs)
     by_name = {name: [trial for trial in trials if trial.network == name] for name in names}
     rows = [
-        (claim, difference(by_name, claim.network, claim.measure))
-        for claim in CLAIMS
-        if claim.network in by_name
+        (claim, difference(by_name, claim.network, claim.measure, claim.baseline))
+        for claim in claims
     ]
     tables = Console(width=None if console.is_terminal else FILE_WIDTH)
     tables.print(networks_table(by_name), claims_table(rows, by_name), sep="\n")

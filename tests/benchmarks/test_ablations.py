@@ -7,10 +7,10 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from alexnet_keras.configs.architecture import ALEXNET, Convolution, Pooling
+from alexnet_keras.configs.architecture import Convolution, Pooling
 from benchmarks import ablations
-from benchmarks.ablation_report import CLAIMS, Difference, Trial
-from benchmarks.ablations import NETWORKS, one_tower, steps_to_target
+from benchmarks.ablation_report import BASELINE, CLAIMS, Difference, Trial
+from benchmarks.ablations import NETWORKS, steps_to_target
 
 
 def trial(network, seed, error=0.1, train_error=0.05, steps=300):
@@ -50,46 +50,56 @@ def test_steps_are_counted_to_the_end_of_the_first_good_window():
     assert steps_to_target([0.26] * 90) is None
 
 
-def test_one_tower_has_the_kernels_of_the_papers_footnote():
-    layers = [layer for layer in one_tower(ALEXNET).layers if isinstance(layer, Convolution)]
-    assert [layer.filters for layer in layers] == [48, 128, 192, 192, 256]
-    assert {layer.groups for layer in layers} == {1}
-    assert one_tower(ALEXNET).layers[-4:] == ALEXNET.layers[-4:]
-
-
-@pytest.mark.parametrize("name", ["paper", "no-overlap"])
-def test_maps_have_the_same_size_with_and_without_overlap(name):
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("krizhevsky", [15, 7, 3]), ("147", [16, 7, 3]), ("145-half", [15, 7, 3])],
+)
+def test_maps_end_at_the_same_size_with_and_without_overlap(name, expected):
+    """Rounded up, as in 2012."""
     size, sizes = ablations.INPUT_SIZE, []
     for layer in NETWORKS[name].architecture.layers:
         if isinstance(layer, Convolution):
-            size = (size + 2 * layer.padding - layer.kernel) // layer.stride + 1
+            size = -(-(size + 2 * layer.padding - layer.kernel) // layer.stride) + 1
         elif isinstance(layer, Pooling):
-            size = (size - layer.size) // layer.stride + 1
+            size = -(-(size - layer.size) // layer.stride) + 1
             sizes.append(size)
-    assert sizes == [15, 7, 3]
+    assert sizes == expected
 
 
-def test_every_network_differs_from_the_papers_and_has_a_claim():
-    assert {claim.network for claim in CLAIMS} == set(NETWORKS) - {"paper"}
-    assert all(
-        network != NETWORKS["paper"] for name, network in NETWORKS.items() if name != "paper"
-    )
+def test_every_network_has_a_claim_and_differs_from_its_baseline():
+    baselines = {claim.baseline for claim in CLAIMS}
+    assert baselines == {BASELINE, "paper"}
+    assert {claim.network for claim in CLAIMS} == set(NETWORKS) - baselines
+    for claim in CLAIMS:
+        assert NETWORKS[claim.network] != NETWORKS[claim.baseline]
+
+
+@pytest.mark.parametrize("name", ["145-half", "148"])
+def test_the_authors_ablations_are_narrow_alike(name):
+    """A quarter of the filters of 2012, with the initial values of every other network."""
+    network, baseline = NETWORKS[name].architecture, NETWORKS[BASELINE].architecture
+    conv5 = next(layer for layer in network.layers if layer.name == "conv5")
+    assert conv5.filters == 64
+    assert network.initial_values == baseline.initial_values
 
 
 def test_the_command_trains_pairs_of_the_same_seeds_and_writes_its_verdicts(monkeypatch, tmp_path):
-    errors = {"paper": [0.10, 0.11, 0.12], "no-lrn": [0.15, 0.161, 0.172]}
+    errors = {
+        "paper": [0.10, 0.11, 0.12],
+        "paper-no-lrn": [0.15, 0.161, 0.172],
+    }
     monkeypatch.setattr(ablations, "import_tensorflow", lambda: None)
     monkeypatch.setattr(
         ablations, "train_one", lambda name, seed, epochs: trial(name, seed, errors[name][seed])
     )
     path = tmp_path / "out.json"
     result = CliRunner().invoke(
-        ablations.main, ["--only", "no-lrn", "--json", str(path)], catch_exceptions=False
+        ablations.main, ["--only", "paper-no-lrn", "--json", str(path)], catch_exceptions=False
     )
     assert result.exit_code == 0
     written = json.loads(path.read_text(encoding="utf-8"))
     assert [(each["network"], each["seed"]) for each in written["trials"]] == [
-        (name, seed) for seed in range(3) for name in ("paper", "no-lrn")
+        (name, seed) for seed in range(3) for name in ("paper", "paper-no-lrn")
     ]
     assert [(claim["section"], claim["verdict"]) for claim in written["claims"]] == [
         ("3.3", "held")
