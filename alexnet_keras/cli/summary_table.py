@@ -5,14 +5,14 @@ from __future__ import annotations
 from rich.table import Table
 
 from alexnet_keras.configs.architecture import Architecture
-from alexnet_keras.models.summary import LayerSummary, summarize
+from alexnet_keras.models.summary import PAPER_DIFFERENCES, LayerSummary, summarize
 from alexnet_keras.progress import console
 
 COUNTS = ("neurons", "parameters", "multiply_adds")
 
 
 def print_summary(architecture: Architecture, num_classes: int) -> None:
-    """Print one row per layer, and the totals."""
+    """Print one row per layer, the totals, and where the network differs from the paper's text."""
     rows = summarize(architecture, num_classes)
     size = architecture.input_size
     table = Table(title=f"{architecture.name}, input {size}x{size}x3")
@@ -32,12 +32,17 @@ def print_summary(architecture: Architecture, num_classes: int) -> None:
     console.print(
         f"{parameters:,} parameters, {neurons:,} neurons, {multiply_adds / 1e9:.2f} GMAC per image"
     )
+    differences = PAPER_DIFFERENCES.get(architecture.name, ())
+    if differences:
+        console.print("Where it differs from the paper's text:")
+    for difference in differences:
+        console.print(f"- {difference}", highlight=False)
 
 
 def _kernel(row: LayerSummary) -> str:
     stride = f" / {row.stride}" if row.stride > 1 else ""
-    groups = f", {row.groups} groups" if row.groups > 1 else ""
-    return f"{_by(row.kernel)}{stride}{groups}"
+    groups = f"{row.groups} groups" if row.groups > 1 else ""
+    return ", ".join(filter(None, (f"{_by(row.kernel)}{stride}", groups)))
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -9,6 +9,24 @@ import keras
 
 from alexnet_keras.configs.architecture import Architecture, get_architecture
 from alexnet_keras.models.alexnet import build
+from alexnet_keras.models.layers import WithinChannelNormalization
+
+PAPER_DIFFERENCES = {
+    "krizhevsky": (
+        "conv1: 224 pixels give 55 because sizes are rounded up, with 3 rows and columns of zeros "
+        "on the right and bottom; the paper does not say how",
+        "conv1, conv5: linear, the ReLU follows pool1 and pool5; the paper has a ReLU after every "
+        "convolution",
+        "norm1, norm2: within each tower, in norm1 of values that may be negative, and alpha is "
+        "divided by the 5 channels: 2e-5 where the paper has 1e-4",
+        "cnorm2: normalization across 5x5 pixels of each channel, which the paper does not have; "
+        "its constant of 1 is not in the released files but in cuda-convnet, their predecessor",
+        "conv3, conv4, conv5: initial weights from N(0, 0.03), in the paper 0.01 in every layer",
+    )
+}
+"""Where a variant differs from the paper's text, by its name. Source:
+https://github.com/computerhistory/AlexNet-Source-Code, layers-145.cfg.
+"""
 
 
 @dataclass(frozen=True)
@@ -16,8 +34,9 @@ class LayerSummary:
     """One layer: its shapes and counts for one image.
 
     ``kernel``: (height, width, inputs of a group, filters) of a convolution, (inputs, units) of a
-    fully connected layer, (height, width) of a pooling window, else empty. ``output_shape`` is
-    without the batch. ``neurons`` counts the outputs of layers with weights.
+    fully connected layer, (height, width) of a window of pooling or of normalization within a
+    channel, else empty. ``output_shape`` is without the batch. ``neurons`` counts the outputs of
+    layers with weights.
     """
 
     layer: str
@@ -73,4 +92,6 @@ def _summary(layer: keras.layers.Layer) -> LayerSummary:
 def _kernel(layer: keras.layers.Layer) -> tuple[int, ...]:
     if isinstance(layer, keras.layers.MaxPooling2D):
         return layer.pool_size
+    if isinstance(layer, WithinChannelNormalization):
+        return (layer.size, layer.size)
     return tuple(layer.kernel.shape) if hasattr(layer, "kernel") else ()

@@ -55,9 +55,12 @@ def archive(model, folder):
     archive.write_out(folder, verbose=False)
 
 
-@pytest.mark.parametrize("way", [export, save, archive])
-def test_exports_hold_plain_operations_and_compute_the_same(tmp_path, way):
-    model = tiny_model()
+@pytest.mark.parametrize(
+    ("way", "variant"),
+    [(export, "alexnet"), (save, "alexnet"), (archive, "alexnet"), (export, "krizhevsky")],
+)
+def test_exports_hold_plain_operations_and_compute_the_same(tmp_path, way, variant):
+    model = tiny_model(variant, size=67)
     expected = model.predict(images(67, 67), verbose=0)  # by compiled functions
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Keras and TensorFlow, about each other
@@ -96,6 +99,18 @@ def test_a_network_of_one_size_is_compiled_once_for_each_layer():
     for _ in range(3):
         tf.function(model)(images(67, 67))
     assert compiled_graphs()[0] - before[0] == 2
+
+
+def test_the_network_of_2012_compiles_its_three_normalizations():
+    """Within channels by a function of its own: TensorFlow warns of one that is compiled five
+    times, as three layers would in training and evaluation.
+    """
+    model = tiny_model("krizhevsky", width=0.06)
+    within = backend.COMPILED_WITHIN[0].experimental_get_tracing_count
+    before = compiled_graphs()[0], within()
+    for _ in range(3):
+        tf.function(model)(images(52, 52))
+    assert (compiled_graphs()[0] - before[0], within() - before[1]) == (2, 1)
 
 
 def test_without_xla_the_same_comes_of_plain_operations(monkeypatch):

@@ -85,3 +85,22 @@ def test_the_command():
         + 7
     )
     assert small[-1].startswith(f"{parameters:,} parameters, ")
+
+
+def test_the_network_of_2012_says_where_it_differs_from_the_paper():
+    """Multiply-adds and neurons are those of AlexNet at 227: all maps have the same sizes."""
+    lines = invoke("summary", "--variant", "krizhevsky").stdout.splitlines()
+    start = lines.index("Where it differs from the paper's text:")
+    assert lines[start - 1] == "60,965,224 parameters, 659,272 neurons, 0.72 GMAC per image"
+    points = [line for line in lines[start + 1 :] if line.startswith("- ")]
+    assert [point.split(":")[0] for point in points] == [
+        "- conv1",
+        "- conv1, conv5",
+        "- norm1, norm2",
+        "- cnorm2",
+        "- conv3, conv4, conv5",
+    ]
+    rows = {line.split("│")[1].strip(): line for line in lines if line.count("│") > 3}
+    assert "2 groups" in rows["norm1"]
+    assert "5x5" in rows["cnorm2"]
+    assert "paper's text" not in invoke("summary").stdout
