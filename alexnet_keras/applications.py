@@ -13,6 +13,7 @@ from alexnet_keras.configs.architecture import FINAL_LAYER, Architecture, get_ar
 from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING, PREPROCESSING, Preprocessing
 from alexnet_keras.data import image_ops
 from alexnet_keras.data.imagenet import imagenet_classes
+from alexnet_keras.data.known_classes import published_classes
 from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.models.alexnet import AlexNetModel, build
 from alexnet_keras.models.assign import assign_weights
@@ -120,8 +121,11 @@ def _preprocessing(source, architecture: Architecture, sizes) -> Preprocessing:
 
 
 def _class_names(source, classes: int, skip: Iterable[str]) -> tuple[str, ...]:
-    if source is not None and source.model is not None and FINAL_LAYER not in skip:
-        return source.model.class_names
+    if source is not None and FINAL_LAYER not in skip:
+        if source.model is not None:
+            return source.model.class_names
+        if len(source.class_names) == classes:
+            return source.class_names
     return tuple(name for _, name in imagenet_classes()) if classes == 1000 else ()
 
 
@@ -172,22 +176,29 @@ def preprocess_input(
 
 
 def decode_predictions(
-    probabilities, top: int = 5, class_names: Iterable[str] | None = None
+    probabilities,
+    top: int = 5,
+    class_names: Iterable[str] | None = None,
+    weights: str | None = None,
 ) -> list[list[tuple]]:
     """Decode predictions into the best classes of each image, without network access.
 
     Args:
         probabilities: (batch, classes), as ``model.predict`` returns them.
         top: number of classes to return for each image.
-        class_names: a name for each class, such as ``model.class_names``; by default the 1000
-            classes of ImageNet.
+        class_names: a name for each class, such as ``model.class_names``; by default those of
+            ``weights``.
+        weights: name of published weights, such as ``places365``; by default of ones with the
+            1000 classes of ImageNet.
 
     Returns:
-        For each image a list of ``(wnid, name, probability)``, best first; with ``class_names``
-        the first item is the index of the class as a string.
+        For each image a list of ``(wnid, name, probability)``, best first; with ``class_names``,
+        and for other classes than ImageNet's, the first item is the index of the class as a
+        string.
 
     Raises:
-        ConfigurationError: for another shape of ``probabilities``.
+        ConfigurationError: for another shape of ``probabilities``, or as many classes as have no
+            names.
 
     Example::
 
@@ -195,11 +206,7 @@ def decode_predictions(
         # [[("1", "dog", 0.75), ("0", "cat", 0.25)]]
     """
     probabilities = np.asarray(probabilities)
-    classes = (
-        imagenet_classes()
-        if class_names is None
-        else [(str(i), name) for i, name in enumerate(class_names)]
-    )
+    classes = _classes(sum(probabilities.shape[-1:]), class_names, weights)
     if probabilities.ndim != 2 or probabilities.shape[1] != len(classes):
         raise ConfigurationError(
             f"probabilities: expected (batch, {len(classes)}), got {probabilities.shape}"
@@ -209,6 +216,20 @@ def decode_predictions(
         [(*classes[index], float(row[index])) for index in order]
         for row, order in zip(probabilities, best, strict=True)
     ]
+
+
+def _classes(outputs: int, class_names: Iterable[str] | None, weights: str | None):
+    """``(id, name)`` of each class: the names given, else the published ones of ``weights``."""
+    if class_names is not None:
+        return [(str(index), name) for index, name in enumerate(class_names)]
+    entry = find_entry(weights or "caffe")
+    if entry.class_names is None:
+        raise ConfigurationError(
+            f"class_names: expected a name for each class, got none, and {entry.name} has no "
+            "published ones"
+        )
+    found = published_classes(entry.class_names, outputs)
+    return found or published_classes(entry.class_names, entry.classes)
 
 
 def _check_top(include_top, pooling, classes) -> None:

@@ -12,7 +12,7 @@ class PublishedFile:
     Args:
         name: file name, under which it is kept.
         mirrors: http(s) URLs of the file, tried in order.
-        digest_algorithm: ``"sha1"`` or ``"sha256"``; None without a digest.
+        digest_algorithm: ``"md5"``, ``"sha1"`` or ``"sha256"``; None without a digest.
         digest: lower-case hexadecimal, at least the first eight digits; None where none is
             published. The file is then held to the digest that it had at its first use.
         size: in bytes, exact; None where unknown.

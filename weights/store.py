@@ -221,7 +221,13 @@ def _record_of(path: Path) -> Path:
 def _record_first_use(path: Path) -> None:
     """Trust on first use: the file must keep its digest, written as ``sha256sum`` does."""
     if not _record_of(path).exists():
-        _write_if_possible(_record_of(path), f"{digest_of(path)}  {path.name}\n")
+        digest = digest_of(path)
+        logger.warning(
+            "%s: no digest of it is published; sha256 %s is recorded and expected from now on",
+            path,
+            digest,
+        )
+        _write_if_possible(_record_of(path), f"{digest}  {path.name}\n")
 
 
 def _remembered(memory: Path) -> object:

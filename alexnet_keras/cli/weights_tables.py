@@ -15,11 +15,11 @@ def print_published(rows: list[dict]) -> None:
         accuracy = f"{row['top1']} / {row['top5']}" if row["top1"] else "none published"
         size = f"{row['size'] / 1e6:.1f} MB" if row["size"] else ""
         click.echo(
-            f"{row['name']:14}{row['variant'] or '':10}{size:>9}  {accuracy:15} "
+            f"{row['name']:17}{row['variant'] or '':10}{size:>9}  {accuracy:15} "
             f"{row['path'] or 'not downloaded'}"
         )
         for text in filter(None, (row["protocol"], row["notes"], f"licence: {row['licence']}")):
-            click.echo(f"{'':14}{text}")
+            click.echo(f"{'':17}{text}")
 
 
 def print_weights(description: dict) -> None:

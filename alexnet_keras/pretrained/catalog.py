@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from alexnet_keras.configs.preprocessing import (
     CAFFE_PREPROCESSING,
@@ -28,6 +28,8 @@ class CatalogEntry:
         protocol: the data and the crops of the published accuracy.
         classes: outputs of fc8.
         notes: where they come from.
+        class_names: what these outputs are called, ``imagenet`` or ``places365``; None where their
+            names are not published.
     """
 
     name: str
@@ -40,10 +42,16 @@ class CatalogEntry:
     protocol: str = ""
     classes: int | None = 1000
     notes: str = ""
+    class_names: str | None = "imagenet"
 
 
 _BERKELEY = "http://dl.caffe.berkeleyvision.org"
 _MXNET = "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/caffe/models/bvlc_alexnet"
+_PLACES = "http://places2.csail.mit.edu/models_places365"
+_STYLIZED = (
+    "https://bitbucket.org/robert_geirhos/texture-vs-shape-pretrained-models/raw/"
+    "0008049cd10f74a944c6d5e90d4639927f8620ae"
+)
 _CAFFE_PROTOCOL = "ImageNet validation, image warped to 256x256, centre crop of 227"
 
 _ENTRIES = (
@@ -146,12 +154,81 @@ _ENTRIES = (
         "where Caffe's own 57.1 / 80.2 are the figures to expect",
     ),
     CatalogEntry(
+        "places365",
+        PublishedFile(
+            "alexnet_places365.caffemodel", (f"{_PLACES}/alexnet_places365.caffemodel",)
+        ),
+        "CC BY (CSAIL, MIT)",
+        "caffenet",
+        CAFFE_PREPROCESSING,
+        classes=365,
+        class_names="places365",
+        notes="CaffeNet trained on the scenes of Places365-Standard (Zhou et al., 2017); its mean "
+        "image is not published beside it: ImageNet's mean colour stands for it",
+    ),
+    CatalogEntry(
+        "places365-torch",
+        PublishedFile("alexnet_places365.pth.tar", (f"{_PLACES}/alexnet_places365.pth.tar",)),
+        "CC BY (CSAIL, MIT)",
+        "owt",
+        replace(TORCHVISION_PREPROCESSING, resize="warp"),
+        classes=365,
+        class_names="places365",
+        notes="the same scenes, PyTorch 0.2; an issue of CSAILVision/places365 reports the file "
+        "as corrupt",
+    ),
+    CatalogEntry(
+        "sin",
+        PublishedFile(
+            "alexnet_train_60_epochs_lr0.001-b4aa5238.pth.tar",
+            (f"{_STYLIZED}/alexnet_train_60_epochs_lr0.001-b4aa5238.pth.tar",),
+            "sha256",
+            "b4aa5238",
+        ),
+        "not stated",
+        "owt",
+        TORCHVISION_PREPROCESSING,
+        notes="trained on Stylized-ImageNet (Geirhos et al., 2018); the published file name holds "
+        "the first eight digits of the digest",
+    ),
+    CatalogEntry(
+        "ecoset",
+        PublishedFile("alexnet_ecoset.pth", ("https://osf.io/t6h3c/download",)),
+        "not stated",
+        "owt",
+        TORCHVISION_PREPROCESSING,
+        classes=565,
+        class_names=None,
+        notes="trained on ecoset (Mehrer et al., 2021), as thingsvision loads it; the order of "
+        "its classes is not published",
+    ),
+    CatalogEntry(
+        "matconvnet",
+        PublishedFile(
+            "imagenet-caffe-alex.mat",
+            (
+                "https://www.vlfeat.org/matconvnet/models/imagenet-caffe-alex.mat",
+                "http://www.vlfeat.org/matconvnet/models/imagenet-caffe-alex.mat",
+            ),
+            "md5",
+            "ed49ef44caf18496291ce0c3257b0596",
+        ),
+        "not stated; converted from BVLC AlexNet (unrestricted use)",
+        "alexnet",
+        replace(CAFFE_PREPROCESSING, channel_order="RGB"),
+        57.4,
+        80.4,
+        "ImageNet validation, centre crop",
+        notes="BVLC AlexNet in MatConvNet; its mean image is in the file",
+    ),
+    CatalogEntry(
         "demo",
         PublishedFile("demo.keras"),
         "that of this package",
         "alexnet",
         CAFFE_PREPROCESSING,
         classes=9,
+        class_names=None,
         notes="part of the package: a narrow network for the shapes of the demonstration only",
     ),
     CatalogEntry(
@@ -168,6 +245,7 @@ _ENTRIES = (
         ),
         "unrestricted use (BVLC)",
         classes=None,
+        class_names=None,
         notes="mean image, 3x256x256, BGR; BVLC's own copy is inside "
         f"{_BERKELEY}/caffe_ilsvrc12.tar.gz",
     ),

@@ -20,6 +20,7 @@ from alexnet_keras.configs.architecture import (
 from alexnet_keras.configs.mean_image import MeanImage
 from alexnet_keras.configs.preprocessing import PREPROCESSING, Preprocessing
 from alexnet_keras.data.imagenet import imagenet_classes
+from alexnet_keras.data.known_classes import published_classes
 from alexnet_keras.errors import WeightsError
 from alexnet_keras.models.alexnet import AlexNetModel
 from alexnet_keras.models.assign import layer_weights
@@ -40,6 +41,7 @@ class ResolvedWeights:
             where there is neither.
         file_weights: of a weight file, as read; None where ``model`` is given.
         model: the network of a ``.keras`` file or a run folder; None for a weight file.
+        class_kind: of the catalogue's class names (:mod:`alexnet_keras.data.known_classes`).
     """
 
     name: str
@@ -49,6 +51,7 @@ class ResolvedWeights:
     architecture: Architecture
     file_weights: WeightSet | None = None
     model: AlexNetModel | None = None
+    class_kind: str | None = "imagenet"
 
     @cached_property
     def weights(self) -> WeightSet:
@@ -79,13 +82,17 @@ class ResolvedWeights:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """A name for each output of the file's fc8: ImageNet's for 1000 or without fc8, else
-        numbers.
+        """A name for each output of the file's fc8: the catalogue's, else ImageNet's for 1000 or
+        without fc8, else those in the file, else numbers.
         """
         fc8 = self.weights.layers.get(FINAL_LAYER)
-        if fc8 is None or fc8[1].size == 1000:
-            return tuple(name for _, name in imagenet_classes())
-        return tuple(map(str, range(fc8[1].size)))
+        outputs = len(imagenet_classes()) if fc8 is None else fc8[1].size
+        classes = published_classes(self.class_kind, outputs)
+        if classes is not None:
+            return tuple(name for _, name in classes)
+        if len(self.weights.class_names) == outputs:
+            return self.weights.class_names
+        return tuple(map(str, range(outputs)))
 
 
 def identify_weights(
@@ -117,7 +124,15 @@ def identify_weights(
     architecture = _choose(variant, recorded, get_architecture(recorded or "alexnet"), name)
     if weights.channel_order is not None:
         preprocessing = _as_in_file(preprocessing or PREPROCESSING[architecture.name], weights)
-    return ResolvedWeights(name, weights.path, recorded, preprocessing, architecture, weights)
+    return ResolvedWeights(
+        name,
+        weights.path,
+        recorded,
+        preprocessing,
+        architecture,
+        weights,
+        class_kind=entry.class_names if entry else "imagenet",
+    )
 
 
 def identify_model(

@@ -100,6 +100,11 @@ def test_list_as_json():
         "tensorflow",
         "torchvision",
         "onnx",
+        "places365",
+        "places365-torch",
+        "sin",
+        "ecoset",
+        "matconvnet",
         "demo",
         "imagenet_mean",
     }

@@ -9,10 +9,11 @@ import pytest
 
 from alexnet_keras.configs.architecture import VARIANTS
 from alexnet_keras.configs.preprocessing import PREPROCESSING
+from alexnet_keras.data.known_classes import published_classes
 from alexnet_keras.errors import WeightsError
 from alexnet_keras.pretrained.catalog import PUBLISHED, find_entry
 
-DIGEST_LENGTHS = {"sha1": 40, "sha256": 64}  # in hexadecimal digits
+DIGEST_LENGTHS = {"md5": 32, "sha1": 40, "sha256": 64}  # in hexadecimal digits
 
 
 # Digests and accuracies as BVLC's model zoo, torchvision and the ONNX model zoo print them.
@@ -72,6 +73,11 @@ def test_every_entry_is_sound():
         "tensorflow",
         "torchvision",
         "onnx",
+        "places365",
+        "places365-torch",
+        "sin",
+        "ecoset",
+        "matconvnet",
         "demo",
         "imagenet_mean",
     }
@@ -79,8 +85,47 @@ def test_every_entry_is_sound():
         file = entry.file
         assert entry.variant is None or entry.variant in VARIANTS
         assert all(url.startswith(("http://", "https://")) for url in file.mirrors)
+        if entry.name == "sin":  # its file name holds the first eight digits, as torch.hub has it
+            assert file.digest == file.name.split("-")[1][:8]
+            continue
         assert file.digest is None or len(file.digest) == DIGEST_LENGTHS[file.digest_algorithm]
     assert len({entry.file.name.lower() for entry in PUBLISHED.values()}) == len(PUBLISHED)
+
+
+# As CSAILVision/places365, MatConvNet's list of checksums and thingsvision print them.
+@pytest.mark.parametrize(
+    ("name", "file", "variant", "classes", "digest", "top1"),
+    [
+        ("places365", "alexnet_places365.caffemodel", "caffenet", 365, None, None),
+        ("places365-torch", "alexnet_places365.pth.tar", "owt", 365, None, None),
+        (
+            "sin",
+            "alexnet_train_60_epochs_lr0.001-b4aa5238.pth.tar",
+            "owt",
+            1000,
+            "b4aa5238",
+            None,
+        ),
+        ("ecoset", "alexnet_ecoset.pth", "owt", 565, None, None),
+        (
+            "matconvnet",
+            "imagenet-caffe-alex.mat",
+            "alexnet",
+            1000,
+            "ed49ef44caf18496291ce0c3257b0596",
+            57.4,
+        ),
+    ],
+)
+def test_alexnets_in_circulation(name, file, variant, classes, digest, top1):
+    entry = find_entry(name)
+    assert (entry.file.name, entry.variant, entry.classes) == (file, variant, classes)
+    assert (entry.file.digest, entry.top1) == (digest, top1)
+    order = "BGR" if variant == "caffenet" else "RGB"
+    assert entry.preprocessing.channel_order == order
+    assert entry.preprocessing.crop == (224 if variant == "owt" else 227)
+    names = published_classes(entry.class_names, entry.classes)
+    assert (names is None) == (name == "ecoset")
 
 
 def test_the_onnx_entry_says_which_accuracy_belongs_to_which_network():
