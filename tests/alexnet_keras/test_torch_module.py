@@ -1,6 +1,7 @@
 """The network in plain PyTorch: the same numbers in every layer as Keras's, from the same file."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -207,6 +208,18 @@ def test_the_file_is_short_and_stands_alone(tmp_path):
     shutil.copy(FILE, tmp_path / "alexnet.py")
     code = "import alexnet, sys; assert not any('keras' in name for name in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env={"PATH": ""})
+
+
+def test_the_example_of_the_page_runs(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torch")
+    text = (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"## For PyTorch users.*?```python\n(.*?)```", text, re.DOTALL)
+    model = random_model("alexnet", 227)
+    model.save(tmp_path / "ours.keras")
+    convert(str(tmp_path / "ours.keras"), tmp_path / "mine.pth")
+    monkeypatch.chdir(tmp_path)
+    exec(example, {})
+    assert capsys.readouterr().out == "torch.Size([1, 7]) torch.Size([1, 16, 6, 6])\n"
 
 
 def test_importing_the_package_imports_no_torch():
