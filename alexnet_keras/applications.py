@@ -49,8 +49,8 @@ def AlexNet(  # noqa: N802
             a ``.keras`` file or a run folder.
         input_tensor: Keras tensor to build the network on.
         input_shape: (height, width, channels), by default (227, 227, 3), and (224, 224, 3) for
-            ``owt`` and ``krizhevsky``. Height and width are at least 67, 63 for ``owt`` and 52
-            for ``krizhevsky``; without the top they may be None.
+            ``owt``, ``krizhevsky`` and ``slim``. Height and width are at least 67, 63 for ``owt``
+            and 52 for ``krizhevsky``; without the top they may be None.
         pooling: with ``include_top=False``: None (the output is pool5's), ``"avg"`` or ``"max"``
             (its mean or maximum over height and width).
         classes: number of outputs of fc8. Published weights have 1000; for another number pass
@@ -59,7 +59,8 @@ def AlexNet(  # noqa: N802
             the model returns logits.
         name: name of the model, by default the variant's.
         variant: ``"alexnet"`` (Caffe's replica, the default), ``"caffenet"``, ``"paper"``,
-            ``"owt"`` (torchvision's), ``"krizhevsky"`` (the network of 2012), or an
+            ``"owt"`` (torchvision's), ``"krizhevsky"`` (the network of 2012), ``"slim"``
+            (TF-Slim's alexnet_v2), or an
             :class:`~alexnet_keras.configs.architecture.Architecture`. By default that of
             ``weights``.
         skip: names of layers that keep their initial values when weights are loaded.

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weights.archive import SmallReads
+from weights.checkpoint_files import checkpoint_index
 from weights.errors import WeightsError, error_reason
+from weights.table import TABLE_END
 
 _HEAD_BYTES = 4096
 _MAX_FIELDS = 64
@@ -95,7 +97,8 @@ _REQUIRED_FIELDS = {  # layers; ir_version and graph; data or double_data
 class WeightFile:
     """A weight file or run folder with its format, one of ``caffemodel``, ``binaryproto``,
     ``npy``, ``pth`` (zip or legacy), ``safetensors``, ``npz``, ``onnx``, ``mat``,
-    ``weights.h5``, ``keras``, ``run``.
+    ``weights.h5``, ``keras``, ``run``; ``slim``, a TensorFlow checkpoint, whose ``path`` is its
+    index.
     """
 
     path: Path
@@ -103,13 +106,16 @@ class WeightFile:
 
 
 def detect_format(path: str | os.PathLike) -> WeightFile:
-    """``path`` with the format that its content has.
+    """``path`` with the format that its content has; of a TensorFlow checkpoint, whose prefix,
+    folder or any file may be given, the index.
 
     A truncated file still has its format; where it ends is for its reader to say. Raises
     ``WeightsError`` naming what was found instead of weights.
     """
     path = Path(path)
     try:
+        if not _is_run(path):
+            path = checkpoint_index(path)
         mode = path.stat().st_mode
         found = _format_of_folder(path) if stat.S_ISDIR(mode) else _format_of_file(path, mode)
     except (OSError, ValueError) as error:
@@ -121,7 +127,11 @@ def detect_format(path: str | os.PathLike) -> WeightFile:
 
 SAVED_MODELS = ("keras", "run")
 """Formats that hold a network; the others hold bare layers."""
-_FORMATS = {*_MESSAGES, "npy", "pth", "safetensors", "npz", "mat", "weights.h5", *SAVED_MODELS}
+_FORMATS = {
+    *_MESSAGES,
+    *("npy", "pth", "safetensors", "npz", "mat", "weights.h5", "slim"),
+    *SAVED_MODELS,
+}
 
 
 def describe_non_weights(head: bytes) -> str | None:
@@ -143,8 +153,12 @@ def describe_non_weights(head: bytes) -> str | None:
     )
 
 
+def _is_run(path: Path) -> bool:
+    return (path / "model.keras").is_file() or (path / "config.json").is_file()
+
+
 def _format_of_folder(path: Path) -> str:
-    if (path / "model.keras").is_file() or (path / "config.json").is_file():
+    if _is_run(path):
         return "run"
     return "a folder with neither model.keras nor config.json, so not a run"
 
@@ -157,6 +171,7 @@ def _format_of_file(path: Path, mode: int) -> str:
         size = os.fstat(file.fileno()).st_size
         return (
             _by_signature(head)
+            or _by_end(file, size)
             or _by_directory(path, head)
             or _by_length(head, size)
             or describe_non_weights(head)
@@ -181,6 +196,11 @@ def _by_signature(head: bytes) -> str | None:
     if head[0] == 0x80 and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "a Python pickle that torch.save did not write"
     return None
+
+
+def _by_end(file: io.FileIO, size: int) -> str | None:
+    file.seek(max(0, size - len(TABLE_END)))
+    return "slim" if file.read(len(TABLE_END)) == TABLE_END else None
 
 
 def _by_directory(path: Path, head: bytes) -> str | None:

@@ -111,7 +111,7 @@ class Message:
             return
         packed, position = self.message(field, name), field.start
         while position < packed.end:
-            value, position = packed._varint(position)
+            value, position = packed.varint(position)
             yield _signed(value)
 
     def numbers(self, number: int, name: str, dtype: str) -> np.ndarray:
@@ -146,16 +146,16 @@ class Message:
         return np.ndarray(count, dtype, self.data, field.start, (stride,))
 
     def _field(self, position: int) -> Field:
-        tag, start = self._varint(position)
+        tag, start = self.varint(position)
         number, wire_type, value = tag >> 3, tag & 7, 0
         if not number or wire_type not in _WIRE_TYPES:
             raise self.error(
                 position, "a protobuf field", f"field number {number} of wire type {wire_type}"
             )
         if wire_type == VARINT:
-            value, end = self._varint(start)
+            value, end = self.varint(start)
         elif wire_type == BYTES:
-            length, start = self._varint(start)
+            length, start = self.varint(start)
             end = start + length
         else:
             end = self._end_of_run(position, start, _WIDTHS[wire_type])
@@ -182,7 +182,7 @@ class Message:
             count += len(same) if unbroken else int(same.argmin())
         return position + count * size
 
-    def _varint(self, position: int) -> tuple[int, int]:
+    def varint(self, position: int) -> tuple[int, int]:
         """An unsigned varint and the byte after it."""
         value = 0
         for index, byte in enumerate(self.data[position : min(position + 10, self.end)]):

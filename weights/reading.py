@@ -18,6 +18,7 @@ _READERS = {
     "onnx": ("weights.onnx", "read_onnx"),
     "mat": ("weights.matconvnet", "read_mat"),
     "weights.h5": ("weights.hdf5", "read_weights_h5"),
+    "slim": ("weights.tf_checkpoint", "read_checkpoint"),
 }
 
 

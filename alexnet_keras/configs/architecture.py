@@ -140,8 +140,35 @@ KRIZHEVSKY = Architecture(
     ),
 )
 
+# TF-Slim's alexnet_v2, from "One weird trick" too: no padding in conv1, 384 filters in conv4, fc6
+# over 5x5 (github.com/tensorflow/models, research/slim/nets/alexnet.py).
+SLIM = Architecture(
+    "slim",
+    (
+        Convolution("conv1", 64, kernel=11, stride=4),
+        Pooling("pool1"),
+        Convolution("conv2", 192, kernel=5, padding=2),
+        Pooling("pool2"),
+        Convolution("conv3", 384, kernel=3, padding=1),
+        Convolution("conv4", 384, kernel=3, padding=1),
+        Convolution("conv5", 256, kernel=3, padding=1),
+        Pooling("pool5"),
+        Flatten(),
+        Dense("fc6", 4096),
+        Dropout("drop6"),
+        Dense("fc7", 4096),
+        Dropout("drop7"),
+    ),
+    input_size=224,
+    initial_values=InitialValues(
+        kernels="glorot",
+        raised=("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"),
+    ),
+)
+
 VARIANTS = {
-    architecture.name: architecture for architecture in (ALEXNET, CAFFENET, PAPER, OWT, KRIZHEVSKY)
+    architecture.name: architecture
+    for architecture in (ALEXNET, CAFFENET, PAPER, OWT, KRIZHEVSKY, SLIM)
 }
 
 

@@ -119,7 +119,9 @@ class InitialValues:
     ``kernels``: ``"normal"`` draws N(0, stddev), ``hidden_stddev`` in fc6 and fc7 and what
     ``layer_stddevs`` says of a layer (the paper, Caffe); ``"he"`` draws N(0, sqrt(2 / fan_in))
     truncated at two deviations; ``"torch"`` draws kernels and biases alike from
-    U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default.
+    U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default; ``"glorot"`` draws convolutions from
+    U(-limit, limit), limit = sqrt(6 / (fan_in + fan_out)), and dense kernels from
+    N(0, hidden_stddev) truncated at two deviations (TF-Slim's alexnet_v2).
     """
 
     kernels: str = "normal"
@@ -130,9 +132,10 @@ class InitialValues:
     layer_stddevs: tuple[tuple[str, float], ...] = field(default=(), metadata=ADDED_LATER)
 
     def __post_init__(self):
-        if self.kernels not in ("normal", "he", "torch"):
+        if self.kernels not in ("normal", "he", "torch", "glorot"):
             raise ConfigurationError(
-                f"initial_values.kernels: expected normal, he or torch, got {self.kernels!r}"
+                "initial_values.kernels: expected normal, he, torch or glorot, got "
+                f"{self.kernels!r}"
             )
         fields = {name: getattr(self, name) for name in ("stddev", "hidden_stddev", "raised_bias")}
         by_layer = {f"layer_stddevs.{layer}": value for layer, value in self.layer_stddevs}

@@ -113,10 +113,16 @@ TORCHVISION_PREPROCESSING = Preprocessing(
 KRIZHEVSKY_PREPROCESSING = Preprocessing(
     resize="square", antialias=True, crop=224, channel_order="RGB"
 )
+# TF-Slim has none for alexnet_v2 (its preprocessing_factory.py does not list it): this is the one
+# of its other networks of ImageNet with 224x224 inputs in grey levels (vgg_preprocessing.py).
+SLIM_PREPROCESSING = Preprocessing(
+    resize="short_side", crop=224, channel_order="RGB", mean=(123.68, 116.779, 103.939)
+)
 PREPROCESSING = {
     "alexnet": CAFFE_PREPROCESSING,
     "caffenet": CAFFE_PREPROCESSING,
     "paper": PAPER_PREPROCESSING,
     "owt": TORCHVISION_PREPROCESSING,
     "krizhevsky": KRIZHEVSKY_PREPROCESSING,
+    "slim": SLIM_PREPROCESSING,
 }

@@ -10,6 +10,7 @@ from alexnet_keras.configs.architecture import (
     KRIZHEVSKY,
     OWT,
     PAPER,
+    SLIM,
     Architecture,
     Dropout,
     InitialValues,
@@ -19,6 +20,7 @@ from alexnet_keras.configs.preprocessing import (
     CAFFE_PREPROCESSING,
     KRIZHEVSKY_PREPROCESSING,
     PAPER_PREPROCESSING,
+    SLIM_PREPROCESSING,
     TORCHVISION_PREPROCESSING,
     Preprocessing,
 )
@@ -206,6 +208,14 @@ KRIZHEVSKY_RECIPE = Recipe(
     ),
     drop_bias_rates=False,
 )
+# TF-Slim publishes none for alexnet_v2 but its weight decay: the rest is Caffe's.
+SLIM_RECIPE = replace(
+    CAFFE_RECIPE,
+    name="slim",
+    bias_multiplier=1.0,
+    initial_values=SLIM.initial_values,
+    preprocessing=SLIM_PREPROCESSING,
+)
 # Caffe's fine-tuning example, at a tenth of the usual learning rate; gradients are clipped so that
 # new layers do not diverge.
 FINETUNE_RECIPE = Recipe(
@@ -226,6 +236,7 @@ RECIPES = {
         CAFFE_RECIPE,
         TORCHVISION_RECIPE,
         KRIZHEVSKY_RECIPE,
+        SLIM_RECIPE,
         FINETUNE_RECIPE,
         DEMO_RECIPE,
     )
@@ -237,6 +248,7 @@ VARIANT_RECIPES = {
     "paper": PAPER_RECIPE,
     "owt": TORCHVISION_RECIPE,
     "krizhevsky": KRIZHEVSKY_RECIPE,
+    "slim": SLIM_RECIPE,
 }
 DEMO_FINETUNE_RECIPE = replace(FINETUNE_RECIPE, epochs=6, schedule=DropAt((4,)))
 # For a new head alone, on cached features of unit norm, where a linear classifier trains well at a

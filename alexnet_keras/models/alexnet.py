@@ -248,15 +248,20 @@ def _initializers(initial: InitialValues, layer: str, fan_in: int) -> dict:
             "kernel_initializer": keras.initializers.RandomUniform(-limit, limit),
             "bias_initializer": keras.initializers.RandomUniform(-limit, limit),
         }
-    kernel = (
-        keras.initializers.HeNormal()
-        if initial.kernels == "he"
-        else keras.initializers.RandomNormal(stddev=initial.stddev_of(layer))
-    )
     return {
-        "kernel_initializer": kernel,
+        "kernel_initializer": _kernel_initializer(initial, layer),
         "bias_initializer": keras.initializers.Constant(initial.bias_of(layer)),
     }
+
+
+def _kernel_initializer(initial: InitialValues, layer: str) -> keras.initializers.Initializer:
+    if initial.kernels == "he":
+        return keras.initializers.HeNormal()
+    if initial.kernels == "normal":
+        return keras.initializers.RandomNormal(stddev=initial.stddev_of(layer))
+    if layer.startswith("conv"):
+        return keras.initializers.GlorotUniform()
+    return keras.initializers.TruncatedNormal(stddev=initial.hidden_stddev)
 
 
 def _check_input(spec, shape, input_shape) -> None:

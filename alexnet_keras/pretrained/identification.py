@@ -169,7 +169,7 @@ def variant_of_architecture(architecture: Architecture) -> str | None:
 
 def variant_of_weights(weights: WeightSet) -> str | None:
     """The variant that a file records; else the one that it shows by the order of its layers, or
-    by the widths that only torchvision's network has; None where it shows none.
+    by the widths that only torchvision's and TF-Slim's networks have; None where it shows none.
     """
     if weights.variant is not None:
         return weights.variant
@@ -178,8 +178,11 @@ def variant_of_weights(weights: WeightSet) -> str | None:
         return "krizhevsky"
     if "pool1" in order and "norm1" in order:
         return "caffenet" if order.index("pool1") < order.index("norm1") else "alexnet"
+    filters = {name: arrays[1].size for name, arrays in weights.layers.items()}
     conv2 = weights.layers.get("conv2")
-    return "owt" if conv2 is not None and conv2[0].shape[2:] == (64, 192) else None
+    if conv2 is None or conv2[0].shape[2:] != (64, 192):
+        return None
+    return "slim" if filters.get("conv4") == 384 else "owt"
 
 
 def _as_in_file(preprocessing: Preprocessing, weights: WeightSet) -> Preprocessing:

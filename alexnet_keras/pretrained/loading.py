@@ -22,6 +22,7 @@ from alexnet_keras.pretrained.identification import (
     identify_weights,
 )
 from alexnet_keras.pretrained.mean_image import read_mean_image
+from weights.checkpoint_files import is_checkpoint_prefix
 from weights.formats import SAVED_MODELS, detect_format
 from weights.reading import read_weights
 from weights.store import digest_of, fetch
@@ -142,7 +143,7 @@ def resolve_weights(
     name = str(name_or_path)
     if entry is not None:
         path = fetch(entry.file, progress=progress)
-    elif os.path.exists(name_or_path):
+    elif os.path.exists(name_or_path) or is_checkpoint_prefix(Path(name_or_path)):
         path = Path(name_or_path)
     else:
         raise WeightsError(

@@ -14,7 +14,7 @@ from alexnet_keras.data.samples import Samples
 from alexnet_keras.models.alexnet import build
 
 PREPROCESSING_16 = Preprocessing(crop=16, resize_to=20)
-SMALLEST = {"alexnet": 67, "caffenet": 67, "paper": 67, "owt": 63, "krizhevsky": 52}
+SMALLEST = {"alexnet": 67, "caffenet": 67, "paper": 67, "owt": 63, "krizhevsky": 52, "slim": 67}
 
 
 def tiny_model(variant="alexnet", width=0.05, size=None, classes=5, **options):

@@ -93,7 +93,7 @@ def test_a_keyword_that_no_option_has():
         ({"keep": None}, "keep: expected an integer, at least 1, got None"),
         (
             {"variant": "vgg"},
-            "variant: expected one of alexnet, caffenet, paper, owt, krizhevsky, got 'vgg'",
+            "variant: expected one of alexnet, caffenet, paper, owt, krizhevsky, slim, got 'vgg'",
         ),
         ({"deterministic": 1}, "deterministic: expected True or False, got 1"),
         ({"classes": 3}, "classes: expected a list, got 3"),

@@ -83,6 +83,7 @@ def test_a_variants_own_recipe_is_the_published_one_of_that_name():
         "paper": "paper",
         "owt": "torchvision",
         "krizhevsky": "krizhevsky",
+        "slim": "slim",
     }
     for name, recipe in VARIANT_RECIPES.items():
         assert recipe == RECIPES[recipe.name], name

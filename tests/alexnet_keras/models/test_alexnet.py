@@ -57,6 +57,18 @@ SHAPES = {
         "drop6": (9216,),
     },
     "krizhevsky": GROUPED | {"cnorm2": (27, 27, 256)},
+    "slim": {name: shape for name, shape in GROUPED.items() if not name.startswith("norm")}
+    | {  # TF-Slim's alexnet_v2: 54-26-12-5
+        "conv1": (54, 54, 64),
+        "pool1": (26, 26, 64),
+        "conv2": (26, 26, 192),
+        "pool2": (12, 12, 192),
+        "conv3": (12, 12, 384),
+        "conv4": (12, 12, 384),
+        "conv5": (12, 12, 256),
+        "pool5": (5, 5, 256),
+        "flatten": (6400,),
+    },
 }
 PARAMETERS = {
     "alexnet": 60_965_224,
@@ -64,6 +76,7 @@ PARAMETERS = {
     "paper": 60_965_224,
     "owt": 61_100_840,
     "krizhevsky": 60_965_224,
+    "slim": 50_303_912,
 }
 NEURONS = 659_272
 
@@ -86,7 +99,7 @@ def shapes_of(model):
 def test_parameters_and_every_shape_of_the_full_networks(full):
     assert full.count_params() == PARAMETERS[full.name]
     assert shapes_of(full) == SHAPES[full.name]
-    size = 224 if full.name in ("owt", "krizhevsky") else 227
+    size = 224 if full.name in ("owt", "krizhevsky", "slim") else 227
     assert full.input_shape == (None, size, size, 3)
     if full.name in ("alexnet", "krizhevsky"):
         weighted = [layer for layer in full.layers if layer.weights]
@@ -133,6 +146,9 @@ def test_initial_values_are_those_of_the_recipe(full):
             assert abs(kernel).max() > 0.99 * limit
             assert bias.std() == pytest.approx(limit / math.sqrt(3), rel=0.2)
             continue
+        if full.name == "slim":
+            check_slims_values(layer.name, kernel, layer.kernel.shape, bias)
+            continue
         stddev = STDDEVS[full.name].get(layer.name, 0.01)
         assert kernel.std() == pytest.approx(stddev, rel=0.02)
         assert abs(kernel).max() > 3.3 * stddev  # not truncated
@@ -140,6 +156,18 @@ def test_initial_values_are_those_of_the_recipe(full):
         assert np.unique(bias) == np.float32(
             RAISED[full.name] if layer.name in RAISED_LAYERS else 0
         )
+
+
+def check_slims_values(name, kernel, shape, bias):
+    """alexnet_v2's argument scope: xavier_initializer, and trunc_normal(0.005) in fc6 to fc8."""
+    if name.startswith("conv"):
+        limit = math.sqrt(6 / (math.prod(shape[:2]) * (shape[2] + shape[3])))
+        assert 0.99 * limit < abs(kernel).max() <= limit * (1 + 1e-6)
+        assert kernel.std() == pytest.approx(limit / math.sqrt(3), rel=0.02)
+    else:
+        assert abs(kernel).max() <= 0.01
+        assert kernel.std() == pytest.approx(0.005 * 0.8796, rel=0.02)  # cut at two deviations
+    assert np.unique(bias) == np.float32(0 if name == "fc8" else 0.1)
 
 
 def test_he_initial_values():
@@ -419,7 +447,7 @@ def test_channels_come_last_whatever_keras_is_configured_for():
         ({"classes": 2.5}, "classes: expected a positive integer, got 2.5"),
         (
             {"variant": "vgg"},
-            "variant: expected one of alexnet, caffenet, paper, owt, krizhevsky, got 'vgg'",
+            "variant: expected one of alexnet, caffenet, paper, owt, krizhevsky, slim, got 'vgg'",
         ),
         ({"skip": ("fc8",)}, "skip: expected none without weights, got fc8"),
         ({"weights": 3}, "weights: expected None, a name or a path, got 3"),

@@ -278,7 +278,8 @@ def test_architectures_themselves_and_unknown_ones():
     assert get_architecture(tiny) is tiny
     with pytest.raises(
         ConfigurationError,
-        match="^variant: expected one of alexnet, caffenet, paper, owt, krizhevsky, got 'vgg16'$",
+        match="^variant: expected one of alexnet, caffenet, paper, owt, krizhevsky, slim, got "
+        "'vgg16'$",
     ):
         get_architecture("vgg16")
 
