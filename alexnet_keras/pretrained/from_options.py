@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from alexnet_keras.configs.option_groups import PartialOptions, WeightsOptions
+from alexnet_keras.configs.recipe import VARIANT_RECIPES
 from alexnet_keras.data.demo import DEMONSTRATIONS
 from alexnet_keras.pretrained.loading import Pretrained, load_pretrained
 from alexnet_keras.progress import Progress
+from weights.formats import SAVED_MODELS, detect_format
+
+logger = logging.getLogger(__name__)
 
 
 def open_weights(options: WeightsOptions, data: str, progress: Progress) -> Pretrained:
@@ -26,4 +32,19 @@ def open_network(name: str, options: PartialOptions, progress: Progress) -> Pret
             "These weights know only the demonstration's shapes; for real images use --weights "
             "caffe."
         )
+    if options.mean is None and _lacks_mean_image(source):
+        logger.warning(
+            "%s: %s was trained on images less a mean image; without mean, a mean colour is "
+            "subtracted",
+            source.path,
+            source.model.architecture.name,
+        )
     return source
+
+
+def _lacks_mean_image(source: Pretrained) -> bool:
+    """Whether these are bare weights of a network whose own recipe subtracts a mean image."""
+    recipe = VARIANT_RECIPES.get(source.model.architecture and source.model.architecture.name)
+    if recipe is None or recipe.mean != "image":
+        return False
+    return detect_format(source.path).format not in SAVED_MODELS

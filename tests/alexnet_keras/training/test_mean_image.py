@@ -17,7 +17,7 @@ from alexnet_keras.distribute.workers import open_workers
 from alexnet_keras.errors import DataError
 from alexnet_keras.progress import Progress
 from alexnet_keras.training import mean_image
-from tests.alexnet_keras.tiny import picture_files, samples_of
+from tests.alexnet_keras.tiny import picture_files, samples_of, tiny_model
 from tests.alexnet_keras.training.resumable import model_arrays
 from tests.alexnet_keras.trees import assert_refused, class_folders, invoke, read
 
@@ -282,6 +282,35 @@ def test_weights_alone_are_used_with_the_mean_image_of_their_run(run, model, tre
     options = {"data": tree, "weights": file, "batch_size": 4, "steps": 1, "verbose": 0}
     done = alexnet_keras.transfer(**options, mean=run, output=tmp_path / "run")
     assert done.model.preprocessing == model.preprocessing
+
+
+def test_the_network_of_2012_misses_its_mean_image(tree, tmp_path, caplog):
+    """Bare weights do; a saved network knows what it was trained with."""
+    network = tiny_model("krizhevsky", width=0.04, size=224, classes=3)
+    network.save(tmp_path / "model.keras")
+    file = tmp_path / "w.npz"
+    invoke("weights", "convert", tmp_path / "model.keras", file)
+    path = tree / "val" / "cat" / "0.jpg"
+    mean = save(tmp_path / "mean.npy", 224)
+    warned = []
+    for weights, options in ((tmp_path, {}), (file, {"mean": mean}), (file, {})):
+        caplog.clear()
+        alexnet_keras.predict([path], weights=weights, verbose=0, **options)
+        ours = [each for each in caplog.records if each.name.startswith("alexnet_keras")]
+        warned.append([each.getMessage() for each in ours])
+    text = "krizhevsky was trained on images less a mean image; without mean, a mean colour is"
+    assert warned == [[], [], [f"{file}: {text} subtracted"]]
+
+
+def test_the_recipe_of_2012_with_caffes_mean_image(tree, tmp_path, shared_data):
+    """The central 224x224 of the file, as in convdata_jpeg.py."""
+    file = shared_data / "ilsvrc_2012_mean.npy"
+    arguments = ("--variant", "krizhevsky", "--width", "0.04", "--batch-size", "4", "--steps", "1")
+    options = (*arguments, "--mean", file, "--output", tmp_path / "run")
+    done = invoke("scratch", "--data", tree, *options)
+    assert done.exit_code == 0
+    expected = np.load(file)[::-1, 16:240, 16:240].transpose(1, 2, 0).astype(np.float32)
+    np.testing.assert_array_equal(image_of(tmp_path / "run").array, expected)
 
 
 def test_a_transfer_is_resumed_with_the_mean_image_that_it_began_with(run, tree, tmp_path):
