@@ -1,6 +1,7 @@
 """The network in plain PyTorch: the same numbers in every layer as Keras's, from the same file."""
 
 import ast
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -192,6 +193,44 @@ def test_the_real_trunk_agrees_at_pool5(shared_data, tmp_path):
     found = torch_layers(torch, network, images, expected)
     for name in ("conv1", "norm1", "pool1", "conv2", "conv5", "pool5"):
         assert relative(found[name], expected[name]) < 1e-5, name
+
+
+# Its own requirements (TensorFlow below 2.16, NumPy 1, torchvision 0.15.2) exclude ours. Installed
+# with --no-deps it runs beside ours once it finds a name of NumPy 1 and torchvision's operators.
+THINGSVISION = """
+import sys
+import numpy as np
+import torch
+np.AxisError = np.exceptions.AxisError
+library = torch.library.Library("torchvision", "DEF")
+for name in ("nms", "qnms"):
+    library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+from thingsvision import get_extractor_from_model
+from alexnet_keras.torch_module import AlexNet
+network = AlexNet(torch.load(sys.argv[1], weights_only=True))
+extractor = get_extractor_from_model(model=network, device="cpu", backend="pt")
+expected = np.load(sys.argv[2])
+images = torch.from_numpy(expected["images"].transpose(0, 3, 1, 2).copy())
+for name in ("conv1", "pool1", "cnorm2", "pool5", "fc6", "fc8"):
+    found = extractor.extract_features(
+        batches=[images], module_name=name, flatten_acts=False, output_type="ndarray"
+    )
+    distance = np.linalg.norm(found - expected[name]) / np.linalg.norm(expected[name])
+    assert distance < 1e-5, (name, distance)
+"""
+
+
+def test_thingsvisions_extractor_finds_our_layers(tmp_path):
+    pytest.importorskip("torch", reason="PyTorch comes with the extra oracle")
+    if importlib.util.find_spec("thingsvision") is None:
+        pytest.skip("thingsvision is not installed: its requirements exclude ours")
+    model = random_model("krizhevsky", 224)
+    model.save(tmp_path / "ours.keras")
+    convert(str(tmp_path / "ours.keras"), tmp_path / "ours.pth")
+    images = random_images(224)
+    np.savez(tmp_path / "expected.npz", images=images, **keras_layers(model, images))
+    command = [sys.executable, "-c", THINGSVISION, tmp_path / "ours.pth"]
+    subprocess.run([*command, tmp_path / "expected.npz"], cwd=ROOT, check=True)
 
 
 def test_the_file_is_short_and_stands_alone(tmp_path):
