@@ -4,7 +4,7 @@
 The working folder holds ``pictures``; TF_CONFIG says which worker it is. Writes
 ``<NAME>-<index>.json``: the loss of each step, the rows that this worker was given, the figures on
 val; and the chief ``<NAME>.npz``, the final weights. The variable DEVICES splits the processor
-into so many devices.
+into so many devices, and VARIANT names the network.
 """
 
 import json
@@ -22,7 +22,7 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from alexnet_keras.configs.architecture import ALEXNET, InitialValues  # noqa: E402
+from alexnet_keras.configs.architecture import VARIANTS, InitialValues  # noqa: E402
 from alexnet_keras.configs.augmentation import AUGMENTATIONS  # noqa: E402
 from alexnet_keras.configs.loading import Shard  # noqa: E402
 from alexnet_keras.configs.preprocessing import PREPROCESSING  # noqa: E402
@@ -94,10 +94,11 @@ def main(name, steps, dies=None, dies_after=None):
     )
     keras.utils.set_random_seed(0)
     network = replace(
-        ALEXNET.with_width(0.05), initial_values=InitialValues(stddev=0.06, hidden_stddev=0.12)
+        VARIANTS[os.environ.get("VARIANT", "alexnet")].with_width(0.05),
+        initial_values=InitialValues(stddev=0.06, hidden_stddev=0.12),
     )
     with workers.strategy.scope():
-        model = tiny_model(network)
+        model = tiny_model(network, size=67)
     checkpoints = Checkpoints(Path(f"{name}-checkpoints")) if workers.is_chief else None
     checkpoint = checkpoints.newest() if checkpoints else None
     found = workers.all_gather({"found": checkpoint is not None})[0]["found"]

@@ -108,6 +108,17 @@ def test_two_devices_of_one_worker_are_one(folder):
     assert two["figures"]["loss"] == pytest.approx(one["figures"]["loss"], abs=1e-5)
 
 
+def test_two_workers_are_one_for_the_network_of_2012(folder):
+    for name, count in (("one-2012", 1), ("two-2012", 2)):
+        codes, printed = run(folder, name, count, steps=20, VARIANT="krizhevsky")
+        assert codes == [0] * count, printed
+    one, two = told(folder, "one-2012"), told(folder, "two-2012")
+    np.testing.assert_allclose(
+        list(two["losses"].values()), list(one["losses"].values()), rtol=0, atol=1e-5
+    )
+    assert two["figures"]["loss"] == pytest.approx(one["figures"]["loss"], abs=1e-5)
+
+
 def test_a_run_of_two_goes_on_as_one(folder):
     codes, printed = run(folder, "half", 2, steps=20)
     assert codes == [0, 0], printed
