@@ -18,6 +18,7 @@ from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.models.alexnet import AlexNetModel, build
 from alexnet_keras.models.assign import assign_weights
 from alexnet_keras.pretrained.catalog import find_entry
+from alexnet_keras.pretrained.identification import check_variant_is_known
 from alexnet_keras.pretrained.loading import resolve_weights
 
 
@@ -88,6 +89,8 @@ def AlexNet(  # noqa: N802
         raise ConfigurationError(f"skip: expected none without weights, got {', '.join(skip)}")
     _check_top(include_top, pooling, classes)
     source = None if weights is None else resolve_weights(weights, variant)
+    if source is not None:
+        check_variant_is_known(source, variant)
     architecture = (
         get_architecture(variant or "alexnet") if source is None else source.architecture
     )

@@ -25,7 +25,7 @@ from alexnet_keras.errors import WeightsError
 from alexnet_keras.models.alexnet import AlexNetModel
 from alexnet_keras.models.assign import layer_weights
 from alexnet_keras.pretrained.catalog import CatalogEntry
-from weights.canonical import WeightSet
+from weights.canonical import Layers, WeightSet
 
 
 @dataclass(frozen=True)
@@ -183,6 +183,47 @@ def variant_of_weights(weights: WeightSet) -> str | None:
     if conv2 is None or conv2[0].shape[2:] != (64, 192):
         return None
     return "slim" if filters.get("conv4") == 384 else "owt"
+
+
+def check_variant_is_known(found: ResolvedWeights, variant: str | Architecture | None) -> None:
+    """Raise ``WeightsError`` where neither the file nor the caller, who asks for ``variant``, says
+    which of several networks of the same shapes a weight file belongs to.
+    """
+    if variant is not None or found.variant is not None or found.model is not None:
+        return
+    fitting = [name for name in VARIANTS if _fits(VARIANTS[name], found.weights.layers)]
+    if len(fitting) > 1:
+        raise WeightsError(
+            f"{found.path}: expected a variant ({', '.join(fitting[:-1])} or {fitting[-1]}: all "
+            "fit its shapes, and the file records none); choose it with --variant"
+        )
+
+
+def _fits(architecture: Architecture, layers: Layers) -> bool:
+    """Whether the convolutions of a file, of any width, and its fc6 have this network's shapes."""
+    channels, size = 3, architecture.input_size
+    for spec in architecture.layers:
+        shape = layers[spec.name][0].shape if spec.name in layers else ()
+        if isinstance(spec, Convolution):
+            inputs = channels and channels // spec.groups
+            if shape and not _is_kernel(shape, spec.kernel, inputs):
+                return False
+            channels = shape[3] if shape else None
+            size = _output_size(size + 2 * spec.padding, spec.kernel, spec)
+        elif isinstance(spec, Pooling):
+            size = _output_size(size, spec.size, spec)
+        elif isinstance(spec, Dense) and shape and channels:
+            return shape[0] == size * size * channels
+    return True
+
+
+def _is_kernel(shape: tuple[int, ...], size: int, inputs: int | None) -> bool:
+    """Whether this is a kernel of ``size`` x ``size`` pixels, of ``inputs`` channels if known."""
+    return len(shape) == 4 and shape[:2] == (size, size) and inputs in (None, shape[2])
+
+
+def _output_size(size: int, window: int, spec: Convolution | Pooling) -> int:
+    return (size - window + (spec.stride - 1 if spec.ceil_mode else 0)) // spec.stride + 1
 
 
 def _as_in_file(preprocessing: Preprocessing, weights: WeightSet) -> Preprocessing:

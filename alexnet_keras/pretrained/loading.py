@@ -18,6 +18,7 @@ from alexnet_keras.models.saving import load_model, model_path
 from alexnet_keras.pretrained.catalog import PUBLISHED
 from alexnet_keras.pretrained.identification import (
     ResolvedWeights,
+    check_variant_is_known,
     identify_model,
     identify_weights,
 )
@@ -92,8 +93,8 @@ def load_pretrained(
 
     Args:
         name_or_path: a name of the catalogue, a weight file, a ``.keras`` file or a run folder.
-        variant: the network to build for a weight file that does not record one; ``alexnet`` by
-            default.
+        variant: the network to build for a weight file that does not record one; needed where
+            its shapes fit several.
         partial: accept a weight file that lacks layers. They keep their initial values and are
             listed in ``missing``.
         progress: of a download, called with (file name, bytes downloaded, total or None).
@@ -113,6 +114,7 @@ def load_pretrained(
                     f"{option}: has no effect on a saved model ({found.name})"
                 )
         return Pretrained(found.model, found.name, found.path)
+    check_variant_is_known(found, variant)
     preprocessing = found.preprocessing or PREPROCESSING[found.architecture.name]
     if mean is not None:
         preprocessing = preprocessing.with_mean_image(read_mean_image(mean))

@@ -61,7 +61,8 @@ def verify(
     """
     digest = _verified_digest(name_or_path, progress)
     found = resolve_weights(name_or_path, progress=progress)
-    loaded = load_pretrained(name_or_path, partial=found.model is None, progress=progress)
+    asked = {} if found.model else {"variant": found.architecture, "partial": True}
+    loaded = load_pretrained(name_or_path, progress=progress, **asked)
     in_file = found.weights.layers if found.model is None else _layers_of_archive(found.path)
     in_network = {
         name: arrays
