@@ -15,6 +15,7 @@ from alexnet_keras.configs.architecture import (
     Convolution,
     Dense,
     Dropout,
+    Pooling,
     get_architecture,
 )
 from alexnet_keras.configs.mean_image import MeanImage

@@ -27,7 +27,7 @@ LAYERS = tiny_layers()
 
 @pytest.fixture
 def path(tmp_path):
-    write_weights(tmp_path / "w.npz", LAYERS)
+    write_weights(tmp_path / "w.npz", LAYERS, variant="alexnet")
     return tmp_path / "w.npz"
 
 
@@ -70,7 +70,7 @@ def test_without_the_top_the_rest_of_the_file_is_left_alone(path):
 
 def test_a_trunk_fills_a_network_without_the_top_and_no_other(tmp_path):
     trunk = {name: LAYERS[name] for name in list(LAYERS)[:5]}
-    write_weights(tmp_path / "trunk.npz", trunk)
+    write_weights(tmp_path / "trunk.npz", trunk, variant="alexnet")
     assert held(tiny(weights=tmp_path / "trunk.npz", include_top=False)) == list(trunk)
     with pytest.raises(WeightsError, match="does not fit alexnet; missing: fc6, fc7, fc8$"):
         tiny(weights=tmp_path / "trunk.npz")

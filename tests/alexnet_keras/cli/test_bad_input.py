@@ -32,6 +32,7 @@ def files(tmp_path_factory):
     )
     np.savez(
         folder / "tiny.npz",
+        variant="alexnet",
         **{
             f"{name}/{kind}": array
             for name, arrays in tiny_layers(size=227).items()

@@ -287,6 +287,7 @@ def test_transfer_is_the_same_twice_also_where_layers_start_anew(files, tmp_path
     }
     np.savez(
         weights,
+        variant="alexnet",
         **{
             f"{name}/{kind}": array
             for name, arrays in layers.items()

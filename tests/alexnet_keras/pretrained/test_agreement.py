@@ -125,7 +125,7 @@ def test_the_real_trunk_agrees_with_opencv_on_photographs(shared_data):
     expected = by_opencv(
         shared_data / TRUNK, files.prototxt(batch=len(paths), last="pool5"), images, layers
     )
-    model = AlexNet(include_top=False, weights=shared_data / TRUNK)
+    model = AlexNet(include_top=False, weights=shared_data / TRUNK, variant="alexnet")
     assert_agreement(model, images, expected)
     assert (
         relative(feature_extractor(model, "pool5")(images[..., ::-1])["pool5"], expected["pool5"])
@@ -138,7 +138,9 @@ def test_the_real_trunk_sees_with_a_colour_group_and_a_grey_one(shared_data):
     colour-agnostic.
     """
     kernel = (
-        AlexNet(include_top=False, weights=shared_data / TRUNK).get_layer("conv1").kernel.numpy()
+        AlexNet(include_top=False, weights=shared_data / TRUNK, variant="alexnet")
+        .get_layer("conv1")
+        .kernel.numpy()
     )
     energy = (kernel**2).sum((0, 1, 2))
     colour = ((kernel - kernel.mean(2, keepdims=True)) ** 2).sum((0, 1, 2)) / energy

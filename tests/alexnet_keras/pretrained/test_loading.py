@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 
+from alexnet_keras.applications import AlexNet
 from alexnet_keras.configs.architecture import ALEXNET, OWT, VARIANTS, get_architecture
 from alexnet_keras.configs.preprocessing import (
     CAFFE_PREPROCESSING,
@@ -68,7 +69,7 @@ def assert_holds(model, layers=LAYERS):
 @pytest.mark.parametrize("suffix", [".caffemodel", ".npz", ".safetensors", ".weights.h5"])
 def test_a_narrow_network_from_any_file(tmp_path, suffix):
     path = tmp_path / f"w{suffix}"
-    write_weights(path, LAYERS)
+    write_weights(path, LAYERS, variant="alexnet")
     found = load_pretrained(str(path))
     assert (found.source, found.path, found.missing) == (str(path), path, ())
     assert found.digest == digest_of(path)
@@ -112,14 +113,18 @@ def test_torchvisions_widths_tell_its_network_and_preprocessing(tmp_path):
     assert_holds(found.model, layers)
 
 
-def test_a_file_that_records_nothing_is_alexnets_unless_asked(tmp_path):
+def test_a_file_that_records_nothing_needs_a_variant_where_several_fit(tmp_path):
     write_weights(tmp_path / "w.npz", LAYERS)
     source = resolve_weights(tmp_path / "w.npz")
     assert (source.variant, source.preprocessing) == (None, None)
-    assert load_pretrained(str(tmp_path / "w.npz")).model.architecture.name == "alexnet"
-    assert (
-        load_pretrained(str(tmp_path / "w.npz"), "caffenet").model.architecture.name == "caffenet"
-    )
+    for load in (load_pretrained, lambda path: AlexNet(weights=path, classes=5)):
+        assert assert_refused(load, tmp_path / "w.npz") == (
+            "expected a variant (alexnet, caffenet, paper or krizhevsky: all fit its shapes, and "
+            "the file records none); choose it with --variant"
+        )
+    for variant in ("alexnet", "caffenet", "paper"):
+        model = load_pretrained(str(tmp_path / "w.npz"), variant).model
+        assert model.architecture.name == variant
 
 
 def test_missing_layers_are_refused_or_stay_initial_and_are_told(tmp_path, caplog):
@@ -177,7 +182,7 @@ def changed(**layers):
     ],
 )
 def test_layers_that_make_no_network(tmp_path, layers, message):
-    write_weights(tmp_path / "w.npz", layers)
+    write_weights(tmp_path / "w.npz", layers, variant="alexnet")
     assert assert_refused(lambda path: load_pretrained(str(path)), tmp_path / "w.npz").startswith(
         message
     )
@@ -236,7 +241,7 @@ def test_whole_models_bring_everything_and_runs_too(tmp_path):
 
 def test_the_function_can_be_called_again_after_its_package_was_imported(tmp_path):
     """``alexnet_keras.pretrained`` was a function until its submodule was imported."""
-    write_weights(tmp_path / "w.npz", LAYERS)
+    write_weights(tmp_path / "w.npz", LAYERS, variant="alexnet")
     code = """
 import sys, types, alexnet_keras
 first = alexnet_keras.load_pretrained(sys.argv[1])

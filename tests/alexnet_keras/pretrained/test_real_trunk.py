@@ -90,6 +90,8 @@ def test_extracted_rows_equal_opencvs_on_the_same_crops(trunk, coco, tmp_path):
         coco,
         "--weights",
         trunk,
+        "--variant",
+        "alexnet",
         "--partial",
         "--layer",
         "pool5",
@@ -125,7 +127,7 @@ def test_a_linear_probe_on_pool5_beats_random_filters_twofold(trunk, coco):
     fold = np.unique(paths, return_inverse=True)[1] % FOLDS
     keras.utils.set_random_seed(0)
     networks = {
-        "trunk": load_pretrained(str(trunk), partial=True).model,
+        "trunk": load_pretrained(str(trunk), "alexnet", partial=True).model,
         "random": new_model(ALEXNET, CAFFE_PREPROCESSING, dataset.class_names),
     }
     reached = {}
