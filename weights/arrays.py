@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from weights.canonical import Layers, from_channels_first
-from weights.errors import WeightsError, error_reason
+from weights.errors import NonFiniteError, WeightsError, error_reason
 
 BFLOAT16 = np.dtype([("bfloat16", "<u2")])
 """How a reader marks bfloat16, which NumPy lacks: the upper 16 bits of a float32."""
@@ -80,7 +80,9 @@ def _finite_float32(array: np.ndarray, place: str) -> np.ndarray:
             values = array.astype(np.float32, copy=False)
     if first_non_finite(values, order="K") is not None:  # the order in memory is the fast one
         index = tuple(int(i) for i in np.unravel_index(first_non_finite(values), values.shape))
-        raise WeightsError(f"{place}{list(index)}: expected a finite float32, got {values[index]}")
+        raise NonFiniteError(
+            f"{place}{list(index)}: expected a finite float32, got {values[index]}"
+        )
     return values
 
 

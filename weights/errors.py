@@ -11,6 +11,10 @@ class WeightsError(AlexNetError):
     """A weight file that cannot be found, read, trusted or fitted to the network."""
 
 
+class NonFiniteError(WeightsError):
+    """Weights among which are NaN or infinity."""
+
+
 def error_reason(error: BaseException) -> str:
     """The text of ``error`` in one line; of an ``OSError``, without its number and path."""
     text = getattr(error, "strerror", None) or str(error)

@@ -1,20 +1,23 @@
-"""The commands ``weights list|fetch|show|convert|verify``: parse, call one function, print."""
+"""The commands of ``weights``, from ``list`` to ``check``: parse, call one function, print."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import click
 
 from alexnet_keras.cli.command import command
 from alexnet_keras.cli.options import overwrite_option
-from alexnet_keras.cli.weights_tables import print_published, print_weights
+from alexnet_keras.cli.weights_tables import print_check, print_published, print_weights
+
+NOT_TRAINED = 1
 
 
 @click.group("weights")
 def weights_group():
-    """List, download, inspect, convert and verify weights."""
+    """List, download, inspect, convert, verify and check weights."""
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -102,6 +105,28 @@ def verify(source, against):
         f"{verified.path}: {verified.num_values:,} parameters of {', '.join(verified.layers)} "
         f"loaded bit for bit{equal}; {digest}"
     )
+
+
+@command(weights_group)
+@click.argument("source", metavar="NAME|PATH|RUN")
+@json_option
+def check(source, as_json):
+    """Tell whether weights are trained, from their values alone.
+
+    The verdict is trained, partly trained, initial values, shuffled, damaged or unclear. The exit
+    code is 0 for trained, 1 for any other verdict, and 2 for what cannot be read.
+    """
+    from dataclasses import asdict
+
+    from alexnet_keras.pretrained.check import check_trained
+
+    found = check_trained(source, _progress())
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=2, default=str))
+    else:
+        print_check(found)
+    if not found.trained:
+        sys.exit(NOT_TRAINED)
 
 
 def _progress():

@@ -1,10 +1,14 @@
-"""What ``weights list`` and ``weights show`` print."""
+"""What ``weights list``, ``weights show`` and ``weights check`` print."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from alexnet_keras.pretrained.check import TrainedCheck
 
 NOT_RECORDED = "not recorded in the file"
 
@@ -46,6 +50,26 @@ def print_weights(description: dict) -> None:
             f"{row['layer']:7}{row['role']:8}{shape:16}{row['dtype']:9}{row['minimum']:11.4g}"
             f"{row['mean']:12.4g}{row['maximum']:11.4g}{row['std']:11.4g}"
         )
+
+
+def print_check(found: TrainedCheck) -> None:
+    """Print the verdict, its reasons, and every statistic with its effect and z."""
+    click.echo(f"{found.path}: {found.verdict}")
+    for reason in found.reasons:
+        click.echo(f"  {reason}")
+    if found.colourfulness:
+        shares = " and ".join(f"{share:.2f}" for share in found.colourfulness)
+        of = "conv1's two towers" if len(found.colourfulness) == 2 else "conv1"
+        click.echo(f"  The share of colour in the kernels of {of} is {shares} (random: 0.67).")
+    if any(layer.evidence for layer in found.layers):
+        click.echo(f"\n{'layer':7}{'state':16}{'statistic':36}{'effect':>8}{'z':>8}")
+    for layer in found.layers:
+        for row in layer.evidence:
+            click.echo(
+                f"{layer.layer:7}{layer.state:16}{row.statistic:36}{row.effect:8.3f}{row.z:8.1f}"
+            )
+        if layer.dead_filters:
+            click.echo(f"{layer.layer:7}{layer.dead_filters} dead filters")
 
 
 def _input(preprocessing: dict | None) -> str:
