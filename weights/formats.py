@@ -97,8 +97,8 @@ _REQUIRED_FIELDS = {  # layers; ir_version and graph; data or double_data
 class WeightFile:
     """A weight file or run folder with its format, one of ``caffemodel``, ``binaryproto``,
     ``npy``, ``pth`` (zip or legacy), ``safetensors``, ``npz``, ``onnx``, ``mat``,
-    ``weights.h5``, ``keras``, ``run``; ``slim``, a TensorFlow checkpoint, whose ``path`` is its
-    index.
+    ``weights.h5``, ``keras1.h5`` (Keras 1 and 2), ``keras``, ``run``; ``slim``, a
+    TensorFlow checkpoint, whose ``path`` is its index.
     """
 
     path: Path
@@ -129,7 +129,7 @@ SAVED_MODELS = ("keras", "run")
 """Formats that hold a network; the others hold bare layers."""
 _FORMATS = {
     *_MESSAGES,
-    *("npy", "pth", "safetensors", "npz", "mat", "weights.h5", "slim"),
+    *("npy", "pth", "safetensors", "npz", "mat", "weights.h5", "keras1.h5", "slim"),
     *SAVED_MODELS,
 }
 
@@ -170,7 +170,7 @@ def _format_of_file(path: Path, mode: int) -> str:
         head = file.read(_HEAD_BYTES)
         size = os.fstat(file.fileno()).st_size
         return (
-            _by_signature(head)
+            _by_signature(path, head)
             or _by_end(file, size)
             or _by_directory(path, head)
             or _by_length(head, size)
@@ -180,13 +180,15 @@ def _format_of_file(path: Path, mode: int) -> str:
         )
 
 
-def _by_signature(head: bytes) -> str | None:
+def _by_signature(path: Path, head: bytes) -> str | None:
     if not head:
         return "an empty file"
     if head.startswith(b"\x93NUMPY"):
         return "npy"
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "weights.h5" if b"layers" in head else "an HDF5 file without Keras's group layers"
+        from weights.hdf5 import hdf5_format  # h5py, which no other format needs
+
+        return hdf5_format(path) or _damaged_hdf5(head)
     if head.startswith(b"MATLAB") and head[124:128] in MATLAB_ORDERS:
         return "mat"
     if head.startswith(b"MATLAB 7.3"):
@@ -196,6 +198,12 @@ def _by_signature(head: bytes) -> str | None:
     if head[0] == 0x80 and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "a Python pickle that torch.save did not write"
     return None
+
+
+def _damaged_hdf5(head: bytes) -> str:
+    if b"layer_names" in head or b"model_weights" in head:
+        return "keras1.h5"
+    return "weights.h5" if b"layers" in head else "an HDF5 file without Keras's group layers"
 
 
 def _by_end(file: io.FileIO, size: int) -> str | None:

@@ -32,14 +32,14 @@ def read_weights_h5(path: Path) -> WeightSet:
             if "layers" not in file:
                 raise WeightsError(
                     f"{path}: expected a group named layers, got "
-                    f"{', '.join(_names(file, str(path)))[:200] or 'nothing'}"
+                    f"{', '.join(link_names(file, str(path)))[:200] or 'nothing'}"
                 )
-            datasets = _find_datasets(_member(file, "layers", f"{path}"), path, size)
+            datasets = _find_datasets(member(file, "layers", f"{path}"), path, size)
             found = {
                 layer: {role: dataset[...] for role, dataset in pair.items()}
                 for layer, pair in datasets.items()
             }
-            variant = _text(file, _VARIANT, f"{path}: attribute {_VARIANT}")
+            variant = text_attribute(file, _VARIANT, f"{path}: attribute {_VARIANT}")
     except (OSError, LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(
             f"{path}: expected a .weights.h5 file of Keras, got: {error_reason(error)}"
@@ -68,6 +68,21 @@ def write_weights_h5(path: Path, layers: Layers, variant: str | None = None) -> 
                 group.create_dataset(str(index), data=np.asarray(array, np.float32))
 
 
+def hdf5_format(path: Path) -> str | None:
+    """Which of Keras's layouts an HDF5 file has, or what it is instead; None where it cannot be
+    opened.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            if "layer_names" in file.attrs or "model_weights" in file:
+                return "keras1.h5"
+            return (
+                "weights.h5" if "layers" in file else "an HDF5 file without Keras's group layers"
+            )
+    except (OSError, LookupError, AttributeError, TypeError, ValueError, RuntimeError):
+        return None
+
+
 def _find_datasets(
     groups: h5py.Group, path: Path, size: int
 ) -> dict[str, dict[str, h5py.Dataset]]:
@@ -77,12 +92,12 @@ def _find_datasets(
     ``name`` of its variables is the layer's name.
     """
     found = {}
-    for key in _names(groups, f"{path}: layers"):
-        group = _member(groups, key, f"{path}: {key[:80]}")
+    for key in link_names(groups, f"{path}: layers"):
+        group = member(groups, key, f"{path}: {key[:80]}")
         if "vars" not in group:
             continue
-        variables = _names(
-            _member(group, "vars", f"{path}: {key[:80]}"), f"{path}: {key[:80]}/vars"
+        variables = link_names(
+            member(group, "vars", f"{path}: {key[:80]}"), f"{path}: {key[:80]}/vars"
         )
         if not variables:
             continue
@@ -106,7 +121,7 @@ def _find_datasets(
     return found
 
 
-def _names(group: h5py.Group, place: str) -> list[str]:
+def link_names(group: h5py.Group, place: str) -> list[str]:
     """The names in ``group``. h5py's own list has no limit, and the nodes of a hostile group's
     tree can refer to one another, which makes it endless.
     """
@@ -122,7 +137,7 @@ def _names(group: h5py.Group, place: str) -> list[str]:
     return names
 
 
-def _member(group: h5py.Group, name: str, place: str) -> h5py.Group | h5py.Dataset:
+def member(group: h5py.Group, name: str, place: str) -> h5py.Group | h5py.Dataset:
     """What ``group`` itself holds under ``name``: soft links could show one array many times, and
     external links open other files.
     """
@@ -136,11 +151,11 @@ def _member(group: h5py.Group, name: str, place: str) -> h5py.Group | h5py.Datas
 
 
 def _layer_name(variables: h5py.Group, key: str, path: Path) -> str:
-    name = _text(variables, "name", f"{path}: {key[:80]}")
+    name = text_attribute(variables, "name", f"{path}: {key[:80]}")
     return key if name is None else name
 
 
-def _text(group: h5py.Group, name: str, place: str) -> str | None:
+def text_attribute(group: h5py.Group, name: str, place: str) -> str | None:
     """The attribute ``name``, one string; None where there is none."""
     if name not in group.attrs:
         return None
@@ -148,17 +163,20 @@ def _text(group: h5py.Group, name: str, place: str) -> str | None:
     # Many strings, of an array or of one compound value, may share the same bytes.
     if attribute.shape != () or attribute.get_type().get_class() != h5py.h5t.STRING:
         raise WeightsError(f"{place}: expected one name, got several or none")
-    return str(group.attrs[name])
+    text = group.attrs[name]
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
 
 
 def _variables(variables: h5py.Group, path: Path, layer: str) -> dict[str, h5py.Dataset]:
     return {
-        role: _checked(_member(variables, index, f"{path}: {layer} {role}"), path, layer, role)
+        role: checked_dataset(
+            member(variables, index, f"{path}: {layer} {role}"), path, layer, role
+        )
         for index, role in (("0", "kernel"), ("1", "bias"))
     }
 
 
-def _checked(dataset: h5py.Dataset, path: Path, layer: str, role: str) -> h5py.Dataset:
+def checked_dataset(dataset: h5py.Dataset, path: Path, layer: str, role: str) -> h5py.Dataset:
     """A contiguous array of floats stored in this very file: no compression that could expand."""
     plain = (
         isinstance(dataset, h5py.Dataset)

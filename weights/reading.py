@@ -18,15 +18,20 @@ _READERS = {
     "onnx": ("weights.onnx", "read_onnx"),
     "mat": ("weights.matconvnet", "read_mat"),
     "weights.h5": ("weights.hdf5", "read_weights_h5"),
+    "keras1.h5": ("weights.keras_hdf5", "read_keras_h5"),
     "slim": ("weights.tf_checkpoint", "read_checkpoint"),
 }
 
 
-def read_weights(file: WeightFile | str | os.PathLike) -> WeightSet:
+def read_weights(
+    file: WeightFile | str | os.PathLike, kernel_order: str | None = None
+) -> WeightSet:
     """The layers of any weight file, in canonical form as float32.
 
     ``file``: a path, whose format is detected from its content, or what
-    :func:`weights.formats.detect_format` returned for it. Raises ``WeightsError`` naming the file
+    :func:`weights.formats.detect_format` returned for it. ``kernel_order``: what
+    :func:`weights.keras_hdf5.read_keras_h5` may have to be told; without effect on other formats.
+    Raises ``WeightsError`` naming the file
     and its format where it holds no bare layers: a ``.keras`` archive and a run folder are opened
     by ``alexnet_keras.load_model``.
     """
@@ -37,4 +42,5 @@ def read_weights(file: WeightFile | str | os.PathLike) -> WeightSet:
             f"{file.path}: expected a weight file ({', '.join(_READERS)}), got: {file.format}"
         )
     module, function = _READERS[file.format]
-    return getattr(import_module(module), function)(file.path)  # only its own library is needed
+    read = getattr(import_module(module), function)  # only its own library is needed
+    return read(file.path, kernel_order) if file.format == "keras1.h5" else read(file.path)

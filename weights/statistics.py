@@ -30,6 +30,7 @@ AXES_IN_FILE = {
     "npz": _CHANNELS_LAST,
     "mat": "kernels (height, width, in / groups, out), fc6 to fc8 too; conv1 takes RGB",
     "weights.h5": _CHANNELS_LAST,
+    "keras1.h5": "as the log says: Keras 1 and 2 wrote several orders",
     "slim": _CHANNELS_LAST,
     "keras": _CHANNELS_LAST,
 }

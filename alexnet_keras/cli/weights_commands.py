@@ -71,7 +71,12 @@ def show(source, as_json):
 @click.argument("source", metavar="NAME|PATH|RUN")
 @click.argument("out", type=click.Path(path_type=Path))
 @overwrite_option
-def convert(source, out, overwrite):
+@click.option(
+    "--kernel-order",
+    type=click.Choice(["theano", "tensorflow"]),
+    help="Of an .h5 file of Keras 1 or 2 that does not record its backend.",
+)
+def convert(source, out, overwrite, kernel_order):
     """Convert weights to another format, bit for bit.
 
     The suffix of OUT names the format: .caffemodel, .mat, .pth, .npz, .safetensors or
@@ -79,7 +84,7 @@ def convert(source, out, overwrite):
     """
     from alexnet_keras.pretrained.verification import convert
 
-    variant, recorded = convert(source, out, overwrite, _progress())
+    variant, recorded = convert(source, out, overwrite, _progress(), kernel_order)
     click.echo(f"{source} -> {out}")
     if variant not in (None, recorded):
         click.echo(

@@ -45,8 +45,8 @@ class VariantOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PartialOptions(VariantOptions):
-    """What a weight file may not say: its variant and mean image; and whether it may lack
-    layers.
+    """What a weight file may not say: its variant, mean image and kernel order; and whether it
+    may lack layers.
     """
 
     partial: bool = option(False, "Accept weights with missing layers.")
@@ -55,6 +55,11 @@ class PartialOptions(VariantOptions):
         "Mean image that the network of a weight file expects to be subtracted: a file or a run.  "
         "[default: a mean colour]",
         metavar="FILE|RUN",
+    )
+    kernel_order: str | None = option(
+        None,
+        "Order of kernels in an .h5 file of Keras 1 or 2 that does not record its backend.",
+        choices=("theano", "tensorflow"),
     )
 
 

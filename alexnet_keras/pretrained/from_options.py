@@ -25,7 +25,12 @@ def open_weights(options: WeightsOptions, data: str, progress: Progress) -> Pret
 def open_network(name: str, options: PartialOptions, progress: Progress) -> Pretrained:
     """The network of a catalogue name, a weight file or a run; its download is shown."""
     source = load_pretrained(
-        name, options.variant, options.partial, progress.download, options.mean
+        name,
+        options.variant,
+        options.partial,
+        progress.download,
+        options.mean,
+        options.kernel_order,
     )
     if name == "demo":
         progress.print_error(

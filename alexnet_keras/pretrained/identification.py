@@ -19,6 +19,7 @@ from alexnet_keras.configs.architecture import (
     get_architecture,
 )
 from alexnet_keras.configs.mean_image import MeanImage
+from alexnet_keras.configs.ports import PORTS
 from alexnet_keras.configs.preprocessing import PREPROCESSING, Preprocessing
 from alexnet_keras.data.imagenet import imagenet_classes
 from alexnet_keras.data.known_classes import published_classes
@@ -108,6 +109,11 @@ def identify_weights(
     ``WeightsError`` where file, catalogue and caller contradict each other.
     """
     recorded = variant_of_weights(weights)
+    if recorded in PORTS and variant is None:
+        port = PORTS[recorded]
+        return ResolvedWeights(
+            name, weights.path, recorded, port.preprocessing, port.architecture, weights
+        )
     if recorded is not None and recorded not in VARIANTS:
         if variant is None:
             raise WeightsError(

@@ -87,6 +87,7 @@ def load_pretrained(
     partial: bool = False,
     progress: Callable | None = None,
     mean: str | os.PathLike | None = None,
+    kernel_order: str | None = None,
 ) -> Pretrained:
     """The network that ``name_or_path`` stands for, with its own number of classes, ready to be
     used or fine-tuned.
@@ -101,12 +102,14 @@ def load_pretrained(
         mean: the mean image that the network of a weight file expects to be subtracted, as
             :func:`~alexnet_keras.pretrained.mean_image.read_mean_image` takes it; a mean colour by
             default.
+        kernel_order: ``"theano"`` or ``"tensorflow"``: of an ``.h5`` file of Keras 1 or 2 that
+            does not record its backend.
 
     Raises:
         WeightsError: nothing there, damaged, or of another network.
         ConfigurationError: an option that has no effect.
     """
-    found = resolve_weights(name_or_path, variant, progress)
+    found = resolve_weights(name_or_path, variant, progress, kernel_order)
     if found.model is not None:
         for option, value in (("partial", partial), ("variant", variant), ("mean", mean)):
             if value not in (None, False):
@@ -136,6 +139,7 @@ def resolve_weights(
     name_or_path: str | os.PathLike,
     variant: str | Architecture | None = None,
     progress: Callable | None = None,
+    kernel_order: str | None = None,
 ) -> ResolvedWeights:
     """Find, download if need be, and read what ``name_or_path`` stands for.
 
@@ -152,7 +156,9 @@ def resolve_weights(
             f"weights: expected an existing file or one of {', '.join(PUBLISHED)}, got {name!r}"
         )
     file = detect_format(path)
+    if kernel_order is not None and file.format != "keras1.h5":
+        raise ConfigurationError(f"kernel_order: has no effect on a file of format {file.format}")
     if file.format in SAVED_MODELS:
         model = load_model(file.path)
         return identify_model(model, name, model_path(file.path), variant)
-    return identify_weights(read_weights(file), name, entry, variant)
+    return identify_weights(read_weights(file, kernel_order), name, entry, variant)

@@ -84,7 +84,11 @@ def verify(
 
 
 def convert(
-    name_or_path: str, out: Path, overwrite: bool = False, progress: Callable | None = None
+    name_or_path: str,
+    out: Path,
+    overwrite: bool = False,
+    progress: Callable | None = None,
+    kernel_order: str | None = None,
 ) -> tuple[str | None, str | None]:
     """Write weights in the format that the suffix of ``out`` chooses, and compare what was written
     bit for bit.
@@ -97,7 +101,7 @@ def convert(
     output_suffix(out)
     if out.exists() and not overwrite:
         raise WeightsError(f"{out}: already exists; choose another name or pass --overwrite")
-    source = resolve_weights(name_or_path, progress=progress)
+    source = resolve_weights(name_or_path, progress=progress, kernel_order=kernel_order)
     weights = source.weights
     if source.preprocessing is not None and source.preprocessing.mean_image is not None:
         logger.warning(
