@@ -8,6 +8,8 @@ from pathlib import Path
 
 from weights.errors import WeightsError
 
+TABLE_END = bytes.fromhex("57fb808b247547db")
+"""The last bytes of every index, which is a LevelDB table."""
 _DATA_FILE = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
 _NEWEST = re.compile(r'model_checkpoint_path: "(?:[^"]*[/\\])?([^"/\\]+)"')
 _STATE_FILE = "checkpoint"

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weights.archive import SmallReads
-from weights.checkpoint_files import checkpoint_index
+from weights.checkpoint_files import TABLE_END, checkpoint_index
 from weights.errors import WeightsError, error_reason
-from weights.table import TABLE_END
 
 _HEAD_BYTES = 4096
 _MAX_FIELDS = 64

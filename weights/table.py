@@ -10,11 +10,10 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
+from weights.checkpoint_files import TABLE_END
 from weights.errors import WeightsError
 from weights.protobuf import Message
 
-TABLE_END = bytes.fromhex("57fb808b247547db")
-"""The last bytes of every table."""
 _FOOTER_BYTES = 48
 _BLOCK_TRAILER_BYTES = 5
 _MAX_ENTRIES = 10_000
