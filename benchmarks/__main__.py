@@ -30,6 +30,7 @@ from benchmarks.measure import (
 NAMES = (
     "inference",
     "training_step",
+    "variants",
     "loop",
     "input_pipeline",
     "extraction",

@@ -92,7 +92,7 @@ def _changes(trainer: Trainer, images, labels, weights) -> dict[str, np.ndarray]
 
 def _candidate(name: str, batch_size: int, threads: int) -> Candidate:
     trainer = peer(name).trainer(ALEXNET, random_weights(ALEXNET), batch_size, threads)
-    labels = _labels(batch_size)
+    labels = make_labels(batch_size)
     batches = [
         trainer.convert(random_images(batch_size, ALEXNET.input_size, seed), labels)
         for seed in range(INPUTS)
@@ -107,7 +107,7 @@ def _check_finite(name: str, loss: float) -> None:
     assert math.isfinite(loss), f"{name}: loss: expected a finite number, got {loss}"
 
 
-def _labels(batch_size: int) -> np.ndarray:
+def make_labels(batch_size: int) -> np.ndarray:
     return np.random.default_rng(2).integers(0, 1000, batch_size, np.int32)
 
 
@@ -151,7 +151,7 @@ from alexnet_keras.cli.command import import_tensorflow
 import_tensorflow()
 from alexnet_keras.configs.architecture import ALEXNET
 from benchmarks.peers import peer, random_images, random_weights
-from benchmarks.training_step import _labels
+from benchmarks.training_step import make_labels
 def gigabytes(field):
     status = Path("/proc/self/status").read_text()
     return int(re.search(field + r":\\s+(\\d+) kB", status)[1]) / 1e6
@@ -161,7 +161,7 @@ module = peer(name)
 before = gigabytes("VmRSS")
 trainer = module.trainer(ALEXNET, weights, batch_size, threads)
 del weights
-batch = trainer.convert(images, _labels(batch_size))
+batch = trainer.convert(images, make_labels(batch_size))
 for _ in range(3):
     trainer.step(batch)
 print(json.dumps({"before": before, "peak": gigabytes("VmHWM")}))
