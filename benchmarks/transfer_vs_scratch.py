@@ -26,16 +26,24 @@ ENDLESS_EPOCHS = 100_000
 @click.command(context_settings={"show_default": True})
 @click.option("--data", default="demo-new", metavar="demo-new|PATH")
 @click.option("--weights", default="demo", metavar="NAME|PATH|RUN")
+@click.option("--variant", help="Of a weight file that records none.")
 @click.option("--partial", is_flag=True, help="Allow layers that are missing from the weights.")
 @click.option("--epochs", type=int, help="Epochs of fine-tuning.  [default: the recipe's]")
 @click.option("--batch-size", type=int, help="[default: the recipes']")
 @click.option("--seeds", default=3, help="Number of seeds.")
 def main(
-    data: str, weights: str, partial: bool, epochs: int | None, batch_size: int | None, seeds: int
+    data: str,
+    weights: str,
+    variant: str | None,
+    partial: bool,
+    epochs: int | None,
+    batch_size: int | None,
+    seeds: int,
 ) -> None:
     """Compare transfer learning with training from scratch."""
     import_tensorflow()
-    results = [_compare(data, weights, partial, epochs, batch_size, seed) for seed in range(seeds)]
+    source = {"name_or_path": weights, "variant": variant, "partial": partial}
+    results = [_compare(data, source, epochs, batch_size, seed) for seed in range(seeds)]
     transfer, scratch = (sum(column) / seeds for column in zip(*results, strict=True))
     click.echo(
         f"mean of {seeds} seeds: transfer {transfer:.1%}, scratch {scratch:.1%}, lead "
@@ -50,7 +58,7 @@ def main(
         )
 
 
-def _compare(data, weights, partial, epochs, batch_size, seed) -> tuple[float, float]:
+def _compare(data, source, epochs, batch_size, seed) -> tuple[float, float]:
     """Top-1 on val of transfer learning, and of training from scratch for the same wall time."""
     from alexnet_keras.configs import recipe as recipes
     from alexnet_keras.data.layouts import open_dataset
@@ -65,7 +73,7 @@ def _compare(data, weights, partial, epochs, batch_size, seed) -> tuple[float, f
     finetune = replace(finetune, **_specified(epochs=epochs, batch_size=batch_size))
     from_scratch = replace(from_scratch, **_specified(batch_size=batch_size))
     dataset = open_dataset(data)
-    base = load_pretrained(weights, partial=partial)
+    base = load_pretrained(**source)
     with TemporaryDirectory() as folder:
         began = perf_counter()
         transfer = _transfer(dataset, Path(folder, "transfer"), base, finetune, seed)
