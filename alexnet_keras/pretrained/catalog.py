@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from alexnet_keras.configs.preprocessing import (
     CAFFE_PREPROCESSING,
+    PREPROCESSING,
     TORCHVISION_PREPROCESSING,
     Preprocessing,
 )
@@ -220,6 +221,16 @@ _ENTRIES = (
         80.4,
         "ImageNet validation, centre crop",
         notes="BVLC AlexNet in MatConvNet; its mean image is in the file",
+    ),
+    CatalogEntry(
+        "slim",
+        PublishedFile("alexnet_v2.ckpt.index"),
+        "not stated",
+        "slim",
+        PREPROCESSING["slim"],
+        notes="TF-Slim's alexnet_v2; a trained checkpoint is in the project osf.io/3xupm (Mehrer et "
+        "al., 2020), which has no file of its own to download: its data file belongs beside the "
+        "index",
     ),
     CatalogEntry(
         "demo",

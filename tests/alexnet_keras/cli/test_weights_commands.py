@@ -105,6 +105,7 @@ def test_list_as_json():
         "sin",
         "ecoset",
         "matconvnet",
+        "slim",
         "demo",
         "imagenet_mean",
     }

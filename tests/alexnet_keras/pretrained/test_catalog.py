@@ -12,6 +12,7 @@ from alexnet_keras.configs.preprocessing import PREPROCESSING
 from alexnet_keras.data.known_classes import published_classes
 from alexnet_keras.errors import WeightsError
 from alexnet_keras.pretrained.catalog import PUBLISHED, find_entry
+from weights.store import fetch
 
 DIGEST_LENGTHS = {"md5": 32, "sha1": 40, "sha256": 64}  # in hexadecimal digits
 
@@ -78,6 +79,7 @@ def test_every_entry_is_sound():
         "sin",
         "ecoset",
         "matconvnet",
+        "slim",
         "demo",
         "imagenet_mean",
     }
@@ -134,6 +136,15 @@ def test_the_onnx_entry_says_which_accuracy_belongs_to_which_network():
     assert "asymmetric" in entry.protocol
     assert "227" in entry.notes
     assert "57.1 / 80.2" in entry.notes
+
+
+def test_slim_is_a_checkpoint_that_has_to_be_laid_there():
+    entry = find_entry("slim")
+    assert (entry.variant, entry.file.mirrors) == ("slim", ())
+    with pytest.raises(
+        WeightsError, match="cannot be downloaded: put it at .*alexnet_v2.ckpt.index"
+    ):
+        fetch(entry.file)
 
 
 def test_demo_has_nine_classes_and_no_mirror():
