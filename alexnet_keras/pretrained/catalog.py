@@ -228,9 +228,8 @@ _ENTRIES = (
         "not stated",
         "slim",
         PREPROCESSING["slim"],
-        notes="TF-Slim's alexnet_v2; a trained checkpoint is in the project osf.io/3xupm (Mehrer et "
-        "al., 2020), which has no file of its own to download: its data file belongs beside the "
-        "index",
+        notes="TF-Slim's alexnet_v2; to be laid there by hand, its data file beside the index: a "
+        "trained checkpoint is part of osf.io/3xupm (Mehrer et al., 2020)",
     ),
     CatalogEntry(
         "demo",
