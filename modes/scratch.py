@@ -18,6 +18,7 @@ from dataclasses import asdict
 import keras
 
 from alexnet_keras.configs.architecture import VARIANTS, Architecture, demo_architecture
+from alexnet_keras.configs.departures import departures
 from alexnet_keras.configs.loading import Loading
 from alexnet_keras.configs.option_fields import accept_options
 from alexnet_keras.configs.options import ScratchOptions
@@ -63,7 +64,7 @@ def run_scratch(*, verbose: str | int = "auto", **options) -> Run:
         with session.run_folder(
             recipe, architecture=architecture.to_dict(), preprocessing=asdict(recipe.preprocessing)
         ) as folder:
-            _explain_demonstration(session, architecture)
+            _explain_demonstration(session, architecture, recipe)
             outcome = train_from_scratch(
                 session.dataset,
                 folder,
@@ -140,11 +141,23 @@ def _architecture(options: ScratchOptions) -> Architecture:
     return demo_architecture(variant, options.width, options.width)
 
 
-def _explain_demonstration(session, architecture: Architecture) -> None:
+def _explain_demonstration(session, architecture: Architecture, recipe: Recipe) -> None:
+    """Print what the demonstration does otherwise: the width of its network, and for a variant
+    that the call names every departure from that variant's recipe.
+    """
     options = session.options
-    if options.data in DEMONSTRATIONS and options.width is None and session.workers.is_chief:
+    if options.data not in DEMONSTRATIONS or not session.workers.is_chief:
+        return
+    if options.width is None:
         session.progress.print(
             "The demonstration has about a thousandth of ImageNet's images, so the "
             f"{architecture.input_size}x{architecture.input_size} network is trained with a "
             "quarter of its filters and an eighth of its hidden units."
         )
+    if options.variant is not None:
+        published = VARIANT_RECIPES[options.variant]
+        lines = departures(recipe, architecture, published, VARIANTS[options.variant])
+        if lines:
+            session.progress.print(f"The run departs from recipe {published.name}:")
+        for line in lines:
+            session.progress.print(f"  {line}")

@@ -15,7 +15,7 @@ import pytest
 
 from alexnet_keras.configs.architecture import ALEXNET, Architecture, InitialValues
 from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING, Preprocessing
-from alexnet_keras.configs.recipe import CAFFE_RECIPE, Recipe
+from alexnet_keras.configs.recipe import CAFFE_RECIPE, VARIANT_RECIPES, Recipe
 from alexnet_keras.data.layouts import open_dataset
 from alexnet_keras.models.saving import load_model
 from tests.alexnet_keras.tiny import tiny_model
@@ -343,7 +343,7 @@ def test_a_run_is_repeated_from_its_config_alone(run, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["owt", "paper"])
+@pytest.mark.parametrize("variant", ["owt", "paper", "krizhevsky"])
 def test_every_variant_is_narrow_on_the_demonstration(tmp_path, variant, monkeypatch):
     monkeypatch.setattr(
         "alexnet_keras.data.demo.OBJECTS_PER_CLASS", {"demo": {"train": 4, "val": 4}}
@@ -352,6 +352,12 @@ def test_every_variant_is_narrow_on_the_demonstration(tmp_path, variant, monkeyp
     assert (result.exit_code, result.stderr) == (0, "")
     assert load_model(tmp_path / "run").count_params() < 2_000_000
     assert "a quarter of its filters" in result.stdout
+    recipe = VARIANT_RECIPES[variant]
+    told = result.stdout.split(f"The run departs from recipe {recipe.name}:\n")[1].splitlines()
+    assert told[:2] == [
+        f"  batch_size: 16 instead of {recipe.batch_size}",
+        f"  epochs: 1 instead of {recipe.epochs}",
+    ]
 
 
 @pytest.mark.slow

@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from alexnet_keras.models.saving import load_model
 from tests.alexnet_keras.distribute.test_workers import free_ports
 from tests.alexnet_keras.trees import class_folders, invoke, read
 from tests.conftest import ROOT
@@ -91,3 +93,20 @@ def test_every_val_image_is_counted_once(tmp_path, precision):
         rows = list(csv.reader(file))
     assert sum(int(count) for row in rows[1:] for count in row[1:]) == 9
     assert not any("retracing" in text for text in (*errors, (run / "run.log").read_text()))
+
+
+@pytest.mark.slow
+def test_the_recipe_of_2012_is_that_of_one_worker(tmp_path):
+    """Past its drops, the end of its noise and its freeze; one worker in two parts."""
+    tree = class_folders(tmp_path / "tree", count=2)
+    arguments = ("scratch", "--data", tree, "--variant", "krizhevsky", "--width", "0.02")
+    arguments += ("--batch-size", "2", "--epochs", "6")
+    one, both = tmp_path / "one", tmp_path / "both"
+    assert invoke(*arguments, "--accumulate", "2", "--output", one).exit_code == 0
+    codes, _, errors = on_two_workers(*arguments, "--output", both)
+    assert codes == [0, 0], errors
+    assert read(one / "config.json")["recipe"] == read(both / "config.json")["recipe"]
+    for ours, theirs in zip(
+        load_model(one).get_weights(), load_model(both).get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * abs(theirs).max())
