@@ -18,7 +18,7 @@ from dataclasses import asdict
 import keras
 
 from alexnet_keras.configs.architecture import VARIANTS, Architecture, demo_architecture
-from alexnet_keras.configs.departures import departures
+from alexnet_keras.configs.departures import departures_from
 from alexnet_keras.configs.loading import Loading
 from alexnet_keras.configs.option_fields import accept_options
 from alexnet_keras.configs.options import ScratchOptions
@@ -156,7 +156,7 @@ def _explain_demonstration(session, architecture: Architecture, recipe: Recipe) 
         )
     if options.variant is not None:
         published = VARIANT_RECIPES[options.variant]
-        lines = departures(recipe, architecture, published, VARIANTS[options.variant])
+        lines = departures_from(recipe, architecture, published, VARIANTS[options.variant])
         if lines:
             session.progress.print(f"The run departs from recipe {published.name}:")
         for line in lines:

@@ -15,7 +15,7 @@ from alexnet_keras.configs.schedule import RateRule
 IGNORED = ("name", "mean_image")
 
 
-def departures(
+def departures_from(
     recipe: Recipe, network: Architecture, published: Recipe, published_network: Architecture
 ) -> list[str]:
     """Lines such as ``batch_size: 16 instead of 128``, one for each field in which training

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import pytest
 
 from alexnet_keras.configs.architecture import VARIANTS, Dropout, demo_architecture
-from alexnet_keras.configs.departures import departures
+from alexnet_keras.configs.departures import departures_from
 from alexnet_keras.configs.preprocessing import KRIZHEVSKY_PREPROCESSING
 from alexnet_keras.configs.recipe import DEMO_RECIPE, RECIPES, VARIANT_RECIPES
 from alexnet_keras.configs.schedule import DropAt, DropEvery
@@ -14,14 +14,14 @@ RECIPE, NETWORK = RECIPES["krizhevsky"], VARIANTS["krizhevsky"]
 
 
 def told(recipe=RECIPE, network=NETWORK):
-    return departures(recipe, network, RECIPE, NETWORK)
+    return departures_from(recipe, network, RECIPE, NETWORK)
 
 
 @pytest.mark.parametrize("variant", VARIANT_RECIPES)
 def test_a_published_recipe_does_not_depart_from_itself(variant):
     recipe, network = VARIANT_RECIPES[variant], VARIANTS[variant]
     narrow = recipe.apply_to(network.with_width(0.1))
-    assert departures(recipe, narrow, recipe, network) == []
+    assert departures_from(recipe, narrow, recipe, network) == []
 
 
 def test_the_demonstration_of_2012():
