@@ -70,13 +70,14 @@ def show(source, as_json):
 @command(weights_group)
 @click.argument("source", metavar="NAME|PATH|RUN")
 @click.argument("out", type=click.Path(path_type=Path))
+@click.option("--variant", metavar="NAME", help="The network of a SOURCE that records none.")
 @overwrite_option
 @click.option(
     "--kernel-order",
     type=click.Choice(["theano", "tensorflow"]),
     help="Of an .h5 file of Keras 1 or 2 that does not record its backend.",
 )
-def convert(source, out, overwrite, kernel_order):
+def convert(source, out, variant, overwrite, kernel_order):
     """Convert weights to another format, bit for bit.
 
     The suffix of OUT names the format: .caffemodel, .mat, .pth, .npz, .safetensors or
@@ -84,7 +85,7 @@ def convert(source, out, overwrite, kernel_order):
     """
     from alexnet_keras.pretrained.verification import convert
 
-    variant, recorded = convert(source, out, overwrite, _progress(), kernel_order)
+    variant, recorded = convert(source, out, overwrite, _progress(), kernel_order, variant)
     click.echo(f"{source} -> {out}")
     if variant not in (None, recorded):
         click.echo(

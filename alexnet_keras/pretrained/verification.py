@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alexnet_keras.configs.preprocessing import PREPROCESSING
@@ -89,19 +89,24 @@ def convert(
     overwrite: bool = False,
     progress: Callable | None = None,
     kernel_order: str | None = None,
+    variant: str | None = None,
 ) -> tuple[str | None, str | None]:
     """Write weights in the format that the suffix of ``out`` chooses, and compare what was written
     bit for bit.
 
     The suffix is one of :data:`weights.writing.OUTPUT_SUFFIXES`. The file records the variant that
     the source records, unless the source is a network with other layers. conv1 gets the channel
-    order that the format or else the variant has, if the source has another. Returns both
-    variants, each None where there is none. Raises ``WeightsError``.
+    order that the format or else the variant has, if the source has another. ``variant``: that of
+    a source that records none. Returns both variants, each None where there is none. Raises
+    ``WeightsError``.
     """
     output_suffix(out)
     if out.exists() and not overwrite:
         raise WeightsError(f"{out}: already exists; choose another name or pass --overwrite")
-    source = resolve_weights(name_or_path, progress=progress, kernel_order=kernel_order)
+    source = resolve_weights(name_or_path, variant, progress, kernel_order)
+    if variant is not None:
+        preprocessing = source.preprocessing or PREPROCESSING[variant]
+        source = replace(source, variant=variant, preprocessing=preprocessing)
     weights = source.weights
     if source.preprocessing is not None and source.preprocessing.mean_image is not None:
         logger.warning(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from alexnet_keras.configs.architecture import ALEXNET, VARIANTS, Dropout
-from alexnet_keras.errors import WeightsError
+from alexnet_keras.errors import ConfigurationError, WeightsError
 from alexnet_keras.pretrained import loading
 from alexnet_keras.pretrained.loading import resolve_weights
 from alexnet_keras.pretrained.verification import convert, verify
@@ -189,6 +189,18 @@ def test_every_format_records_the_variant(tmp_path, suffix, variant):
     other = "owt" if variant != "owt" else "alexnet"
     with pytest.raises(WeightsError, match=f": these are weights of {variant}, not of {other}$"):
         resolve_weights(str(out), other)
+
+
+def test_the_variant_of_a_file_that_records_none_can_be_given(tmp_path):
+    write_weights(tmp_path / "w.npz", LAYERS)
+    out = tmp_path / "out.pth"
+    assert convert(str(tmp_path / "w.npz"), out, variant="caffenet") == ("caffenet", "caffenet")
+    assert resolve_weights(str(out)).variant == "caffenet"
+    with pytest.raises(WeightsError, match="these are weights of caffenet, not of alexnet"):
+        convert(str(out), tmp_path / "again.npz", variant="alexnet")
+    with pytest.raises(ConfigurationError, match="variant: expected one of alexnet, "):
+        convert(str(tmp_path / "w.npz"), tmp_path / "again.npz", variant="vgg")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.pth", "w.npz"]
 
 
 def test_a_network_with_other_layers_records_no_variant(tmp_path):
