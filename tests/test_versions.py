@@ -55,7 +55,7 @@ def test_every_imported_library_is_declared_and_no_other():
         for name in external - sys.stdlib_module_names
         for distribution in distributions.get(name, [name])
     }
-    optional = {"tensorboard"}
+    optional = {"tensorboard", "torch"}
     assert imported - optional == INSTALLED.keys()
 
 
