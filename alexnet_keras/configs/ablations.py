@@ -32,13 +32,13 @@ NO_OVERLAP = (
     .replace_layers("conv5", padding=0)
 )
 
-# layers-148: neither of the two normalizations.
+# layers-148: no normalization, neither across channels nor within them.
 NO_NORMALIZATION = KRIZHEVSKY.without("norm1", "norm2", "cnorm2")
 
 
 def _with_sixth_convolution() -> Architecture:
     """layers-146: conv6 on pool5, which sees both towers; it was pre-trained on all of ImageNet
-    Fall 2011 (paper, section 5).
+    Fall 2011 (paper, section 6).
     """
     initial = KRIZHEVSKY.initial_values
     place = KRIZHEVSKY.layer_names.index("pool5") + 1

@@ -13,15 +13,15 @@ from alexnet_keras.models.layers import WithinChannelNormalization
 
 PAPER_DIFFERENCES = {
     "krizhevsky": (
-        "conv1: 224 pixels give 55 because sizes are rounded up, with 3 rows and columns of zeros "
-        "on the right and bottom; the paper does not say how",
-        "conv1, conv5: linear, the ReLU follows pool1 and pool5; the paper has a ReLU after every "
+        "conv1: 224 pixels give 55 because sizes are rounded up, with three columns of zeros on "
+        "the right and three rows at the bottom; the paper does not say how",
+        "conv1, conv5: no ReLU; it follows pool1 and pool5. The paper has one after every "
         "convolution",
-        "norm1, norm2: within each tower, in norm1 of values that may be negative, and alpha is "
-        "divided by the 5 channels: 2e-5 where the paper has 1e-4",
-        "cnorm2: normalization across 5x5 pixels of each channel, which the paper does not have; "
-        "its constant of 1 is not in the released files but in cuda-convnet, their predecessor",
-        "conv3, conv4, conv5: initial weights from N(0, 0.03), in the paper 0.01 in every layer",
+        "norm1, norm2: each tower by itself, and alpha is divided by the window of 5 (2e-5; the "
+        "paper: 1e-4). norm1 gets negative values too",
+        "cnorm2: normalization over 5x5 pixels of a channel, which the paper does not mention; "
+        "its constant 1 is not in the released files but in cuda-convnet, their predecessor",
+        "conv3, conv4, conv5: initial weights from N(0, 0.03); in the paper N(0, 0.01) everywhere",
     )
 }
 """Where a variant differs from the paper's text, by its name. Source:
