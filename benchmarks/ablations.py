@@ -30,7 +30,7 @@ from alexnet_keras.configs.ablations import ABLATIONS
 from alexnet_keras.configs.architecture import KRIZHEVSKY, PAPER, Architecture
 from alexnet_keras.configs.augmentation import AUGMENTATIONS
 from alexnet_keras.configs.preprocessing import KRIZHEVSKY_PREPROCESSING
-from alexnet_keras.configs.recipe import DEMO_RECIPE, Recipe
+from alexnet_keras.configs.recipe import DEMO_RECIPE, KRIZHEVSKY_RECIPE, Recipe
 from alexnet_keras.progress import console
 from benchmarks.ablation_report import (
     BASELINE,
@@ -60,12 +60,7 @@ def narrow(architecture: Architecture) -> Architecture:
     """The network in miniature, with initial values from which one so narrow learns within a
     minute.
     """
-    initial_values = replace(
-        architecture.initial_values,
-        stddev=0.03,
-        hidden_stddev=0.03,
-        raised_bias=0.1,
-    )
+    initial_values = replace(architecture.initial_values, stddev=0.03, hidden_stddev=0.03)
     return replace(
         architecture.with_width(0.25, 0.125),
         input_size=INPUT_SIZE,
@@ -73,7 +68,12 @@ def narrow(architecture: Architecture) -> Architecture:
     )
 
 
-RECIPE = replace(DEMO_RECIPE, augmentation=AUGMENTATIONS["paper"])
+RECIPE = replace(
+    DEMO_RECIPE,
+    augmentation=KRIZHEVSKY_RECIPE.augmentation.scaled(
+        DEMO_RECIPE.epochs / KRIZHEVSKY_RECIPE.epochs
+    ),
+)
 NO_AUGMENTATION = replace(RECIPE, augmentation=AUGMENTATIONS["none"])
 NETWORKS = {
     BASELINE: Network(narrow(KRIZHEVSKY), RECIPE),

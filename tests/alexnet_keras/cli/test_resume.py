@@ -119,6 +119,7 @@ FIXED = {
     "init": "he",
     "resize": "warp",
     "resize_to": "300",
+    "mean": "image",
     "seed": "4",
     "precision": "mixed_bfloat16",
     "deterministic": None,
