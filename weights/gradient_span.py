@@ -35,7 +35,7 @@ def output_directions(layers: Layers) -> dict[str, np.ndarray]:
 def _centred_identity(outputs: int) -> np.ndarray:
     """Directions of single outputs, less their mean: softmax ignores what is common to all."""
     kept = np.linspace(0, outputs - 1, min(outputs, _MAX_OUTPUTS)).round().astype(int)
-    directions = np.zeros((outputs, len(kept)))
+    directions = np.zeros((outputs, len(kept)), np.float32)
     directions[kept, np.arange(len(kept))] = 1
     return directions - directions.mean(axis=1, keepdims=True)
 

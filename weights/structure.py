@@ -181,6 +181,7 @@ def _agreement(scores: np.ndarray, directions: np.ndarray) -> Evidence:
     """
     if scores.ndim == 4:
         scores = scores.sum(axis=(0, 1)) / math.sqrt(math.prod(scores.shape[:2]))
+    directions = directions.astype(np.float64)
     energy = np.square(scores @ directions).sum()
     weights = np.linalg.eigvalsh(directions.T @ directions)
     weights = weights[weights > 1e-6 * weights[-1]]
