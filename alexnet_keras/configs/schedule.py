@@ -76,7 +76,8 @@ class RateRule:
     """Multiplies the learning rate of ``layers`` by ``factor`` from the epoch ``from_epoch`` on.
 
     ``of``: ``"kernels"``, ``"biases"`` or ``"all"``. The factors of several rules multiply. A
-    factor of 0 freezes: the weights and their velocities stay as they are.
+    factor of 0 freezes: the weights and their velocities stay as they are, and the gradients count
+    as 0 where their norm is clipped.
     """
 
     layers: tuple[str, ...]

@@ -142,7 +142,7 @@ class TrainStep:
     def _step(self, batch: Batch, position, rates):
         """The complete step, if there is one process; returns the sums."""
         gradients, sums = self._gradients(batch, position)
-        gradients, sums, finite = self._reduce(gradients, sums)
+        gradients, sums, finite = self._reduce(gradients, sums, rates)
         return self._update(gradients, sums, finite, rates)
 
     def _step_of_workers(self, batch: Batch, position, rates, signal) -> PendingResult:
@@ -152,7 +152,7 @@ class TrainStep:
         began = perf_counter()
         with self.workers.detect_lost_worker():
             signals = tf.constant([float(signal == number) for number in SIGNALS])
-            gradients, sums, finite = self._compiled_reduce(gradients, sums, signals)
+            gradients, sums, finite = self._compiled_reduce(gradients, sums, rates, signals)
             counts = self.workers.local_values(sums)[0].numpy()[NUM_SUMS:]
         seconds = perf_counter() - began
         sums = self._compiled_update(gradients, sums, finite, rates)
@@ -212,14 +212,16 @@ class TrainStep:
         sums = tf.stack([tf.reduce_sum(losses), *hits, tf.reduce_sum(batch.weights)])
         return tape.gradient(loss, [variable.value for variable in self.variables]), sums
 
-    def _reduce(self, gradients, sums, signals=None):
+    def _reduce(self, gradients, sums, rates, signals=None):
         """On each device: the clipped gradients and the sums over all devices, and whether the
-        gradients are finite.
+        gradients are finite. Those of frozen variables are 0.
         """
         scale = None if self.loss_scale is None else self.loss_scale.value
-        return self.strategy.run(self._reduce_on_replica, args=(gradients, sums, signals, scale))
+        return self.strategy.run(
+            self._reduce_on_replica, args=(gradients, sums, rates, signals, scale)
+        )
 
-    def _reduce_on_replica(self, gradients, sums, signals, scale):
+    def _reduce_on_replica(self, gradients, sums, rates, signals, scale):
         if signals is not None:
             sums = tf.concat([sums, signals], 0)
         if self.strategy.num_replicas_in_sync > 1:
@@ -228,6 +230,7 @@ class TrainStep:
             *gradients, sums = tf.distribute.get_replica_context().all_reduce(
                 tf.distribute.ReduceOp.SUM, values
             )
+        gradients = self._without_frozen(gradients, rates)
         finite = tf.constant(True)
         if scale is not None:
             gradients = [gradient / scale for gradient in gradients]
@@ -237,6 +240,15 @@ class TrainStep:
         if self.clip_norm is not None:
             gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
         return gradients, sums, finite
+
+    def _without_frozen(self, gradients, rates) -> list:
+        """The gradients, 0 where a rule freezes the variable, so that they count in no norm."""
+        return [
+            tf.where(rate > 0, gradient, tf.zeros_like(gradient)) if may_freeze else gradient
+            for gradient, rate, may_freeze in zip(
+                gradients, tf.unstack(rates), self.rates.may_freeze, strict=True
+            )
+        ]
 
     def _update(self, gradients, sums, finite, rates):
         """Apply the gradients, each at its rate of ``rates`` (variables,), if they and the loss

@@ -7,12 +7,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import alexnet_keras
 from alexnet_keras.configs.loading import Loading
 from alexnet_keras.configs.mean_image import MeanImage
 from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING, Preprocessing
-from alexnet_keras.configs.recipe import CAFFE_RECIPE, Recipe
+from alexnet_keras.configs.recipe import CAFFE_RECIPE, RECIPES, Recipe
 from alexnet_keras.distribute.workers import open_workers
 from alexnet_keras.errors import DataError
 from alexnet_keras.progress import Progress
@@ -78,6 +79,14 @@ def test_no_readable_image_has_no_mean(tmp_path, workers):
     samples = samples_of(picture_files(tmp_path, 2, bad={0: b"", 1: b"no"}), split="train")
     with pytest.raises(DataError, match="^train: expected images for the mean image, got none"):
         computed(samples, workers, bad="mark")
+
+
+def test_white_images_have_a_white_mean(tmp_path, workers):
+    """Antialiased, white becomes a little more than 255."""
+    Image.new("RGB", (500, 375), "white").save(tmp_path / "white.png")
+    recipe, samples = RECIPES["krizhevsky"], samples_of([tmp_path / "white.png"])
+    found = mean_image.with_computed_mean(recipe, samples, Loading(), workers, Progress(verbose=0))
+    np.testing.assert_allclose(found.preprocessing.mean_image.array, 255, atol=1e-3)
 
 
 def test_the_pass_tells_its_rate_and_the_time_left(tmp_path, workers, monkeypatch, capsys):

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from alexnet_keras.configs.architecture import ALEXNET, InitialValues
 from alexnet_keras.configs.recipe import Recipe
-from alexnet_keras.configs.schedule import DropAt
+from alexnet_keras.configs.schedule import DropAt, RateRule
 from alexnet_keras.data.batches import Batch
 from alexnet_keras.distribute.workers import open_workers
 from alexnet_keras.errors import ConfigurationError
@@ -169,6 +169,24 @@ def test_the_norm_is_clipped_of_gradients_without_their_scale(policy):
 
     free = norm(None)
     assert [norm(2 * free), norm(free / 2)] == pytest.approx([free, free / 2], rel=1e-3)
+
+
+def test_a_layer_that_a_rule_freezes_counts_in_no_norm():
+    """The other gradients are clipped as they are where Keras does not train it."""
+
+    def weights(rules=(), trainable=True):
+        model = network()
+        model.get_layer("conv1").trainable = trainable
+        train_step = step_of(model, clip_norm=0.1, rate_rules=rules)
+        train_step(0, batch(), 1.0, epoch=2.0).fetch()
+        return model.get_weights()
+
+    frozen = weights((RateRule(("conv1",), 0.0, from_epoch=2.0),))
+    for found, expected in zip(frozen, weights(trainable=False), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+    free = weights((RateRule(("conv1",), 0.0, from_epoch=3.0),))
+    np.testing.assert_allclose(free[-1], weights()[-1], rtol=1e-6)
+    assert (np.abs(frozen[-1]) > np.abs(free[-1])).all()
 
 
 @pytest.mark.parametrize("name", ["float32", *POLICIES])
