@@ -23,7 +23,12 @@ from alexnet_keras.configs.loading import Loading
 from alexnet_keras.configs.option_fields import accept_options
 from alexnet_keras.configs.options import ScratchOptions
 from alexnet_keras.configs.preprocessing import Preprocessing
-from alexnet_keras.configs.recipe import DEMO_RECIPE, VARIANT_RECIPES, Recipe
+from alexnet_keras.configs.recipe import (
+    DEMO_RECIPE,
+    KRIZHEVSKY_DEMO_RECIPE,
+    VARIANT_RECIPES,
+    Recipe,
+)
 from alexnet_keras.data.batches import EvaluationBatches, TrainingBatches
 from alexnet_keras.data.demo import DEMONSTRATIONS
 from alexnet_keras.data.layouts import Dataset
@@ -127,7 +132,7 @@ def train_from_scratch(
 
 def _default_recipe(options: ScratchOptions) -> Recipe:
     if options.data in DEMONSTRATIONS:
-        return DEMO_RECIPE
+        return KRIZHEVSKY_DEMO_RECIPE if options.variant == "krizhevsky" else DEMO_RECIPE
     return VARIANT_RECIPES[options.variant or "alexnet"]
 
 

@@ -229,6 +229,8 @@ FINETUNE_RECIPE = Recipe(
 )
 # The demonstration has so few images and so little time that gradients are clipped to norm 1.
 DEMO_RECIPE = Recipe("demo", batch_size=16, epochs=5, schedule=DropAt((4,)), clip_norm=1.0)
+# The network of 2012 learns the demonstration a little more slowly.
+KRIZHEVSKY_DEMO_RECIPE = replace(DEMO_RECIPE, epochs=6, schedule=DropAt((5,)))
 RECIPES = {
     recipe.name: recipe
     for recipe in (

@@ -18,7 +18,7 @@ from alexnet_keras.errors import DataError
 from alexnet_keras.evaluation.evaluator import evaluate
 from alexnet_keras.models.saving import load_model
 from alexnet_keras.training.run_folder import new_run_folder
-from modes.scratch import train_from_scratch
+from modes.scratch import run_scratch, train_from_scratch
 from tests.alexnet_keras.tiny import encoded, picture
 from tests.alexnet_keras.trees import CATEGORIES, class_folders, coco_tree
 
@@ -105,6 +105,13 @@ def test_it_learns_red_from_blue_and_the_result_is_that_of_the_saved_weights(tmp
     )
     assert (again.top1, again.images) == (1, 8)
     assert again.loss == pytest.approx(outcome.evaluation.loss, rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["alexnet", "krizhevsky"])
+def test_the_demonstration_is_learned(tmp_path, variant):
+    run = run_scratch(variant=variant, output=tmp_path / "run", verbose=0)
+    assert run.result["top1"] > 0.9
 
 
 @pytest.mark.slow
