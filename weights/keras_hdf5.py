@@ -149,6 +149,8 @@ def _read_layers(root: h5py.Group, names: list[str], path: Path, size: int) -> d
             continue
         if len(arrays) != 2:
             raise WeightsError(f"{place}: expected a kernel and a bias, got one array")
+        if len(arrays[1].shape) != 1:
+            raise WeightsError(f"{place}: expected a bias of 1 dimension, got {arrays[1].shape}")
         datasets[name] = {
             role: checked_dataset(array, path, repr(name[:80]), role)
             for role, array in zip(("kernel", "bias"), arrays, strict=True)

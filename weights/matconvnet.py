@@ -174,7 +174,7 @@ def _weights(
 ) -> list[Matrix]:
     if params is not None:
         names = [cell.text() for cell in fields["params"].cells()] if "params" in fields else []
-        found = [params.get(name) for name in names]
+        found = [params.pop(name, None) for name in names]  # used twice, one could fill the memory
     elif "weights" in fields:
         found = fields["weights"].cells()
     else:

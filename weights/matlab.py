@@ -220,8 +220,8 @@ def parse_matrix(content: memoryview, order: str, place: str) -> Matrix:
     shape = () if kind == _OPAQUE else elements.integers(_INT32, "shape")
     name = elements.name()
     place = f"{place}: {name}" if name else place
-    if any(size < 0 for size in shape):
-        raise WeightsError(f"{place}: expected a shape of at least 0, got {shape}")
+    if kind != _OPAQUE and (len(shape) < 2 or min(shape) < 0):
+        raise WeightsError(f"{place}: expected a shape of 2 sizes or more, got {shape}")
     rest = content[elements.position :]
     return Matrix(place, order, kind, shape, rest, name, bool(flags & _COMPLEX))
 

@@ -27,6 +27,7 @@ _DTYPES = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 14: BFLOAT16, 19: np.dtype("<
 _NUM_SHARDS, _ENDIANNESS = 1, 2
 _DTYPE, _SHAPE, _SHARD, _OFFSET, _SIZE, _SLICES = 1, 2, 3, 4, 5, 7
 _MAX_SHARDS = 100
+_MAX_MESSAGE_BYTES = 1000
 
 
 class _Entry(NamedTuple):
@@ -73,6 +74,7 @@ def read_checkpoint(path: Path) -> WeightSet:
 
 def _open_shards(header: Message | None, path: Path) -> list[mmap.mmap]:
     """The data files that the header counts."""
+    header = None if header is None else _small(header)
     values = {} if header is None else {field.number: field.value for field in header}
     shards = values.get(_NUM_SHARDS, 0)
     if not 0 < shards <= _MAX_SHARDS or values.get(_ENDIANNESS, 0):
@@ -90,7 +92,7 @@ def _open_shards(header: Message | None, path: Path) -> list[mmap.mmap]:
 def _entry(message: Message) -> _Entry:
     numbers = dict.fromkeys((_DTYPE, _SHARD, _OFFSET, _SIZE), 0)
     shape: tuple[int, ...] = ()
-    for field in message:
+    for field in _small(message):
         if field.number in numbers:
             message.expect(field, "entry", VARINT)
             numbers[field.number] = field.value
@@ -103,6 +105,14 @@ def _entry(message: Message) -> _Entry:
             message.start, "float16, bfloat16, float32 or float64", f"type {numbers[_DTYPE]}"
         )
     return _Entry(_DTYPES[numbers[_DTYPE]], shape, *list(numbers.values())[1:])
+
+
+def _small(message: Message) -> Message:
+    """``message`` itself; one that millions of fields would make slow to read is refused."""
+    size = message.end - message.start
+    if size > _MAX_MESSAGE_BYTES:
+        raise message.error(message.start, f"at most {_MAX_MESSAGE_BYTES} bytes", size)
+    return message
 
 
 def _dimensions(message: Message, shape: Field) -> Iterator[int]:

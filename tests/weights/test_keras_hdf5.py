@@ -324,6 +324,10 @@ DAMAGES = {
     "integers": replaced_by(np.ones((10, 7), int)),
     "text": replaced_by(b"text"),
     "scalar": replaced_by(1.0),
+    "a bias of two dimensions": lambda f: (
+        f.pop("conv_2_1/conv_2_1_b"),
+        f["conv_2_1"].create_dataset("conv_2_1_b", data=np.ones((1, 3))),
+    ),
     "NaN": replaced_by(np.full((10, 7), np.nan)),
     "three dimensions": replaced_by(np.ones((3, 3, 3))),
     "no numbers": replaced_by(np.ones((10, 0))),

@@ -292,6 +292,11 @@ CORPUS = {
     "larger shape": network(layer(kernel=numbers((1, 1, 3, 3), np.ones(6)))),
     "huge shape": network(layer(kernel=numbers((2**30, 2**30, 1, 1), np.ones(6)))),
     "negative shape": network(layer(kernel=matrix(7, (-1, -6), element(7, bytes(24))))),
+    "a bias of no dimension": network(layer(bias=matrix(7, (), element(7, bytes(4))))),
+    "a mean of no dimension": file(
+        VARIABLE,
+        struct_of({"averageImage": matrix(7, (), element(7, bytes(4)))}, name=b"normalization"),
+    ),
     "nine dimensions": network(layer(kernel=numbers((1,) * 9))),
     "five dimensions": network(layer(kernel=numbers((1, 1, 3, 2, 1)))),
     "no elements": network(layer(kernel=numbers((0, 1, 3, 2)))),
@@ -399,6 +404,16 @@ def test_mutated_file_is_read_or_refused(tmp_path_factory, edits, base):
 def test_arbitrary_bytes_are_refused(tmp_path_factory, content):
     path = save(tmp_path_factory.getbasetemp() / "arbitrary.mat", file(content))
     assert_refused(read_mat, path)
+
+
+def test_arrays_that_two_layers_share_are_refused(tmp_path):
+    """A fully connected layer is copied: one array named a thousand times would fill the
+    memory.
+    """
+    network = dagnn()
+    params = network["net"]["layers"]["params"]
+    params[0, -1] = params[0, -2]
+    assert_refused(read_mat, written(tmp_path / "w.mat", network))
 
 
 def large(values, side=1):

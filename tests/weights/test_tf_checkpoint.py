@@ -254,9 +254,18 @@ def test_declared_sizes_take_no_memory(tmp_path, shape, size):
         table_of({b"": b"\x08\x01", b"a": b""}, repeated=20_000),
         table_of({b"": b"\x08" + varint(1 << 40)}),
         table_of({b"": b"\x08\x01", b"fc8/weights": b"\x12\xff\xff\xff\x7f"}),
+        table_of({b"": b"\x08\x01" * (1 << 20)}),
+        table_of({b"": b"\x08\x01", b"fc8/weights": entry((), 0) * (1 << 18)}),
         table_of({b"x" * 100: bytes(1 << 20)}, repeated=20_000),
     ],
-    ids=["a block named often", "many shards", "a shape beyond the end", "a large value often"],
+    ids=[
+        "a block named often",
+        "many shards",
+        "a shape beyond the end",
+        "a long header",
+        "a long entry",
+        "a large value often",
+    ],
 )
 def test_hostile_indexes_take_no_memory(tmp_path, content):
     path = tmp_path / "w.index"
