@@ -45,24 +45,24 @@ def AlexNet(  # noqa: N802
 
     Args:
         include_top: whether to include flatten, fc6, fc7 and fc8.
-        weights: None (initial values of the variant), the name of published weights (``caffe``,
-            ``caffenet``, ``tensorflow``, ``torchvision``, ``onnx``), or the path of a weight file,
-            a ``.keras`` file or a run folder.
+        weights: None (initial values of the variant), the name of published weights such as
+            ``caffe`` or ``torchvision`` (``python -m alexnet_keras weights list`` names all), or
+            the path of a weight file, a ``.keras`` file or a run folder.
         input_tensor: Keras tensor to build the network on.
         input_shape: (height, width, channels), by default (227, 227, 3), and (224, 224, 3) for
             ``owt``, ``krizhevsky`` and ``slim``. Height and width are at least 67, 63 for ``owt``
             and 52 for ``krizhevsky``; without the top they may be None.
         pooling: with ``include_top=False``: None (the output is pool5's), ``"avg"`` or ``"max"``
             (its mean or maximum over height and width).
-        classes: number of outputs of fc8. Published weights have 1000; for another number pass
-            ``skip=("fc8",)``.
+        classes: number of outputs of fc8: that of the weights (1000 for ImageNet, 365 for
+            ``places365``, 565 for ``ecoset``), or any other number with ``skip=("fc8",)``.
         classifier_activation: activation of the layer ``prob`` after fc8; None leaves it out, and
             the model returns logits.
         name: name of the model, by default the variant's.
         variant: ``"alexnet"`` (Caffe's replica, the default), ``"caffenet"``, ``"paper"``,
             ``"owt"`` (torchvision's), ``"krizhevsky"`` (the network of 2012), ``"slim"``
             (TF-Slim's alexnet_v2), or an
-            :class:`~alexnet_keras.configs.architecture.Architecture`. By default that of
+            :class:`~alexnet_keras.configs.architecture.Architecture`; by default that of
             ``weights``.
         skip: names of layers that keep their initial values when weights are loaded.
 
