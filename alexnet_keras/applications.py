@@ -202,13 +202,15 @@ def decode_predictions(
 
     Raises:
         ConfigurationError: for another shape of ``probabilities``, or as many classes as have no
-            names.
+            names, or a ``top`` below 1.
 
     Example::
 
         decode_predictions([[0.25, 0.75]], class_names=("cat", "dog"))
         # [[("1", "dog", 0.75), ("0", "cat", 0.25)]]
     """
+    if top < 1:
+        raise ConfigurationError(f"top: expected at least 1, got {top}")
     probabilities = np.asarray(probabilities)
     classes = _classes(sum(probabilities.shape[-1:]), class_names, weights)
     if probabilities.ndim != 2 or probabilities.shape[1] != len(classes):

@@ -4,6 +4,7 @@ first.
 
 from __future__ import annotations
 
+import io
 import itertools
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def write_weights_h5(path: Path, layers: Layers, variant: str | None = None) -> 
     reads them; the ``variant`` is an attribute of the file.
     """
     kinds = {4: ("grouped_conv2d", itertools.count()), 2: ("dense", itertools.count())}
-    with atomic_write(path) as (temporary,), h5py.File(temporary, "w") as file:
+    image = io.BytesIO()  # HDF5 itself may crash where a disk is full
+    with h5py.File(image, "w") as file:
         if variant is not None:
             file.attrs[_VARIANT] = variant
         for name, arrays in layers.items():
@@ -66,6 +68,8 @@ def write_weights_h5(path: Path, layers: Layers, variant: str | None = None) -> 
             group.attrs["name"] = name
             for index, array in enumerate(arrays):
                 group.create_dataset(str(index), data=np.asarray(array, np.float32))
+    with atomic_write(path) as (temporary,):
+        temporary.write_bytes(image.getbuffer())
 
 
 def hdf5_format(path: Path) -> str | None:
@@ -125,6 +129,8 @@ def link_names(group: h5py.Group, place: str) -> list[str]:
     """The names in ``group``. h5py's own list has no limit, and the nodes of a hostile group's
     tree can refer to one another, which makes it endless.
     """
+    if not isinstance(group, h5py.Group):
+        raise WeightsError(f"{place}: expected a group, got a {type(group).__name__.lower()}")
     names: list[str] = []
 
     def add(name: bytes) -> bool | None:

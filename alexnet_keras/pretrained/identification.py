@@ -198,12 +198,33 @@ def check_variant_is_known(found: ResolvedWeights, variant: str | Architecture |
     """
     if variant is not None or found.variant is not None or found.model is not None:
         return
-    fitting = [name for name in VARIANTS if _fits(VARIANTS[name], found.weights.layers)]
+    fitting = _fitting_variants(found.weights.layers)
     if len(fitting) > 1:
         raise WeightsError(
-            f"{found.path}: expected a variant ({', '.join(fitting[:-1])} or {fitting[-1]}: all "
-            "fit its shapes, and the file records none); choose it with --variant"
+            f"{found.path}: expected a variant ({_either(fitting)}: all fit its shapes, and the "
+            "file records none); choose it with --variant"
         )
+
+
+def check_shapes_fit(found: ResolvedWeights) -> None:
+    """Raise ``WeightsError`` where a weight file's layers have the shapes of other networks than
+    the one that they are said to belong to; for another input size, they have those of none.
+    """
+    fitting = [] if found.model else _fitting_variants(found.weights.layers)
+    if fitting and found.architecture.name not in fitting:
+        raise WeightsError(
+            f"{found.path}: expected layers of the shapes of {found.architecture.name}, got those "
+            f"of {_either(fitting)}"
+        )
+
+
+def _fitting_variants(layers: Layers) -> list[str]:
+    return [name for name in VARIANTS if _fits(VARIANTS[name], layers)]
+
+
+def _either(names: list[str]) -> str:
+    """``a, b or c``."""
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _fits(architecture: Architecture, layers: Layers) -> bool:

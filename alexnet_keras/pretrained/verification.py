@@ -14,7 +14,11 @@ from alexnet_keras.configs.preprocessing import PREPROCESSING
 from alexnet_keras.errors import WeightsError
 from alexnet_keras.models.assign import layer_weights
 from alexnet_keras.pretrained.catalog import PUBLISHED
-from alexnet_keras.pretrained.identification import ResolvedWeights, variant_of_weights
+from alexnet_keras.pretrained.identification import (
+    ResolvedWeights,
+    check_shapes_fit,
+    variant_of_weights,
+)
 from alexnet_keras.pretrained.loading import load_pretrained, resolve_weights
 from alexnet_keras.pretrained.matconvnet import layer_fields
 from weights.canonical import Layers
@@ -105,6 +109,7 @@ def convert(
         raise WeightsError(f"{out}: already exists; choose another name or pass --overwrite")
     source = resolve_weights(name_or_path, variant, progress, kernel_order)
     if variant is not None:
+        check_shapes_fit(source)
         preprocessing = source.preprocessing or PREPROCESSING[variant]
         source = replace(source, variant=variant, preprocessing=preprocessing)
     weights = source.weights

@@ -281,3 +281,9 @@ def test_predictions_of_other_classes():
 def test_probabilities_of_another_shape(probabilities, names, message):
     with pytest.raises(ConfigurationError, match=message):
         decode_predictions(probabilities, class_names=names)
+
+
+@pytest.mark.parametrize("top", [0, -1])
+def test_fewer_than_one_prediction(top):
+    with pytest.raises(ConfigurationError, match=f"^top: expected at least 1, got {top}$"):
+        decode_predictions(np.zeros((1, 1000)), top=top)

@@ -1,6 +1,10 @@
 """Keras's .weights.h5 without Keras, both ways, and damaged ones."""
 
+import errno
+import os
 import struct
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -10,6 +14,7 @@ from alexnet_keras.configs.architecture import ALEXNET
 from alexnet_keras.errors import WeightsError
 from alexnet_keras.models.assign import layer_weights
 from tests.alexnet_keras.tiny import tiny_layers, tiny_model
+from tests.conftest import ROOT
 from tests.weights.refusal import assert_memory_in_proportion, assert_refused
 from weights.hdf5 import read_weights_h5, write_weights_h5
 
@@ -57,6 +62,42 @@ def test_round_trip_is_bit_exact(tmp_path):
     )
     write_weights_h5(tmp_path / "w.weights.h5", layers)
     assert_same(read_weights_h5(tmp_path / "w.weights.h5").layers, layers)
+
+
+_WRITE_TO_A_FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from tests.alexnet_keras.tiny import tiny_layers
+from weights.errors import WeightsError
+from weights.hdf5 import write_weights_h5
+layers = tiny_layers()
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    write_weights_h5(Path(sys.argv[1]), layers)
+except WeightsError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path):
+    """In a process of its own, which HDF5 crashed as it closed the file."""
+    pytest.importorskip("resource")
+    path = tmp_path / "w.weights.h5"
+    path.write_bytes(b"before")
+    done = subprocess.run(
+        [sys.executable, "-c", _WRITE_TO_A_FULL_DISK, str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"{path}: cannot be written: {os.strerror(errno.EFBIG)}\n",
+    )
+    assert "Traceback" not in done.stderr
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def edited(path, edit):
@@ -126,6 +167,12 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_refuses_in_one_line(tmp_path, damage):
     assert_refused(read_weights_h5, edited(tmp_path / "w.weights.h5", DAMAGES[damage]))
+
+
+@pytest.mark.parametrize("damage", ["layers is data", "vars is data"])
+def test_names_what_stands_where_a_group_belongs(tmp_path, damage):
+    refusal = assert_refused(read_weights_h5, edited(tmp_path / "w.h5", DAMAGES[damage]))
+    assert refusal.endswith(": expected a group, got a dataset")
 
 
 def create_kernel(shape, **options):

@@ -203,6 +203,20 @@ def test_the_variant_of_a_file_that_records_none_can_be_given(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.pth", "w.npz"]
 
 
+@pytest.mark.parametrize("variant", ["slim", "owt"])
+def test_a_variant_of_other_shapes_is_not_recorded(tmp_path, variant):
+    write_weights(tmp_path / "w.npz", LAYERS)
+    refusal = assert_refused(
+        lambda path: convert(str(path), tmp_path / "out.npz", variant=variant),
+        tmp_path / "w.npz",
+    )
+    assert refusal == (
+        f"expected layers of the shapes of {variant}, got those of alexnet, caffenet, paper or "
+        "krizhevsky"
+    )
+    assert not (tmp_path / "out.npz").exists()
+
+
 def test_a_network_with_other_layers_records_no_variant(tmp_path):
     """A file that called it alexnet would be opened as one, with normalization."""
     tiny_model(ALEXNET.without("norm1", "norm2").with_width(0.05)).save(tmp_path / "ours.keras")
