@@ -64,4 +64,7 @@ def _index_in_folder(folder: Path) -> Path:
 
 def _in_folder(folder: Path) -> list[Path]:
     # os.path has no errors for names that are too long.
-    return list(folder.iterdir()) if os.path.isdir(folder) else []
+    try:
+        return list(folder.iterdir()) if os.path.isdir(folder) else []
+    except OSError:  # whoever opens the file says why it cannot be read
+        return []

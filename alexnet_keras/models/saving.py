@@ -27,7 +27,7 @@ def load_model(path: str | os.PathLike) -> AlexNetModel:
     code that the file contains.
     """
     path = model_path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # which, unlike Path, has no errors for forbidden folders
         raise WeightsError(f"{path}: expected a model saved by this project, got nothing")
     try:
         with zipfile.ZipFile(path) as archive:

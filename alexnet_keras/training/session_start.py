@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -31,6 +32,8 @@ from alexnet_keras.progress import Progress
 from alexnet_keras.training.run_folder import is_unconfigured, resume_run_folder
 from alexnet_keras.training.run_log import collect_warnings
 from alexnet_keras.training.session import Session
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -105,6 +108,10 @@ def _find_resumed_run(session: Session) -> None:
             f"output: expected none with resume, which restarts the run in {folder}, got "
             f"{options.output}"
         )
+    logger.warning(
+        "%s: holds no config.json; the run starts from the beginning, with the options given here",
+        folder,
+    )
     session.options = dataclasses.replace(options, output=options.resume, resume=None)
 
 

@@ -206,7 +206,9 @@ def test_what_a_resumed_run_keeps(files):
 
 @pytest.mark.parametrize("leftovers", [(), (".lock",), (".lock", "samples.csv.gz", ".part-1-a-b")])
 @pytest.mark.parametrize("keyword", ["output", "resume"])
-def test_a_run_killed_before_its_config_is_begun_again(files, tmp_path, keyword, leftovers):
+def test_a_run_killed_before_its_config_is_begun_again(
+    files, tmp_path, caplog, keyword, leftovers
+):
     run = tmp_path / "run"
     run.mkdir()
     for name in leftovers:
@@ -216,6 +218,8 @@ def test_a_run_killed_before_its_config_is_begun_again(files, tmp_path, keyword,
     )
     assert (begun.folder, begun.result["steps"]) == (run, 1)
     assert not list(run.glob(".part-*"))
+    told = f"{run}: holds no config.json; the run starts from the beginning, with the options"
+    assert (told in caplog.text) == (keyword == "resume")
 
 
 def test_no_folder_is_begun_again_that_is_in_use_or_no_runs(files, tmp_path):

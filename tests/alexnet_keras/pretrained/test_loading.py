@@ -386,3 +386,12 @@ def test_code_in_a_model_file_is_not_run(tmp_path):
     path = tmp_path / "model.keras"
     keras.Model(inputs, keras.layers.Lambda(lambda x: x + 1)(inputs)).save(path)
     assert "Lambda" in assert_refused(load_model, path)
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
+    def forbidden(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", forbidden)
+    with pytest.raises(WeightsError, match="^weights: expected an existing file or one of "):
+        load_pretrained(tmp_path / "w.npz")

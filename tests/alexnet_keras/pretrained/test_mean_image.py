@@ -1,6 +1,7 @@
 """Mean images of the catalogue, of files and of networks; and what is none."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,3 +114,13 @@ def test_nothing_there():
     message = "^mean: expected imagenet_mean, a file or a run, got 'mean.npy'$"
     with pytest.raises(WeightsError, match=message):
         read_mean_image("mean.npy")
+
+
+def test_a_run_that_cannot_be_looked_into(tmp_path, monkeypatch):
+    def forbidden(path, **options):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", forbidden)
+    monkeypatch.setattr(Path, "is_dir", lambda path: True)
+    with pytest.raises(WeightsError, match="expected a model saved by this project, got nothing$"):
+        read_mean_image(tmp_path)
