@@ -15,6 +15,7 @@ from weights.arrays import to_canonical
 from weights.atomic_files import atomic_write
 from weights.canonical import Layers, WeightSet, check_variant
 from weights.errors import WeightsError, error_reason
+from weights.hdf5_heap import check_heaps
 
 _MAX_LAYERS = 1000
 _VARIANT = "alexnet_keras.variant"
@@ -28,6 +29,7 @@ def read_weights_h5(path: Path) -> WeightSet:
     plain names are refused. Raises ``WeightsError`` naming the file and the layer.
     """
     size = path.stat().st_size
+    check_heaps(path)
     try:
         with h5py.File(path, "r") as file:
             if "layers" not in file:

@@ -19,6 +19,7 @@ from weights.arrays import to_canonical
 from weights.canonical import WeightSet
 from weights.errors import WeightsError, error_reason
 from weights.hdf5 import checked_dataset, link_names, member, text_attribute
+from weights.hdf5_heap import check_heaps
 from weights.layer_matching import CONVOLUTIONS, PUBLIC_NAMES, match_layers, renamed_layers
 
 KERNEL_ORDERS = ("theano", "tensorflow")
@@ -45,6 +46,7 @@ def read_keras_h5(path: Path, kernel_order: str | None = None) -> WeightSet:
     """
     path = Path(path)
     size = path.stat().st_size
+    check_heaps(path)
     try:
         with h5py.File(path, "r") as file:
             in_root = "layer_names" in file.attrs
