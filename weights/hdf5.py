@@ -16,6 +16,7 @@ from weights.atomic_files import atomic_write
 from weights.canonical import Layers, WeightSet, check_variant
 from weights.errors import WeightsError, error_reason
 from weights.hdf5_heap import check_heaps
+from weights.hdf5_text import check_length
 
 _MAX_LAYERS = 1000
 _VARIANT = "alexnet_keras.variant"
@@ -171,6 +172,8 @@ def text_attribute(group: h5py.Group, name: str, place: str) -> str | None:
     # Many strings, of an array or of one compound value, may share the same bytes.
     if attribute.shape != () or attribute.get_type().get_class() != h5py.h5t.STRING:
         raise WeightsError(f"{place}: expected one name, got several or none")
+    if attribute.get_type().is_variable_str():
+        check_length(group, name, place)
     text = group.attrs[name]
     return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
 

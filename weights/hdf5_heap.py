@@ -34,7 +34,7 @@ def _check_heap(data: mmap.mmap, start: int, path: Path) -> None:
             length = size
         else:
             length = _HEADER_BYTES + -(-size // _ALIGNMENT) * _ALIGNMENT
-        if not size or position + length > end:
+        if not length or position + length > end:
             break
         position += length
     if position + _HEADER_BYTES <= end or not position <= end <= len(data):
