@@ -22,9 +22,9 @@ from weights.structure import (
     kernel_evidence,
 )
 
-MIN_Z = 5.5
-"""Exceeded by one statistic of random values in 5e7: by any of the five of any of eight layers,
-less often than once in a million files."""
+MIN_Z = 5.1
+"""A statistic of random values exceeds it with a probability of 1.7e-7: any of a layer's five, less
+than once in a million. Weights are trained if every layer is, so a single random layer decides."""
 TRAINED = "trained"
 PARTLY_TRAINED = "partly trained"
 INITIAL_VALUES = "initial values"

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from alexnet_keras.configs.architecture import VARIANTS
 from alexnet_keras.pretrained.check import MIN_Z, check_layers, check_trained
@@ -33,6 +34,11 @@ def verdict(layers, folder):
 
 def states(layers):
     return {layer.layer: layer.state for layer in check_layers(layers)}
+
+
+def stats_are_normal(kernel):
+    """SciPy's test for skewness and kurtosis."""
+    return scipy.stats.normaltest(kernel.ravel()).pvalue > 1e-9
 
 
 def largest_z(layers):
@@ -114,6 +120,17 @@ def test_a_new_classifier_on_trained_layers(demo, tmp_path):
     layers = {**demo, "fc8": (kernel, np.zeros(fresh[1], np.float32))}
     found = states(layers)
     assert (found["conv1"], found["fc8"]) == ("trained", "initial values")
+
+
+def test_values_that_have_drifted_a_little_are_not_called_shuffled(tmp_path):
+    """Brief training of a wide network leaves no order that shows, but heavier tails."""
+    generator = np.random.default_rng(0)
+    layers = initial_layers("alexnet", 0.25)
+    kernel, bias = layers["fc7"]
+    kernel *= generator.uniform(0.7, 1.3, kernel.shape).astype(np.float32)
+    bias += generator.normal(0, 1e-3, bias.shape).astype(np.float32)
+    assert not stats_are_normal(kernel)
+    assert states(layers)["fc7"] == "unclear"
 
 
 @pytest.mark.parametrize("names", [("conv1",), ("fc7", "fc8"), ("conv1", "conv3", "fc8")])
