@@ -23,8 +23,8 @@ from weights.structure import (
 )
 
 MIN_Z = 5.1
-"""A statistic of random values exceeds it with a probability of 1.7e-7: any of a layer's five, less
-than once in a million. Weights are trained if every layer is, so a single random layer decides."""
+"""A statistic of random values exceeds it with a probability of 1.7e-7: any of a layer's five,
+less than once in a million. Weights are trained if every layer is: one random layer decides."""
 TRAINED = "trained"
 PARTLY_TRAINED = "partly trained"
 INITIAL_VALUES = "initial values"
