@@ -33,10 +33,10 @@ def peak():
     return int(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 before = peak()
 try:
-    result = read(pathlib.Path(path))
-except WeightsError as error:
-    result = error
-print(peak() - before, type(result).__name__)
+    outcome = type(read(pathlib.Path(path))).__name__
+except WeightsError:
+    outcome = "WeightsError"
+print(peak() - before, outcome)
 """
 
 
