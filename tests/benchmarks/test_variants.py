@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 
+import pytest
+
 from alexnet_keras.configs.architecture import ALEXNET, KRIZHEVSKY
 from benchmarks import variants
 from benchmarks.measure import Options
 
 
+@pytest.mark.slow
 def test_both_kinds_of_work_are_compared(monkeypatch):
     for name, architecture, size in (("ALEXNET", ALEXNET, 67), ("KRIZHEVSKY", KRIZHEVSKY, 64)):
         tiny = replace(architecture.with_width(0.05), input_size=size)

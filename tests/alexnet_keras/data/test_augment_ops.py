@@ -433,6 +433,7 @@ def test_the_noise_of_2012_and_its_end(epoch, noisy):
         np.testing.assert_array_equal(found, without)
 
 
+@pytest.mark.slow
 def test_crops_of_2012_have_33_by_33_places():
     rule = PREPROCESSING["krizhevsky"]
     row, column = np.ogrid[:256, :256]

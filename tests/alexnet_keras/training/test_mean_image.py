@@ -161,6 +161,7 @@ def test_a_resumed_run_does_not_compute_it_again(run, tree, tmp_path):
     assert_refused("scratch", "--resume", run, "--mean", "pixel", says="--mean: cannot change")
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_bits(tree, tmp_path):
     options = ("--data", tree, *TINY, "--lr-schedule", "constant", "--augment", "paper")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -260,6 +261,7 @@ def test_extracted_features_are_of_crops_less_the_mean_image(run, model, tree, t
     np.testing.assert_allclose(features["fc8"][:1], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_transfer_keeps_the_mean_image_of_its_weights(run, model, tree, tmp_path):
     options = {"data": tree, "weights": run, "epochs": 1, "batch_size": 4, "verbose": 0}
     cache = tmp_path / "cache"
@@ -311,6 +313,7 @@ def test_the_network_of_2012_misses_its_mean_image(tree, tmp_path, caplog):
     assert warned == [[], [], [f"{file}: {text} subtracted"]]
 
 
+@pytest.mark.slow
 def test_the_recipe_of_2012_with_caffes_mean_image(tree, tmp_path, shared_data):
     """The central 224x224 of the file, as in convdata_jpeg.py."""
     file = shared_data / "ilsvrc_2012_mean.npy"
@@ -322,6 +325,7 @@ def test_the_recipe_of_2012_with_caffes_mean_image(tree, tmp_path, shared_data):
     np.testing.assert_array_equal(image_of(tmp_path / "run").array, expected)
 
 
+@pytest.mark.slow
 def test_a_transfer_is_resumed_with_the_mean_image_that_it_began_with(run, tree, tmp_path):
     file = tmp_path / "w.npz"
     invoke("weights", "convert", run, file)

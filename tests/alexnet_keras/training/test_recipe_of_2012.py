@@ -223,6 +223,7 @@ def test_what_is_frozen_keeps_its_weights_and_velocities_and_nothing_is_traced_a
     assert all((velocity != 0).any() for velocity in states[19][1:4:2])
 
 
+@pytest.mark.slow
 def test_a_run_resumed_before_a_drop_or_the_freeze_ends_with_the_same_bits(samples, tmp_path):
     recipe = of_2012()
     whole = network()
