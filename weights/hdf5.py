@@ -72,7 +72,7 @@ def write_weights_h5(path: Path, layers: Layers, variant: str | None = None) -> 
             for index, array in enumerate(arrays):
                 group.create_dataset(str(index), data=np.asarray(array, np.float32))
     with atomic_write(path) as (temporary,):
-        temporary.write_bytes(image.getbuffer())
+        temporary.write_bytes(image.getvalue())
 
 
 def hdf5_format(path: Path) -> str | None:

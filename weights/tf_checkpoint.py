@@ -83,10 +83,11 @@ def _open_shards(header: Message | None, path: Path) -> list[mmap.mmap]:
             "(tf.compat.v1.train.Saver saves one of format V1 again)"
         )
     prefix = path.name.removesuffix(".index")
-    return [
-        map_file(path.with_name(f"{prefix}.data-{shard:05d}-of-{shards:05d}"))
-        for shard in range(shards)
-    ]
+    names = [f"{prefix}.data-{shard:05d}-of-{shards:05d}" for shard in range(shards)]
+    missing = [name for name in names if not path.with_name(name).exists()]
+    if missing:
+        raise WeightsError(f"{path}: expected {missing[0]} beside it, got none")
+    return [map_file(path.with_name(name)) for name in names]
 
 
 def _entry(message: Message) -> _Entry:

@@ -1,6 +1,7 @@
 """Keras's .weights.h5 without Keras, both ways, and damaged ones."""
 
 import errno
+import gc
 import os
 import struct
 import subprocess
@@ -98,6 +99,14 @@ def test_a_full_disk_is_told_in_one_line(tmp_path):
     assert "Traceback" not in done.stderr
     assert path.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_write_that_fails_leaves_no_view_of_the_image(tmp_path):
+    """Python warns of one whenever it collects garbage next, in any test."""
+    (tmp_path / "file").touch()
+    with pytest.raises(WeightsError):
+        write_weights_h5(tmp_path / "file" / "w.weights.h5", LAYERS)
+    gc.collect()
 
 
 def edited(path, edit):

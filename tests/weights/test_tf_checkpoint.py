@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from alexnet_keras.configs.preprocessing import SLIM_PREPROCESSING
 from alexnet_keras.errors import WeightsError
@@ -151,7 +151,8 @@ def test_a_checkpoint_without_its_index(checkpoint, tmp_path, name):
 
 def test_a_checkpoint_without_its_data(checkpoint, tmp_path):
     shutil.copy(index_of(checkpoint), tmp_path)
-    with pytest.raises(WeightsError, match="data-00000-of-00001: expected a file, got none$"):
+    missing = "expected model.ckpt-7.data-00000-of-00001 beside it, got none$"
+    with pytest.raises(WeightsError, match=missing):
         read_checkpoint(tmp_path / "model.ckpt-7.index")
 
 
@@ -196,6 +197,7 @@ def test_truncated_data(checkpoint, tmp_path):
 
 @settings(max_examples=150, deadline=None)
 @given(edits=EDITS)
+@example([(4, 1, 2, "set")])  # two data files, of which one is there
 def test_a_mutated_index_never_crashes(checkpoint, tmp_path_factory, edits):
     path = copied(
         checkpoint, tmp_path_factory.mktemp("mutated"), index=lambda whole: mutated(whole, edits)
