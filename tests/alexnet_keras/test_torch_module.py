@@ -261,6 +261,7 @@ def test_the_example_of_the_page_runs(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == "torch.Size([1, 7]) torch.Size([1, 16, 6, 6])\n"
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_no_torch():
     code = (
         "import sys, alexnet_keras, alexnet_keras.applications, weights.torch_writer\n"

@@ -172,6 +172,7 @@ def test_what_a_run_has_before_it_finished(files, tmp_path):
     assert run.history == {"loss": [1]}
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_without_a_shell(files, tmp_path, monkeypatch):
     """Ctrl-C returns the run; ``resume`` takes it to the weights of the run that was not cut
     off, and returns a finished one as it is.

@@ -80,6 +80,7 @@ except WeightsError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_in_one_line(tmp_path):
     """In a process of its own, which HDF5 crashed as it closed the file."""
     pytest.importorskip("resource")

@@ -75,7 +75,12 @@ def test_images_of_their_final_size_by_hand(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "rule", [CAFFE_PREPROCESSING, PAPER_PREPROCESSING, TORCHVISION_PREPROCESSING]
+    "rule",
+    [
+        PAPER_PREPROCESSING,
+        pytest.param(CAFFE_PREPROCESSING, marks=pytest.mark.slow),
+        pytest.param(TORCHVISION_PREPROCESSING, marks=pytest.mark.slow),
+    ],
 )
 def test_every_number_of_threads_parts_and_workers_gives_the_same_bits(tmp_path, rule):
     rule = rule.with_input_size(31)

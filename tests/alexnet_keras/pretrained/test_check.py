@@ -141,6 +141,7 @@ def test_partial_files(demo, tmp_path, names):
     assert verdict(initial, tmp_path) == "initial values"
 
 
+@pytest.mark.slow
 def test_faults_are_verdicts(demo, tmp_path):
     kernel, bias = demo["conv2"]
     one_nan, zeros, dead = kernel.copy(), np.zeros_like(kernel), kernel.copy()

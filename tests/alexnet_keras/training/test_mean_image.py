@@ -276,6 +276,7 @@ def test_transfer_keeps_the_mean_image_of_its_weights(run, model, tree, tmp_path
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_weights_alone_are_used_with_the_mean_image_of_their_run(run, model, tree, tmp_path):
     file = tmp_path / "w.npz"
     converted = invoke("weights", "convert", run, file)
