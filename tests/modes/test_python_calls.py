@@ -245,6 +245,7 @@ def test_a_damaged_mode(files, tmp_path):
 # Progress.
 
 
+@pytest.mark.slow
 def test_progress_is_shown_as_keras_shows_it(files, tmp_path, capsys):
     for verbose, lines in ((0, []), (2, ["scratch: 6 train", "epoch 1/1  loss", f"{tmp_path}/"])):
         alexnet_keras.scratch(
@@ -354,6 +355,7 @@ def test_a_folder_instead_of_images(files):
     assert (result.exit_code, result.stderr) == (2, f"error: {raised.value}\n")
 
 
+@pytest.mark.slow
 def test_a_run_remembers_the_files_that_it_could_not_read(tmp_path):
     class_folders(tmp_path / "tree", count=2)
     classes = sorted(path for path in (tmp_path / "tree" / "train").iterdir())

@@ -432,6 +432,7 @@ def test_memory_stays_in_proportion(tmp_path):
     assert_memory_in_proportion(read_mat, save(path, file(packed(variable))), "WeightSet")
 
 
+@pytest.mark.slow
 def test_memory_stays_in_proportion_to_a_bomb(tmp_path):
     content = file(packed(large(25_000_000)))
     assert len(content) < 1_000_000

@@ -230,6 +230,7 @@ def test_memory_stays_in_proportion_to_a_good_file(tmp_path, dtype):
     assert_memory_in_proportion(read_safetensors, tmp_path / "w.safetensors", "WeightSet")
 
 
+@pytest.mark.slow
 def test_memory_stays_in_proportion_to_a_header_of_many_tensors(tmp_path):
     many = {
         f"{index}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}

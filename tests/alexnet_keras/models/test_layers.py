@@ -278,6 +278,7 @@ np.savez(sys.argv[1], *outcome(), splits=should_split_groups("float32"))
 """
 
 
+@pytest.mark.slow
 def test_groups_are_tensorflows_own_where_onednn_trains_them(tmp_path):
     found = {}
     for onednn in "01":

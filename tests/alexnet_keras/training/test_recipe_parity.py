@@ -341,6 +341,7 @@ def test_masks_of_layers_steps_seeds_samples_and_units_are_independent():
     assert np.abs(correlations - np.eye(len(kept))).max() < 4.5 / 362
 
 
+@pytest.mark.slow
 def test_an_update_in_parts_drops_the_same_units():
     """With other masks the weights would part at the first step."""
 

@@ -156,6 +156,7 @@ def test_gradients_that_overflow_are_left_out_and_the_scale_is_halved(policy):
     assert moved(start, state(train_step))
 
 
+@pytest.mark.slow
 def test_the_norm_is_clipped_of_gradients_without_their_scale(policy):
     policy("mixed_float16")
 
@@ -171,6 +172,7 @@ def test_the_norm_is_clipped_of_gradients_without_their_scale(policy):
     assert [norm(2 * free), norm(free / 2)] == pytest.approx([free, free / 2], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_layer_that_a_rule_freezes_counts_in_no_norm():
     """The other gradients are clipped as they are where Keras does not train it."""
 
