@@ -30,7 +30,9 @@ from alexnet_keras.data.from_options import open_data
 from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.errors import ConfigurationError, RunError
-from alexnet_keras.features.extractor import extract, feature_extractor, feature_files
+from alexnet_keras.features.extraction import extract
+from alexnet_keras.features.extractor import feature_extractor
+from alexnet_keras.features.feature_files import open_feature_files
 from alexnet_keras.features.linear_probe import ProbeResult, fit_linear_probe
 from alexnet_keras.features.saved import Features
 from alexnet_keras.pretrained.from_options import open_weights
@@ -118,7 +120,7 @@ def extract_features(
     shapes = {name: (rows, *extractor.output[name].shape[1:]) for name in paths}
     with (
         atomic_write(*about) as (rows_file, description_file),
-        feature_files(paths, shapes) as sinks,
+        open_feature_files(paths, shapes) as sinks,
     ):
         for part in batches:
             extract(extractor, part, sinks, on_batch)

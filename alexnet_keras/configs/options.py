@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alexnet_keras.configs.feature_options import FeatureFileOptions
 from alexnet_keras.configs.option_fields import option
 from alexnet_keras.configs.option_groups import (
     DataOptions,
@@ -44,7 +45,7 @@ class TransferOptions(ExecutionOptions, TransferRecipeOptions, TrainFromOptions,
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractOptions(WeightsOptions, DataOptions):
+class ExtractOptions(FeatureFileOptions, WeightsOptions, DataOptions):
     """Options of ``extract``."""
 
     layers: tuple[str, ...] = option(
@@ -53,17 +54,10 @@ class ExtractOptions(WeightsOptions, DataOptions):
     splits: tuple[str, ...] = option(
         (), "Split to extract (repeatable).  [default: all splits]", flag="--split", metavar="NAME"
     )
-    out: Path = option(
-        Path("feats.npy"), "Output file: .npy (one file per layer) or .h5.", metavar="FILE"
-    )
     batch_size: int = option(32, "Images per batch.", metavar="N")
-    skip_bad: bool = option(
-        False, "Write NaN for unreadable files instead of stopping at the first."
-    )
     probe: bool = option(
         False, "Train a linear classifier on the features of train and test it on those of val."
     )
-    overwrite: bool = option(False, "Replace existing files.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,8 @@ import numpy as np
 from alexnet_keras.data.batches import EvaluationBatches
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.errors import RunError, error_reason
-from alexnet_keras.features.extractor import extract, feature_files
+from alexnet_keras.features.extraction import extract
+from alexnet_keras.features.feature_files import open_feature_files
 from alexnet_keras.models.alexnet import AlexNetModel
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def _compute(
         raise RunError(
             f"{path.parent}: expected a folder for the feature cache, got: {error_reason(error)}"
         ) from None
-    with feature_files({"features": path}, {"features": shape}) as sinks:
+    with open_feature_files({"features": path}, {"features": shape}) as sinks:
         extract(below, batches, sinks, on_batch)
 
 

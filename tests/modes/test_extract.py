@@ -18,7 +18,7 @@ from alexnet_keras.configs.loading import BoxRegion, Loading
 from alexnet_keras.data import decoding, image_ops
 from alexnet_keras.data.layouts import open_dataset
 from alexnet_keras.errors import ConfigurationError, DataError, RunError, WeightsError
-from alexnet_keras.features import extractor as features_module
+from alexnet_keras.features import feature_files as features_module
 from alexnet_keras.pretrained.loading import Pretrained
 from modes import extract as mode
 from modes.extract import extract_features, output_files

@@ -10,7 +10,9 @@ import pytest
 from alexnet_keras.configs.architecture import VARIANTS
 from alexnet_keras.data.batches import EvaluationBatches
 from alexnet_keras.errors import ConfigurationError, RunError
-from alexnet_keras.features.extractor import extract, feature_extractor, feature_files
+from alexnet_keras.features.extraction import extract
+from alexnet_keras.features.extractor import feature_extractor
+from alexnet_keras.features.feature_files import open_feature_files
 from tests.alexnet_keras.tiny import picture_files, samples_of, tiny_model
 
 PUBLIC = (
@@ -145,7 +147,7 @@ def read(paths):
 @pytest.mark.parametrize("suffix", [".npy", ".h5"])
 def test_blocks_become_whole_files(tmp_path, suffix):
     paths = places(tmp_path, suffix)
-    with feature_files(paths, SHAPES) as sinks:
+    with open_feature_files(paths, SHAPES) as sinks:
         write(sinks)
         assert not any(path.exists() for path in paths.values())
     found = read(paths)
@@ -158,7 +160,7 @@ def test_blocks_become_whole_files(tmp_path, suffix):
 
 def test_one_layer_in_one_file_and_rows_of_other_layouts(tmp_path):
     path = tmp_path / "features.npy"
-    with feature_files({"fc7": path}, {"fc7": (4, 5)}) as sinks:
+    with open_feature_files({"fc7": path}, {"fc7": (4, 5)}) as sinks:
         sinks["fc7"](BLOCKS["fc7"].T[:3].astype(np.float64))
         sinks["fc7"](BLOCKS["fc7"].T[3:])
     np.testing.assert_array_equal(np.load(path), BLOCKS["fc7"].T)
@@ -189,7 +191,10 @@ def test_after_a_failure_only_what_was_there_before_is_there(tmp_path, suffix, f
     paths = places(tmp_path, suffix)
     for path in paths.values():
         path.write_bytes(b"before")
-    with pytest.raises(error, match=re.escape(message)), feature_files(paths, SHAPES) as sinks:
+    with (
+        pytest.raises(error, match=re.escape(message)),
+        open_feature_files(paths, SHAPES) as sinks,
+    ):
         act(sinks)
     assert {path.read_bytes() for path in paths.values()} == {b"before"}
     assert set(tmp_path.iterdir()) == set(paths.values())
@@ -203,7 +208,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, suffix, parent):
     first = re.escape(str(paths["fc7"]))
     with (
         pytest.raises(RunError, match=rf"^{first}: cannot be written: [^\n]+$"),
-        feature_files(paths, SHAPES),
+        open_feature_files(paths, SHAPES),
     ):
         pytest.fail("opened")
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

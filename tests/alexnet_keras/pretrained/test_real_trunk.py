@@ -15,7 +15,8 @@ from alexnet_keras.configs.architecture import ALEXNET
 from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING
 from alexnet_keras.data.batches import EvaluationBatches
 from alexnet_keras.data.layouts import open_dataset
-from alexnet_keras.features.extractor import extract, feature_extractor
+from alexnet_keras.features.extraction import extract
+from alexnet_keras.features.extractor import feature_extractor
 from alexnet_keras.features.linear_probe import balanced_accuracy, fit_probe
 from alexnet_keras.models.alexnet import new_model
 from alexnet_keras.pretrained.loading import load_pretrained

@@ -1,0 +1,46 @@
+"""The activations of a network for every sample, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from alexnet_keras.data.batches import Batch
+
+Sink = Callable[[np.ndarray], None]
+Transform = Callable[[np.ndarray], np.ndarray]
+
+
+def extract(
+    extractor: keras.Model,
+    batches: Iterable[Batch],
+    sinks: Mapping[str, Sink],
+    on_batch: Callable[[int], None] = lambda rows: None,
+    *,
+    transform: Mapping[str, Transform] = {},
+    dtype: str = "float32",
+) -> None:
+    """Append each sample's activations to its layer's sink, in order, in constant memory.
+
+    ``transform`` has a function for some of the layers, from (batch, ...) float32 activations to
+    (batch, ...) float32 rows; it is given whole batches with their padding, so that a row does not
+    depend on how many there are. ``dtype``: of the rows that the sinks are given.
+
+    The rows of unreadable samples (weight 0, but not padding) are NaN; padding is dropped.
+    """
+    step = tf.function(lambda images: extractor(images, training=False), autograph=False)
+    for batch in batches:
+        rows = batch.rows.numpy()
+        real = int(rows[-1] - rows[0]) + 1  # padding repeats the last row
+        unreadable = batch.weights.numpy()[:real] == 0
+        for name, activations in step(batch.images).items():
+            block = activations.numpy().astype(np.float32, copy=False)
+            if name in transform:
+                block = transform[name](block)
+            block = block[:real].astype(dtype, copy=False)
+            block[unreadable] = np.nan
+            sinks[name](block)
+        on_batch(real)
