@@ -32,6 +32,7 @@ _PUBLIC = {
     "decode_predictions": "alexnet_keras.applications",
     "load_model": "alexnet_keras.models.saving",
     "load_pretrained": "alexnet_keras.pretrained.loading",
+    "read_features": "alexnet_keras.features.saved",
     "feature_extractor": "alexnet_keras.features.extractor",
     "summarize": "alexnet_keras.models.summary",
     "Architecture": "alexnet_keras.configs.architecture",

@@ -80,7 +80,7 @@ def run_extraction(*, verbose: str | int = "auto", **options) -> Features:
         if options.probe:
             probes[layer] = fit_linear_probe(path, layer, rows, dataset)
             progress.print(_probe_line(layer, probes[layer]))
-    return Features(files, rows, probes)
+    return Features(files, rows, probes, options.out.with_suffix(".json"))
 
 
 def extract_features(

@@ -11,6 +11,7 @@ import click
 
 from alexnet_keras import __version__
 from alexnet_keras.cli.command import command
+from alexnet_keras.cli.feature_commands import feature_group
 from alexnet_keras.cli.options import named_options, options_from
 from alexnet_keras.cli.training_commands import training_group
 from alexnet_keras.cli.weights_commands import weights_group
@@ -93,4 +94,6 @@ def summary(variant, width, num_classes):
     print_summary(VARIANTS[variant or "alexnet"].with_width(width), num_classes)
 
 
+for _command in feature_group.commands.values():
+    main.add_command(_command)
 main.add_command(weights_group)

@@ -10,7 +10,7 @@ import numpy as np
 
 from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.errors import DataError
-from alexnet_keras.features.saved import open_features
+from alexnet_keras.features.feature_arrays import open_array
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def fit_linear_probe(features: Path, layer: str, rows: Path, dataset: Dataset) -
     ``features``: a ``.npy`` or ``.h5`` of ``extract``; ``rows``: its ``.csv``. Rows of unreadable
     files are skipped. Raises ``DataError`` if the file lacks either split.
     """
-    x = open_features(features, layer)
+    x = open_array(features, layer)
     x = x.reshape(len(x), -1)
     with open(rows, encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))

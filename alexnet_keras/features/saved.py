@@ -1,35 +1,58 @@
-"""Reads saved features."""
+"""Reads saved features: those of ``extract`` with their table of rows and description, and plain
+arrays of others.
+"""
 
 from __future__ import annotations
 
 import csv
-import functools
+import difflib
+import json
+import os
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
-import h5py
 import numpy as np
+
+from alexnet_keras.errors import ConfigurationError, DataError, error_reason
+from alexnet_keras.features.feature_arrays import array_names, open_array
+
+_NUMBERS = ("row", "label")
 
 
 class Features(Mapping):
     """Arrays by layer, and the table of their rows.
 
-    ``features["fc7"]`` is a read-only memory map, (rows, ...) float32; the rows of unreadable
-    files (``skip_bad``) are NaN.
+    ``features["fc7"]`` is a read-only array, (rows, ...): a memory map of a ``.npy`` or ``.h5``.
+    The rows of unreadable files (``skip_bad``) are NaN. Opening one raises ``DataError`` where
+    its file is damaged or has another number of rows than the table.
 
     Attributes:
         files: the file of each layer.
+        table: the file of the table, None where there is none.
         probes: with ``probe``, the :class:`~alexnet_keras.features.linear_probe.ProbeResult` of
             each layer, fractions 0-1.
     """
 
-    def __init__(self, files: Mapping[str, Path], rows: Path, probes: Mapping = {}):
+    def __init__(
+        self,
+        files: Mapping[str, Path],
+        table: Path | None = None,
+        probes: Mapping = {},
+        describing: Path | None = None,
+    ):
         self.files = dict(files)
         self.probes = dict(probes)
-        self._rows = rows
+        self.table = table
+        self._describing = describing
+        self._opened: dict[str, np.ndarray] = {}
 
     def __getitem__(self, layer: str) -> np.ndarray:
-        return open_features(self.files[layer], layer)
+        if layer not in self._opened:
+            array = open_array(self.files[layer], layer)
+            self._check_rows(self.files[layer], len(array))
+            self._opened[layer] = array
+        return self._opened[layer]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.files)
@@ -37,28 +60,136 @@ class Features(Mapping):
     def __len__(self) -> int:
         return len(self.files)
 
-    @functools.cached_property
+    @cached_property
     def rows(self) -> dict[str, list]:
-        """The table of the rows by column: ``row``, ``split``, ``id``, ``path``, ``label`` and
-        ``class``.
+        """The table of the rows by column, empty without a table: for ``extract``, ``row``,
+        ``split``, ``id``, ``path``, ``label`` and ``class``. ``row`` and ``label`` are integers
+        where all their cells are.
         """
-        with open(self._rows, encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            table = list(reader)
-        numbers = ("row", "label")
-        return {
-            name: [int(row[name]) if name in numbers else row[name] for row in table]
-            for name in reader.fieldnames
-        }
+        return {} if self.table is None else _read_table(self.table)
+
+    @cached_property
+    def description(self) -> dict:
+        """How ``extract`` computed the features, from the JSON beside them; ``{}`` without it."""
+        return {} if self._describing is None else _read_description(self._describing)
+
+    def check_layers(self, layers: tuple[str, ...]) -> None:
+        """Raise ``ConfigurationError`` for a layer that is not here, with those whose names are
+        like it.
+        """
+        for layer in layers:
+            if layer not in self.files:
+                near = difflib.get_close_matches(layer, self.files, 5) or list(self.files)[:20]
+                raise ConfigurationError(f"layer: expected one of {', '.join(near)}; got {layer}")
+
+    def _check_rows(self, path: Path, found: int) -> None:
+        column = next(iter(self.rows.values()), None)
+        if column is not None and len(column) != found:
+            raise DataError(
+                f"{path}: expected {len(column)} rows, as in {self.table}, got {found}"
+            )
 
 
-def open_features(path: Path, layer: str) -> np.ndarray:
-    """The rows of a layer in a ``.npy`` or ``.h5`` of ``extract``, as a read-only memory map."""
-    if path.suffix != ".h5":
-        return np.load(path, mmap_mode="r")
-    with h5py.File(path) as file:
-        dataset = file[layer]
-        offset = dataset.id.get_offset()
-        if offset is None:  # no rows
-            return dataset[...]
-        return np.memmap(path, dataset.dtype, "r", offset, dataset.shape)
+def read_features(path: str | os.PathLike, layer: str | None = None) -> Features:
+    """Open the features that ``extract`` wrote, or an array of anybody.
+
+    ``path``: a ``.npy`` or ``.h5``; or the name that was given to ``extract`` as ``out`` where
+    each layer has a file of its own (``feats.npy`` for ``feats-pool5.npy`` and ``feats-fc7.npy``).
+    The table of rows (``feats.csv``) and the description (``feats.json``) are found beside it;
+    without them ``rows`` and ``description`` are empty, and the layer of a ``.npy`` is called
+    after its file. ``layer``: open this one alone.
+
+    Objects are never unpickled. Raises ``DataError`` for files that cannot be read, and
+    ``ConfigurationError`` for an unknown layer.
+
+    Example::
+
+        features = alexnet_keras.read_features("feats.h5")
+        features["fc7"].shape, features.rows["path"][0], features.description["variant"]
+    """
+    path = Path(path)
+    description = _description_of(path)
+    files = _files_of(path, description)
+    table = (description or path).with_suffix(".csv")
+    features = Features(files, table if table.is_file() else None, describing=description)
+    if layer is None:
+        return features
+    features.check_layers((layer,))
+    return Features({layer: files[layer]}, features.table, describing=description)
+
+
+def _description_of(path: Path) -> Path | None:
+    """The JSON beside ``path``: of its own stem, or of the stem that ``extract`` has put a layer's
+    name behind.
+    """
+    own = path.with_suffix(".json")
+    if own.is_file():
+        return own
+    for place in range(len(path.stem) - 1, 0, -1):
+        other = path.with_name(f"{path.stem[:place]}.json")
+        if path.stem[place] == "-" and other.is_file() and path.name in _described(other).values():
+            return other
+    return None
+
+
+def _files_of(path: Path, description: Path | None) -> dict[str, Path]:
+    described = {} if description is None else _described(description)
+    layers = {layer: path for layer, name in described.items() if name == path.name}
+    if layers:
+        return layers
+    if path.exists() or not described:
+        return dict.fromkeys(array_names(path), path)
+    return {layer: path.with_name(name) for layer, name in described.items()}
+
+
+def _described(description: Path) -> dict[str, str]:
+    """The file of each layer, as a description has it: names within its own folder."""
+    layers = _read_description(description).get("layers")
+    if not isinstance(layers, dict):
+        return {}
+    files = {layer: about.get("file") for layer, about in layers.items() if type(about) is dict}
+    return {
+        layer: name
+        for layer, name in files.items()
+        if isinstance(name, str) and name == Path(name).name
+    }
+
+
+def _read_description(path: Path) -> dict:
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: expected JSON, got: {error_reason(error)}") from None
+    if not isinstance(description, dict):
+        raise DataError(f"{path}: expected a JSON object, got a {type(description).__name__}")
+    return description
+
+
+def _read_table(path: Path) -> dict[str, list]:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            rows = []
+            for row in reader:
+                if len(row) != len(header):
+                    raise DataError(
+                        f"{path}: line {reader.line_num}: expected {len(header)} cells, got "
+                        f"{len(row)}"
+                    )
+                rows.append(row)
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{path}: expected a CSV table, got: {error_reason(error)}") from None
+    if len(set(header)) < len(header) or not header:
+        raise DataError(f"{path}: line 1: expected the columns' names, each once, got {header}")
+    columns = zip(*rows, strict=True) if rows else [()] * len(header)
+    return {name: _cells(name, column) for name, column in zip(header, columns, strict=True)}
+
+
+def _cells(name: str, column: tuple[str, ...]) -> list:
+    if name in _NUMBERS:
+        try:
+            return list(map(int, column))
+        except ValueError:
+            pass
+    return list(column)
