@@ -19,3 +19,32 @@ class FeatureFileOptions:
         False, "Write NaN for unreadable files instead of stopping at the first."
     )
     overwrite: bool = option(False, "Replace existing files.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectionOptions:
+    """Features reduced to fewer numbers, by a basis that is fitted or used again."""
+
+    project: str | None = option(
+        None,
+        "Reduce each layer to K numbers a row: principal components (pca:50) or a sparse random "
+        "projection (srp:1000). The basis is saved as <stem>-<layer>.basis.npz.",
+        metavar="pca:K|srp:K",
+    )
+    fit_on: str | None = option(
+        None,
+        "Data that --project is fitted on.  [default: the data extracted, which is then read "
+        "twice]",
+        metavar="demo|demo-new|PATH",
+    )
+    fit_splits: tuple[str, ...] = option(
+        (),
+        "Split that --project is fitted on (repeatable).  [default: all of --fit-on, else those "
+        "extracted]",
+        flag="--fit-split",
+        metavar="NAME",
+    )
+    basis: tuple[Path, ...] = option(
+        (), "Saved basis to project with, one for each layer (repeatable).", metavar="FILE"
+    )
+    seed: int = option(0, "Random seed of --project srp.", minimum=0, maximum=2**31 - 1)
