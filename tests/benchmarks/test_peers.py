@@ -33,6 +33,7 @@ def test_a_peer_computes_what_ours_computes(name):
     check_agreement(networks, images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINING)
 def test_a_peer_learns_what_ours_learns(name, monkeypatch):
     pytest.importorskip(TRAINING[name])

@@ -205,7 +205,7 @@ def test_what_a_resumed_run_keeps(files):
         alexnet_keras.resume(files / "run", seed=3)
 
 
-@pytest.mark.parametrize("leftovers", [(), (".lock",), (".lock", "samples.csv.gz", ".part-1-a-b")])
+@pytest.mark.parametrize("leftovers", [(), (".lock", "samples.csv.gz", ".part-1-a-b")])
 @pytest.mark.parametrize("keyword", ["output", "resume"])
 def test_a_run_killed_before_its_config_is_begun_again(
     files, tmp_path, caplog, keyword, leftovers

@@ -1,5 +1,6 @@
 """MatConvNet's .mat files against SciPy's own reader and writer, and hostile twins."""
 
+import functools
 import struct
 import zlib
 from pathlib import Path
@@ -245,6 +246,7 @@ def packed(variable, announced=None):
     return struct.pack("<II", 15, len(data)) + data
 
 
+@functools.cache
 def nested(depth):
     inner = numbers((1, 1))
     for _ in range(depth):

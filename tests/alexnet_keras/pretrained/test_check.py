@@ -22,6 +22,12 @@ CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 DEMO_LAYERS = (*CONVOLUTIONS, "fc6", "fc7", "fc8")
 
 
+def first_and_last_by_default(names):
+    """The layers between them are slow tests."""
+    between = [pytest.param(name, marks=pytest.mark.slow) for name in names[1:-1]]
+    return [names[0], *between, names[-1]]
+
+
 @pytest.fixture(scope="module")
 def demo():
     return resolve_weights("demo").weights.layers
@@ -87,13 +93,13 @@ def test_a_hundred_initial_values_of_a_hundred(variant):
         assert largest_z(layers) < MIN_Z
 
 
-@pytest.mark.parametrize("name", DEMO_LAYERS)
+@pytest.mark.parametrize("name", first_and_last_by_default(DEMO_LAYERS))
 def test_one_layer_of_the_demonstration_shuffled(demo, name):
     found = states(shuffled(demo, name))
     assert found[name] in ("unclear", "shuffled")
 
 
-@pytest.mark.parametrize("name", CONVOLUTIONS)
+@pytest.mark.parametrize("name", first_and_last_by_default(CONVOLUTIONS))
 def test_one_layer_of_the_trunk_shuffled(shared_data, name):
     trunk = resolve_weights(shared_data / "bvlc_alexnet_trunk.caffemodel").weights.layers
     found = states(shuffled(trunk, name))

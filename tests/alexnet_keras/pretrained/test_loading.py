@@ -239,6 +239,7 @@ def test_whole_models_bring_everything_and_runs_too(tmp_path):
             load_pretrained(str(place), "alexnet")
 
 
+@pytest.mark.slow
 def test_the_function_can_be_called_again_after_its_package_was_imported(tmp_path):
     """``alexnet_keras.pretrained`` was a function until its submodule was imported."""
     write_weights(tmp_path / "w.npz", LAYERS, variant="alexnet")
