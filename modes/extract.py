@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from alexnet_keras.atomic_files import atomic_write
@@ -34,11 +35,19 @@ from alexnet_keras.features.extraction import extract
 from alexnet_keras.features.extractor import feature_extractor
 from alexnet_keras.features.feature_files import open_feature_files
 from alexnet_keras.features.linear_probe import ProbeResult, fit_linear_probe
+from alexnet_keras.features.projection_from_options import (
+    ProjectionPlan,
+    identify_network,
+    open_projections,
+    plan_projection,
+)
 from alexnet_keras.features.saved import Features
 from alexnet_keras.pretrained.from_options import open_weights
 from alexnet_keras.pretrained.loading import Pretrained, check_loaded
 from alexnet_keras.progress import Progress
 from alexnet_keras.training.run_config import runtime_environment
+
+_SILENT = Progress(verbose=0)
 
 
 @accept_options(ExtractOptions, name="extract")
@@ -60,19 +69,19 @@ def run_extraction(*, verbose: str | int = "auto", **options) -> Features:
     parts = [dataset.samples(split) for split in options.splits or dataset.split_names]
     if options.probe:
         _check_probe(dataset, parts)
-    source = open_weights(options, options.data, progress)
-    with progress.track("extract", sum(map(len, parts))) as advance:
-        files = extract_features(
-            dataset,
-            options.out,
-            source=source,
-            layers=options.layers,
-            splits=options.splits,
-            batch_size=options.batch_size,
-            loading=replace(loading, bad="mark" if options.skip_bad else "error"),
-            overwrite=options.overwrite,
-            on_batch=advance,
-        )
+    loading = replace(loading, bad="mark" if options.skip_bad else "error")
+    files = extract_features(
+        dataset,
+        options.out,
+        source=open_weights(options, options.data, progress),
+        layers=options.layers,
+        splits=options.splits,
+        batch_size=options.batch_size,
+        loading=loading,
+        projection=plan_projection(options, dataset, parts, loading),
+        overwrite=options.overwrite,
+        progress=progress,
+    )
     rows = options.out.with_suffix(".csv")
     probes = {}
     for layer, path in files.items():
@@ -92,45 +101,71 @@ def extract_features(
     splits: tuple[str, ...] = (),
     batch_size: int = 32,
     loading: Loading = Loading(),
+    projection: ProjectionPlan = ProjectionPlan(),
     overwrite: bool = False,
+    progress: Progress = _SILENT,
     on_batch: Callable[[int], None] = lambda rows: None,
 ) -> dict[str, Path]:
     """Write the activations of ``layers`` for every sample of ``splits``, row i for sample i.
 
     ``splits`` defaults to all splits, in turn. ``out``: ``.npy`` (with several layers, one file
     ``<stem>-<layer>.npy`` per layer) or ``.h5`` (one data set per layer). ``<stem>.csv`` beside it
-    lists the sample of each row, and ``<stem>.json`` how the features were computed. Returns the
-    file of each layer. Raises ``ConfigurationError``, ``RunError``, and ``WeightsError`` for a
+    lists the sample of each row, and ``<stem>.json`` how the features were computed. A basis that
+    ``projection`` fits is written to ``<stem>-<layer>.basis.npz``. Returns the file of each layer.
+    Raises ``ConfigurationError``, ``RunError``, and ``WeightsError`` for a
     layer that depends on weights missing from the file.
     """
     extractor = feature_extractor(source.model, layers)
     check_loaded(source, layers)
     paths = output_files(out, layers)
     about = (out.with_suffix(".csv"), out.with_suffix(".json"))
-    _check_writable([*paths.values(), *about], overwrite)
+    bases = basis_files(out, layers) if projection.is_fitted else {}
+    _check_writable([*paths.values(), *about, *bases.values()], overwrite)
     parts = [dataset.samples(split) for split in splits or dataset.split_names]
     for option, values in (("layer", layers), ("split", [part.split for part in parts])):
         if len(set(values)) < len(values):
             raise ConfigurationError(f"{option}: expected each once, got {', '.join(values)}")
     rows = sum(map(len, parts))
-    batches = [
-        EvaluationBatches(part, source.model.preprocessing, batch_size, **vars(loading))
-        for part in parts
-    ]
-    shapes = {name: (rows, *extractor.output[name].shape[1:]) for name in paths}
+
+    def make_batches(part: Samples, loading: Loading = loading) -> EvaluationBatches:
+        return EvaluationBatches(part, source.model.preprocessing, batch_size, **vars(loading))
+
+    batches = [make_batches(part) for part in parts]
+    projections = open_projections(
+        projection,
+        extractor,
+        _network(source),
+        bases,
+        make_batches=make_batches,
+        progress=progress,
+    )
+    transform = {name: each.apply for name, each in projections.items()}
+    shapes = {name: (rows, *_row_shape(name, extractor, projections)) for name in paths}
     with (
-        atomic_write(*about) as (rows_file, description_file),
+        atomic_write(*about, *bases.values()) as (rows_file, description_file, *basis_parts),
         open_feature_files(paths, shapes) as sinks,
     ):
-        for part in batches:
-            extract(extractor, part, sinks, on_batch)
+        for layer, basis_part in zip(bases, basis_parts, strict=True):
+            projections[layer].save(basis_part)
+        with progress.track("extract", rows) as advance:
+            for part in batches:
+                extract(extractor, part, sinks, _both(advance, on_batch), transform=transform)
         _write_rows(rows_file, parts)
         bad_rows = np.concatenate(
             [start + part.bad_rows for start, part in _offsets(batches)]
         ).tolist()
         description = _description(source, paths, shapes, dataset, parts, bad_rows, loading)
+        for layer, each in projections.items():
+            description["layers"][layer]["projection"] = each.describe()
         description_file.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     return paths
+
+
+def basis_files(out: Path, layers: tuple[str, ...]) -> dict[str, Path]:
+    """The file that the basis of each layer is saved in."""
+    return {
+        layer: out.with_name(f"{out.stem}-{layer.replace(':', '-')}.basis.npz") for layer in layers
+    }
 
 
 def output_files(out: Path, layers: tuple[str, ...]) -> dict[str, Path]:
@@ -147,6 +182,21 @@ def _probe_line(layer: str, result: ProbeResult) -> str:
         f"linear probe on {layer}: accuracy {result.accuracy:.1%}, balanced accuracy "
         f"{result.balanced_accuracy:.1%} on {result.images} val images"
     )
+
+
+def _network(source: Pretrained) -> dict:
+    model = source.model
+    return identify_network(model.architecture.name, source.describe(), model.preprocessing)
+
+
+def _both(*calls: Callable[[int], None]) -> Callable[[int], None]:
+    return lambda rows: [call(rows) for call in calls]
+
+
+def _row_shape(layer: str, extractor: keras.Model, projections: Mapping) -> tuple[int, ...]:
+    if layer in projections:
+        return (projections[layer].components,)
+    return tuple(extractor.output[layer].shape[1:])
 
 
 def _check_probe(dataset: Dataset, parts: list[Samples]) -> None:

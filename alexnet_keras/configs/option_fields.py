@@ -70,7 +70,7 @@ class Option:
             return self._convert_one(value)
         if isinstance(value, Mapping):
             value = [f"{name}={item}" for name, item in value.items()]
-        if isinstance(value, str):
+        if isinstance(value, str | os.PathLike):
             value = [value]
         if not isinstance(value, list | tuple):
             raise ConfigurationError(f"{self.name}: expected a list, got {value!r}")

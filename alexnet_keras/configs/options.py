@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alexnet_keras.configs.feature_options import FeatureFileOptions
+from alexnet_keras.configs.feature_options import FeatureFileOptions, ProjectionOptions
 from alexnet_keras.configs.option_fields import option
 from alexnet_keras.configs.option_groups import (
     DataOptions,
@@ -45,7 +45,7 @@ class TransferOptions(ExecutionOptions, TransferRecipeOptions, TrainFromOptions,
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractOptions(FeatureFileOptions, WeightsOptions, DataOptions):
+class ExtractOptions(ProjectionOptions, FeatureFileOptions, WeightsOptions, DataOptions):
     """Options of ``extract``."""
 
     layers: tuple[str, ...] = option(

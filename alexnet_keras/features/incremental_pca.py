@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from alexnet_keras.errors import DataError
+from alexnet_keras.features.projection import Projection
 
 # Of a batch, unless as many rows as components are larger.
 _BATCH_BYTES = 1 << 26
@@ -47,18 +48,27 @@ class IncrementalFit:
             if self._buffered == len(self._buffer):
                 self._fit(self.rows_per_batch)
 
-    def finish(self):
-        """The fitted ``IncrementalPCA``. Raises ``DataError`` for fewer rows than components and
-        for rows that are all the same.
+    def finish(self) -> Projection:
+        """The projection to the principal components of all rows. Raises ``DataError`` for fewer
+        rows than components and for rows that are all the same.
         """
         check_rows(self.rows, self.components, self.layer)
         if self._buffered:
             self._fit(self._buffered)
-        if not self._pca.var_.any():
+        pca = self._pca
+        if not pca.var_.any():
             raise DataError(
                 f"{self.layer}: expected features that vary, got {self.rows} equal rows"
             )
-        return self._pca
+        return Projection(
+            self.layer,
+            "pca",
+            np.ascontiguousarray(pca.components_, np.float32),
+            pca.mean_.astype(np.float32),
+            pca.explained_variance_,
+            pca.explained_variance_ratio_,
+            fitted_on={"rows": self.rows, "rows_per_batch": self.rows_per_batch},
+        )
 
     def _fit(self, rows: int) -> None:
         with np.errstate(invalid="ignore"):  # no variance so far

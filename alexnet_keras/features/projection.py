@@ -7,7 +7,7 @@ scikit-learn fits both (``IncrementalPCA``; ``SparseRandomProjection``, Li, Hast
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,6 @@ import numpy as np
 
 from alexnet_keras.errors import ConfigurationError, DataError
 from alexnet_keras.features.basis_files import read_array, read_basis, write_basis
-from alexnet_keras.features.incremental_pca import IncrementalFit
 
 KINDS = {"pca": "principal components", "srp": "a sparse random projection"}
 # Every product has as many rows, so that a row's bits do not depend on how rows are grouped.
@@ -35,9 +34,10 @@ class Projection:
         mean: (width,) float32, subtracted first; None with ``srp``.
         explained_variance: (components,), and the same as a ratio of the total variance,
             descending; None with ``srp``.
-        network: what computed the features: a JSON-ready dictionary, compared by
-            :meth:`check_fits`.
+        network: what computed the features, of
+            :func:`~alexnet_keras.features.projection_from_options.identify_network`.
         fitted_on: the data, rows and settings of the fit, JSON-ready.
+        file: the name of its basis file.
     """
 
     layer: str
@@ -48,6 +48,7 @@ class Projection:
     explained_variance_ratio: np.ndarray | None = None
     network: Mapping = field(default_factory=dict)
     fitted_on: Mapping = field(default_factory=dict)
+    file: str | None = None
 
     @property
     def components(self) -> int:
@@ -96,10 +97,13 @@ class Projection:
         else:
             arrays = {name: getattr(self.matrix, name) for name in ("data", "indices", "indptr")}
             arrays |= {"shape": np.array(self.matrix.shape), "format": np.array(b"csr")}
-        write_basis(path, {**self.describe(), "network": dict(self.network)}, arrays)
+        write_basis(path, {**self._settings(), "network": dict(self.network)}, arrays)
 
     def describe(self) -> dict:
         """What the description of a features file records of it, JSON-ready."""
+        return {"basis": self.file, **self._settings()}
+
+    def _settings(self) -> dict:
         ratio = self.explained_variance_ratio
         return {
             "kind": self.kind,
@@ -119,8 +123,9 @@ class Projection:
             ("features a row", width, self.width),
             *((key, network[key], self.network.get(key)) for key in network),
         ):
+            if isinstance(wanted, Mapping):
+                wanted, found = _first_difference(wanted, found)
             if wanted != found:
-                wanted, found = _differing(wanted, found)
                 raise ConfigurationError(
                     f"{place}: {name}: expected a basis of {wanted}, got one of {found}"
                 )
@@ -136,59 +141,15 @@ def parse_projection(text: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
-def fit_projection(
-    kind: str,
-    components: int,
-    blocks: Iterable[np.ndarray],
-    *,
-    layer: str,
-    width: int,
-    seed: int = 0,
-    network: Mapping = {},
-    fitted_on: Mapping = {},
-) -> Projection:
-    """Fit a projection of rows of ``width`` features to ``components`` numbers, in one pass.
-
-    Args:
-        kind: ``pca``: scikit-learn's ``IncrementalPCA`` on batches as
-            :class:`~alexnet_keras.features.incremental_pca.IncrementalFit` describes; ``srp``:
-            its ``SparseRandomProjection`` of automatic density, which depends on no features, so
-            that ``blocks`` stays unread.
-        components: at most ``width``, and with ``pca`` at most the number of rows.
-        blocks: (n, ...) float32 arrays, one after the other; rows that are not finite are left
-            out.
-        layer, network, fitted_on: recorded in the basis.
-        seed: of ``srp``, 0 or more.
-
-    Raises ``ConfigurationError`` for more components than features, and ``DataError`` for fewer
-    rows than components and for rows that are all the same.
+def random_projection(components: int, layer: str, width: int, seed: int = 0) -> Projection:
+    """scikit-learn's ``SparseRandomProjection`` of automatic density, which depends on no
+    features. ``components``: at most ``width``; ``seed``: 0 or more.
     """
-    check_components(components, width, layer)
-    about = {"layer": layer, "kind": kind, "network": network}
-    if kind == "srp":
-        matrix = _random_matrix(components, width, seed)
-        return Projection(matrix=matrix, fitted_on={**fitted_on, "seed": seed}, **about)
-    fit = IncrementalFit(components, width, layer)
-    for block in blocks:
-        fit.append(block)
-    return finish_fit(fit, network=network, fitted_on=fitted_on)
+    from sklearn.random_projection import SparseRandomProjection  # slow to import
 
-
-def finish_fit(fit: IncrementalFit, *, network: Mapping, fitted_on: Mapping) -> Projection:
-    """The projection of a fit that got all its rows; raises ``DataError`` as
-    :func:`fit_projection` does.
-    """
-    pca = fit.finish()
-    return Projection(
-        layer=fit.layer,
-        kind="pca",
-        matrix=np.ascontiguousarray(pca.components_, np.float32),
-        mean=pca.mean_.astype(np.float32),
-        explained_variance=pca.explained_variance_,
-        explained_variance_ratio=pca.explained_variance_ratio_,
-        network=network,
-        fitted_on={**fitted_on, "rows": fit.rows, "rows_per_batch": fit.rows_per_batch},
-    )
+    projection = SparseRandomProjection(components, random_state=seed)
+    matrix = projection.fit(np.zeros((1, width), np.float32)).components_
+    return Projection(layer, "srp", matrix, fitted_on={"seed": seed})
 
 
 def check_components(components: int, width: int, layer: str) -> None:
@@ -227,6 +188,7 @@ def load_projection(path: Path) -> Projection:
         kind=kind,
         network=about["network"],
         fitted_on=about["fitted_on"],
+        file=Path(path).name,
         **read(arrays, components, width, str(path)),
     )
 
@@ -256,13 +218,6 @@ def _read_csr(arrays: Mapping, components: int, width: int, place: str) -> dict:
     return {"matrix": csr_matrix((data, indices, starts), shape=(components, width), copy=False)}
 
 
-def _random_matrix(components: int, width: int, seed: int):
-    from sklearn.random_projection import SparseRandomProjection  # slow to import
-
-    projection = SparseRandomProjection(components, random_state=seed)
-    return projection.fit(np.zeros((1, width), np.float32)).components_
-
-
 def _padded(rows: np.ndarray) -> np.ndarray:
     if len(rows) == _ROWS_PER_PRODUCT:
         return rows
@@ -271,10 +226,15 @@ def _padded(rows: np.ndarray) -> np.ndarray:
     return padded
 
 
-def _differing(wanted: Any, found: Any) -> tuple[Any, Any]:
-    """Of two dictionaries, what differs first."""
-    if isinstance(wanted, Mapping) and isinstance(found, Mapping):
-        for key in wanted:
-            if wanted[key] != found.get(key):
-                return f"{key} {wanted[key]}", f"{key} {found.get(key)}"
-    return wanted, found
+def _first_difference(wanted: Mapping, found: Any) -> tuple[str, str]:
+    """What differs first between two dictionaries, in words; but for the ``source`` of weights,
+    which only names them.
+    """
+    found = found if isinstance(found, Mapping) else {}
+    for key in wanted:
+        if key != "source" and wanted[key] != found.get(key):
+            return tuple(
+                f"{key} {each.get(key)}" + (f" ({each['source']})" if "source" in each else "")
+                for each in (wanted, found)
+            )
+    return "", ""

@@ -71,7 +71,7 @@ def test_the_python_names_of_options():
         if option.flag.removeprefix("--").replace("-", "_") != option.name
     }
     text = " ".join(USAGE.split())
-    (listed,) = re.findall(r"Four have other names in Python: (.*?)\. Repeatable", text)
+    (listed,) = re.findall(r"Some have other names in Python: (.*?)\. Repeatable", text)
     assert set(re.findall(r"`[^`]+`", listed)) == {*others, *others.values(), "`extract`"}
 
 

@@ -7,6 +7,7 @@ import json
 import tracemalloc
 import zipfile
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,14 +18,19 @@ from sklearn.decomposition import PCA, IncrementalPCA
 from sklearn.random_projection import SparseRandomProjection
 
 from alexnet_keras.errors import ConfigurationError, DataError
-from alexnet_keras.features.incremental_pca import rows_per_batch
+from alexnet_keras.features.incremental_pca import IncrementalFit, rows_per_batch
 from alexnet_keras.features.projection import (
-    fit_projection,
+    check_components,
     load_projection,
     parse_projection,
+    random_projection,
 )
 
-NETWORK = {"variant": "alexnet", "weights": "0a", "preprocessing": {"resize": "warp", "crop": 67}}
+NETWORK = {
+    "variant": "alexnet",
+    "weights": {"source": "caffe", "sha256": "0a"},
+    "preprocessing": {"resize": "warp", "crop": 67},
+}
 WIDTH = 60
 
 
@@ -41,10 +47,16 @@ def blocks_of(rows, size):
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def fitted(kind="pca", components=5, rows=None, **about):
+def fitted(kind="pca", components=5, rows=None, size=32, seed=0, **about):
     rows = activations(600) if rows is None else rows
-    about = {"layer": "fc6:pre", "network": NETWORK, **about}
-    return fit_projection(kind, components, blocks_of(rows, 32), width=rows.shape[1], **about)
+    if kind == "srp":
+        found = random_projection(components, "fc6:pre", rows.shape[1], seed)
+    else:
+        fit = IncrementalFit(components, rows.shape[1], "fc6:pre")
+        for block in blocks_of(rows, size):
+            fit.append(block)
+        found = fit.finish()
+    return replace(found, network=NETWORK, **about)
 
 
 @pytest.mark.parametrize("count", [5, 100, 261, 517, 600])
@@ -54,7 +66,7 @@ def test_principal_components_are_those_of_scikit_learn(count, size):
     of their own.
     """
     rows = activations(count)
-    found = fit_projection("pca", 5, blocks_of(rows, size), layer="fc6", width=WIDTH)
+    found = fitted(rows=rows, size=size)
     expected = IncrementalPCA(5, batch_size=rows_per_batch(5, WIDTH)).fit(rows)
     assert found.fitted_on == {"rows": count, "rows_per_batch": 256}
     np.testing.assert_allclose(found.matrix, expected.components_, atol=1e-7)
@@ -118,10 +130,10 @@ def test_batches_stay_small():
 @pytest.mark.parametrize("kind", ["pca", "srp"])
 def test_a_saved_basis_is_the_same(kind, tmp_path):
     path = tmp_path / "a-fc6.basis.npz"
-    projection = fitted(kind, seed=4, fitted_on={"data": "photographs"})
+    projection = fitted(kind, fitted_on={"data": "photographs"})
     projection.save(path)
     found, rows = load_projection(path), activations(9)
-    assert found.describe() == projection.describe()
+    assert found.describe() == {**projection.describe(), "basis": path.name}
     assert found.network == NETWORK
     np.testing.assert_array_equal(found.apply(rows), projection.apply(rows))
     with np.load(path, allow_pickle=False) as file:
@@ -140,13 +152,12 @@ def test_what_is_no_projection(text):
 
 
 def test_what_cannot_be_fitted():
-    with pytest.raises(DataError, match="^fc6: expected at least 5 readable rows .* got 4$"):
-        fitted(rows=np.insert(activations(4), 0, np.nan, axis=0), layer="fc6")
-    for kind in ("pca", "srp"):
-        with pytest.raises(ConfigurationError, match="at most 60 components, .* of fc6, got 61$"):
-            fitted(kind, 61, layer="fc6")
-    with pytest.raises(DataError, match="^fc6: expected features that vary, got 300 equal rows$"):
-        fitted(rows=np.ones((300, WIDTH), np.float32), layer="fc6")
+    with pytest.raises(DataError, match="^fc6:pre: expected at least 5 readable rows .* got 4$"):
+        fitted(rows=np.insert(activations(4), 0, np.nan, axis=0))
+    with pytest.raises(ConfigurationError, match="at most 60 components, .* of fc6, got 61$"):
+        check_components(61, 60, "fc6")
+    with pytest.raises(DataError, match="^fc6:pre: expected features that vary, got 300 equal"):
+        fitted(rows=np.ones((300, WIDTH), np.float32))
 
 
 def test_a_basis_of_something_else():
@@ -159,8 +170,8 @@ def test_a_basis_of_something_else():
         (
             "fc6:pre",
             WIDTH,
-            {**NETWORK, "weights": "0b"},
-            "weights: expected a basis of 0b, got one of 0a",
+            {**NETWORK, "weights": {"source": "owt", "sha256": "0b"}},
+            r"weights: expected a basis of sha256 0b \(owt\), got one of sha256 0a \(caffe\)",
         ),
         (
             "fc6:pre",
