@@ -50,8 +50,11 @@ class Progress:
         self.silent = verbose == 0
         self._downloads = DownloadProgress()
         self.every_step = verbose in ("auto", 1)
-        self.draws_bars = self.every_step and (
-            console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
+        self.draws_bars = self._draws_bars_on(console)
+
+    def _draws_bars_on(self, target: Console) -> bool:
+        return self.every_step and (
+            target.is_terminal or (target.is_jupyter and find_spec("ipywidgets") is not None)
         )
 
     def print(self, text: str) -> None:
@@ -73,20 +76,25 @@ class Progress:
         )
 
     @contextmanager
-    def track(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Show progress over ``total`` images: yields a function to call with the number of images
-        that were finished since the last call.
+    def track(
+        self, label: str, total: int, on_stderr: bool = False
+    ) -> Iterator[Callable[[int], None]]:
+        """Show progress over ``total`` images, with their rate and the time left: yields a
+        function to call with the number of images that were finished since the last call.
+
+        ``on_stderr``: for a command whose result is what it prints on stdout.
         """
-        counter = _Counter(label, total)
-        if not self.draws_bars:
+        target = _errors if on_stderr else console
+        counter = _Counter(label, total, target)
+        if not self._draws_bars_on(target):
             yield counter.print_when_due if self.every_step else counter.add
             return
-        bar = new_bar("")
-        task = bar.add_task(label, total=total)
+        bar = new_bar("{task.fields[rate]}", target)
+        task = bar.add_task(label, total=total, rate="")
 
         def advance(count: int) -> None:
             counter.add(count)
-            bar.update(task, completed=counter.done)
+            bar.update(task, completed=counter.done, rate=f"{counter.rate():.0f}/s")
 
         with bar:
             yield advance
@@ -100,9 +108,10 @@ class Progress:
 class _Counter:
     """The number of images finished, and a plain line about it every ten seconds."""
 
-    def __init__(self, label: str, total: int):
+    def __init__(self, label: str, total: int, target: Console):
         self.label = label
         self.total = total
+        self.target = target
         self.done = 0
         self.began = perf_counter()
         self.last_line = self.began
@@ -110,13 +119,15 @@ class _Counter:
     def add(self, count: int) -> None:
         self.done += count
 
+    def rate(self) -> float:
+        return self.done / max(perf_counter() - self.began, 1e-9)
+
     def print_when_due(self, count: int) -> None:
         self.add(count)
-        now = perf_counter()
-        if now - self.last_line > PLAIN_LINE_SECONDS:
-            self.last_line = now
-            rate = self.done / (now - self.began)
-            console.print(
+        if perf_counter() - self.last_line > PLAIN_LINE_SECONDS:
+            self.last_line = perf_counter()
+            rate = self.rate()
+            self.target.print(
                 f"  {self.label} {self.done}/{self.total} images  {rate:.0f}/s  "
                 f"{(self.total - self.done) / max(rate, 1e-9):.0f} s left"
             )
@@ -142,11 +153,18 @@ class DownloadProgress:
             )
 
 
-def new_bar(figures: str) -> Bar:
-    """A rich progress bar with count and times, and ``figures``, rich markup for further columns,
-    unless it is empty.
+def new_bar(figures: str, target: Console | None = None) -> Bar:
+    """A rich progress bar with count and times, and ``figures``, rich markup for further columns;
+    on stdout unless ``target`` is another console.
     """
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
-    if figures:
-        columns.append(TextColumn(figures))
-    return Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+    return Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(figures),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=target or console,
+        # What is printed on stdout stays there, though the bar may be on stderr.
+        redirect_stdout=target in (None, console),
+    )

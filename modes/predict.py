@@ -1,9 +1,10 @@
 """Prediction: the most probable classes of images.
 
-What it is: the class probabilities of image files, from the centre crop or averaged over the
-paper's ten crops (``crops=10``).
+What it is: the class probabilities of images, from the centre crop or averaged over the paper's
+ten crops (``crops=10``): of one file, or of as many as a folder or a list names, row by row.
 
-When to use it: for individual images; ``evaluate`` measures the accuracy on a split.
+When to use it: for images whose classes nobody knows; ``evaluate`` measures the accuracy on a
+split.
 
 What to expect: published weights predict ImageNet's 1000 classes, a run predicts its own. The
 probabilities always sum to 1, even for an image that shows none of the classes.
@@ -12,84 +13,173 @@ probabilities always sum to 1, even for an image that shows none of the classes.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from alexnet_keras.applications import decode_predictions
 from alexnet_keras.configs.architecture import FINAL_LAYER
+from alexnet_keras.configs.loading import Loading
 from alexnet_keras.configs.option_fields import accept_options, read_options
 from alexnet_keras.configs.options import PredictOptions
 from alexnet_keras.data.imagenet import imagenet_classes
-from alexnet_keras.errors import DataError
-from alexnet_keras.evaluation.prediction import predict
+from alexnet_keras.data.samples import Samples
+from alexnet_keras.errors import DataError, TerminatedError
+from alexnet_keras.evaluation.prediction import predict, prediction_batches
+from alexnet_keras.evaluation.prediction_files import (
+    check_output,
+    csv_text,
+    json_text,
+    write_text,
+)
+from alexnet_keras.evaluation.predictions import ImagePrediction, Prediction, TopClasses
 from alexnet_keras.pretrained.from_options import open_network
 from alexnet_keras.pretrained.loading import Pretrained, check_loaded
 from alexnet_keras.progress import Progress
+from alexnet_keras.training.signals import catch_stop_signals
 
-
-class Prediction(NamedTuple):
-    """A class and its probability, 0-1. ``id``: the wnid for ImageNet's classes, otherwise the
-    class index as text.
-    """
-
-    id: str
-    name: str
-    probability: float
+Images = str | os.PathLike | Sequence[str | os.PathLike]
 
 
 @dataclass(frozen=True)
 class Predictions:
     """The result of :func:`alexnet_keras.predict`.
 
-    ``top``: for each of ``images`` its most probable classes, best first. ``probabilities``:
-    (images, classes) float32, in the order of ``class_names``. ``source``: the weights.
+    ``images``: their paths. ``top``: for each of them its most probable classes, best first.
+    ``probabilities``: (images, classes) float32, in the order of ``class_names``; None with
+    ``out``, where only the most probable ones are kept. ``source``: the weights. ``errors``: why
+    an image could not be read, by its position in ``images``; its ``top`` is empty, and its
+    probabilities are NaN.
     """
 
     images: tuple[Path, ...]
-    top: tuple[tuple[Prediction, ...], ...]
-    probabilities: np.ndarray
+    top: Sequence[tuple[Prediction, ...]]
+    probabilities: np.ndarray | None
     class_names: tuple[str, ...]
     source: Pretrained
+    errors: Mapping[int, str]
 
 
 @accept_options(PredictOptions, name="predict")
-def run_prediction(
-    images: str | os.PathLike | Sequence[str | os.PathLike],
-    *,
-    verbose: str | int = "auto",
-    **options,
-) -> Predictions:
+def run_prediction(images: Images, *, verbose: str | int = "auto", **options) -> Predictions:
     """Classify images and return class probabilities.
 
     Does the same as the command ``predict``. ``images``: one image file or several: JPEG, PNG, BMP
-    or GIF. ``verbose``: 0 hides the progress of downloads. Raises ``ConfigurationError``,
-    ``DataError`` naming the file, and ``WeightsError``.
+    or GIF. With ``out`` the rows are written as they are computed and
+    their probabilities are not all kept: 10^5 images take 40 MB instead of 400. ``verbose``: 0
+    hides the progress, which is shown on stderr. Raises ``ConfigurationError``, ``DataError``
+    naming the file, ``RunError`` and ``WeightsError``.
 
     Example::
 
         predictions = alexnet_keras.predict(["dog.jpg"], weights="caffe")
         predictions.top[0][0].name, predictions.probabilities.shape
+        alexnet_keras.predict(photographs, out="predictions.csv")
     """
     options = read_options(PredictOptions, options)
     progress = Progress(verbose)
+    if options.out is not None:
+        check_output(options.out, options.overwrite)
+    stream = PredictionStream(images, options, progress)
+    with progress.track("predict", len(stream.samples), on_stderr=True) as advance:
+        if options.out is None:
+            probabilities = stream.all_probabilities(advance)
+        else:
+            probabilities = None
+            _write(stream, options, progress, advance)
+    return Predictions(
+        tuple(map(Path, stream.samples.paths)),
+        stream.top,
+        probabilities,
+        stream.class_names,
+        stream.source,
+        stream.errors,
+    )
+
+
+class PredictionStream:
+    """The predictions of images, in order, computed as they are asked for."""
+
+    def __init__(self, images: Images, options: PredictOptions, progress: Progress):
+        self.samples = _open_files(images)
+        self.source = open_network(options.weights, options, progress)
+        check_loaded(self.source, [FINAL_LAYER])
+        model = self.source.model
+        marks_bad = options.skip_bad or options.out is not None
+        self._batches = prediction_batches(
+            model,
+            self.samples,
+            options.batch_size,
+            options.crops,
+            Loading(num_threads=options.num_threads, bad="mark" if marks_bad else "error"),
+        )
+        outputs = model.get_layer(FINAL_LAYER).units
+        self.class_names = model.class_names or tuple(map(str, range(outputs)))
+        self.top = TopClasses(_with_ids(self.class_names), len(self.samples), options.top)
+
+    @property
+    def errors(self) -> dict[int, str]:
+        """Why the samples that could not be read so far could not, by position."""
+        return self._batches.bad_reasons
+
+    def all_probabilities(self, advance: Callable[[int], None]) -> np.ndarray:
+        """(images, classes) float32; NaN for unreadable images."""
+        found = np.empty((len(self.samples), len(self.class_names)), np.float32)
+        for first, block in self._blocks(advance):
+            found[first : first + len(block)] = block
+        return found
+
+    def rows(self, advance: Callable[[int], None]) -> Iterator[ImagePrediction]:
+        """The images' predictions, one by one."""
+        for first, block in self._blocks(advance):
+            for row in range(first, first + len(block)):
+                yield ImagePrediction(self.samples.paths[row], self.top[row], self.errors.get(row))
+
+    def _blocks(self, advance: Callable[[int], None]) -> Iterator[tuple[int, np.ndarray]]:
+        """The probabilities of each batch and its first position. Raises ``DataError`` at the end
+        if no image could be read.
+        """
+        first = 0
+        for block in predict(self.source.model, self._batches):
+            self.top.set(first, block)
+            yield first, block
+            first += len(block)
+            advance(len(block))
+        if len(self.errors) == first:
+            raise DataError(
+                f"{self.samples.paths[0]}: expected a readable image, got: {self.errors[0]}"
+                + (f"; nor is any other of the {first} readable" if first > 1 else "")
+            )
+
+
+def _write(stream: PredictionStream, options: PredictOptions, progress: Progress, advance) -> None:
+    """Write the rows as they are computed. Ctrl-C and SIGTERM keep those that are finished, in a
+    file of another name.
+    """
+    with catch_stop_signals() as request:
+        rows = takewhile(lambda row: request.signal is None, stream.rows(advance))
+        if options.out.suffix == ".json":
+            text = json_text(stream.source.describe(), options.crops, rows)
+        else:
+            text = csv_text({}, stream.top.width, rows)
+        written = write_text(options.out, text, lambda: request.signal is None)
+    if request.signal is None:
+        progress.print(f"{len(stream.samples)} images -> {written}")
+    elif request.signal == signal.SIGTERM:
+        raise TerminatedError(f"{written}: holds the rows that were finished before SIGTERM")
+    else:
+        progress.print_error(f"the rows that were finished are in {written}")
+        raise KeyboardInterrupt
+
+
+def _open_files(images: Images) -> Samples:
+    """The images as samples. Refuses folders and missing files, before any weights are
+    downloaded.
+    """
     paths = tuple(map(Path, [images] if isinstance(images, str | os.PathLike) else images))
-    _check_files(paths)
-    source = open_network(options.weights, options, progress)
-    check_loaded(source, [FINAL_LAYER])
-    probabilities = predict(source.model, paths, crops=options.crops)
-    class_names = source.model.class_names or tuple(map(str, range(probabilities.shape[1])))
-    is_imagenet = class_names == tuple(name for _, name in imagenet_classes())
-    decoded = decode_predictions(probabilities, options.top, None if is_imagenet else class_names)
-    top = tuple(tuple(Prediction(*row) for row in rows) for rows in decoded)
-    return Predictions(paths, top, probabilities, class_names, source)
-
-
-def _check_files(paths: Sequence[Path]) -> None:
-    """Refuse folders and missing files, before any weights are downloaded."""
     for path in paths:
         if not path.exists():
             raise DataError(f"{path}: expected an image file, got nothing")
@@ -98,3 +188,13 @@ def _check_files(paths: Sequence[Path]) -> None:
                 f"{path}: expected an image file, got a folder; name the files in it, such as "
                 f"{path / '*.jpg'}"
             )
+    names = np.array([os.fspath(path) for path in paths], object)
+    ids = np.array([str(row) for row in range(len(paths))], object)
+    return Samples(ids, names, np.full(len(paths), -1, np.int32), None, (), "all", {})
+
+
+def _with_ids(class_names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """``(id, name)`` of each class."""
+    if class_names == tuple(name for _, name in imagenet_classes()):
+        return imagenet_classes()
+    return tuple((str(label), name) for label, name in enumerate(class_names))

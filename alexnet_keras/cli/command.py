@@ -60,6 +60,8 @@ def command(group: click.Group, tensorflow: bool = True, **settings) -> Callable
                 _exit(f"error: not enough memory for this network or batch: {reason}", BAD_INPUT)
             except KeyboardInterrupt:
                 _exit("interrupted", INTERRUPTED)
+            except BrokenPipeError:
+                _exit_with_closed_stdout()
             except _Terminated:
                 _exit("terminated", TERMINATED)
 
@@ -79,6 +81,12 @@ def exit_code_of(error: AlexNetError) -> int:
 def _exit(line: str, code: int) -> None:
     click.echo(_printable(line), err=True)
     sys.exit(code)
+
+
+def _exit_with_closed_stdout() -> None:
+    """Leave quietly and with success: who read our output, such as ``head``, wants no more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+    sys.exit(0)
 
 
 def _printable(text: str) -> str:

@@ -4,7 +4,6 @@ TensorFlow is imported only when a command runs.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -17,6 +16,7 @@ from alexnet_keras.cli.training_commands import training_group
 from alexnet_keras.cli.weights_commands import weights_group
 from alexnet_keras.configs.option_groups import VariantOptions
 from alexnet_keras.configs.options import EvaluateOptions, ExtractOptions, PredictOptions
+from alexnet_keras.errors import ConfigurationError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -58,28 +58,19 @@ def evaluate(**options):
 @options_from(PredictOptions)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def predict(as_json, **options):
-    """Classify images and print class probabilities."""
-    from modes.predict import run_prediction
-
+    """Classify images and print class probabilities, or write them to a file."""
     named = named_options()
     named.pop("as_json", None)
-    predictions = run_prediction(**named)
-    if as_json:
-        _print_json(predictions, options["crops"])
+    if options["out"] is None:
+        from alexnet_keras.cli.predictions import print_predictions
+
+        print_predictions(named, as_json)
         return
-    for image, best in zip(predictions.images, predictions.top, strict=True):
-        click.echo(str(image))
-        for prediction in best:
-            click.echo(f"  {prediction.probability:6.1%}  {prediction.name}")
+    if as_json:
+        raise ConfigurationError("json: expected predictions to print, got --out; name it .json")
+    from modes.predict import run_prediction
 
-
-def _print_json(predictions, crops: int) -> None:
-    rows = [
-        {"file": str(image), "predictions": [prediction._asdict() for prediction in best]}
-        for image, best in zip(predictions.images, predictions.top, strict=True)
-    ]
-    report = {"weights": predictions.source.describe(), "crops": crops, "images": rows}
-    click.echo(json.dumps(report, indent=2))
+    run_prediction(**named)
 
 
 @command(main)

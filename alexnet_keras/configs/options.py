@@ -84,3 +84,17 @@ class PredictOptions(PartialOptions):
     )
     crops: int = option(1, "Centre crop, or the mean over the paper's ten crops.", choices=(1, 10))
     top: int = option(5, "Number of classes to list for each image.", minimum=1, metavar="N")
+    out: Path | None = option(
+        None,
+        "Write the predictions to this file, .csv or .json, instead of printing them.",
+        metavar="FILE",
+    )
+    batch_size: int = option(32, "Crops per batch.", minimum=1, metavar="N")
+    num_threads: int = option(
+        2, "Threads that load images.", flag="--threads", minimum=1, metavar="N"
+    )
+    skip_bad: bool = option(
+        False,
+        "Mark unreadable files and go on, as with --out, instead of stopping at the first.",
+    )
+    overwrite: bool = option(False, "Replace an existing file.")

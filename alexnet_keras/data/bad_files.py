@@ -53,7 +53,8 @@ class BadFiles:
 
 
 class BadRows:
-    """The unreadable rows of one set of samples, and the policy for them.
+    """The unreadable rows of one set of samples, and the policy for them. ``reasons``: by row, of
+    those that were found here.
 
     ``policy``: ``"skip"`` accepts up to 1% of the files, ``"mark"`` any number, ``"error"`` none.
     """
@@ -63,6 +64,7 @@ class BadRows:
         self.policy = policy
         self.known = known or BadFiles()
         self.mask = self.known.mask(samples)
+        self.reasons: dict[int, str] = {}
         self._paths = set(samples.paths[self.mask])
         self._files = None
 
@@ -77,6 +79,7 @@ class BadRows:
                 logger.warning("%s: skipped, not a readable image: %s", path, reason)
             self._paths.add(path)
             self.mask[row] = True
+            self.reasons[row] = reason
         self.known.add(
             samples.split,
             [(samples.ids[row], samples.paths[row], reason) for row, reason in reasons.items()],

@@ -92,6 +92,11 @@ class Batches:
         """Rows found unreadable so far, ascending (k,) int64."""
         return np.flatnonzero(self._bad.mask)
 
+    @property
+    def bad_reasons(self) -> dict[int, str]:
+        """Why each row of ``bad_rows`` that was found here is unreadable."""
+        return self._bad.reasons
+
     def iterate(self, first_step: int, last_step: int) -> Iterator[Batch]:
         """The batches of the steps ``first_step <= step < last_step``."""
         step = first_step

@@ -1,84 +1,69 @@
-"""Class probabilities of image files, from the centre crop or from the paper's ten."""
+"""Class probabilities of images, from the centre crop or from the paper's ten."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
 from alexnet_keras.configs.architecture import FINAL_LAYER
-from alexnet_keras.configs.preprocessing import Preprocessing
-from alexnet_keras.data import decoding, image_ops
-from alexnet_keras.data.bad_files import reason_of
-from alexnet_keras.errors import ConfigurationError, DataError
+from alexnet_keras.configs.loading import Loading
+from alexnet_keras.data.batches import EvaluationBatches
+from alexnet_keras.data.samples import Samples
+from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.models.alexnet import AlexNetModel, logits_model
 
-BATCH_SIZE = 32
-"""Crops that go through the network at once."""
 
-
-def predict(
+def prediction_batches(
     model: AlexNetModel,
-    paths: Sequence[str | os.PathLike],
+    samples: Samples,
+    batch_size: int = 32,
     crops: int = 1,
-) -> np.ndarray:
-    """Class probabilities, (images, classes) float32: one row per file of ``paths``, in order.
+    loading: Loading = Loading(),
+) -> EvaluationBatches:
+    """The samples as network inputs: ``batch_size`` crops at a time, or fewer if there are fewer.
 
-    Each image goes through ``model.preprocessing``. ``crops``: 1 takes the centre, 10 the mean of
-    the softmaxes of the four corners, the centre and their mirror images (paper, section 4.1).
-    Raises ``DataError`` naming a file that is no readable image, and ``ConfigurationError`` for
-    another number of crops, or a network without preprocessing or fc8.
-    """
-    if crops not in (1, 10):
-        raise ConfigurationError(f"crops: expected 1 or 10, got {crops}")
-    probabilities = _classifier(model)
-    rows = [np.zeros((0, model.get_layer(FINAL_LAYER).units), np.float32)]
-    images_per_batch = BATCH_SIZE // crops
-    for start in range(0, len(paths), images_per_batch):
-        images = tf.concat(
-            [
-                _read(path, model.preprocessing, crops)
-                for path in paths[start : start + images_per_batch]
-            ],
-            0,
-        )
-        found = probabilities(images).numpy()
-        rows.append(found.reshape(-1, crops, found.shape[1]).mean(axis=1))
-    return np.concatenate(rows)
-
-
-def _classifier(model: AlexNetModel) -> Callable:
-    """A compiled function from network inputs (batch, crop, crop, 3) to probabilities (batch,
-    classes) float32, whether or not the model ends in a softmax.
+    Raises ``ConfigurationError`` for a network without preprocessing or fc8, and for numbers of
+    crops other than 1 and 10.
     """
     if model.preprocessing is None or FINAL_LAYER not in [layer.name for layer in model.layers]:
         raise ConfigurationError(
             f"{model.name}: expected a network with preprocessing that ends in {FINAL_LAYER}, got "
             f"{'one without preprocessing' if model.preprocessing is None else 'no such layer'}"
         )
+    images = max(1, min(batch_size // crops, len(samples)))
+    return EvaluationBatches(samples, model.preprocessing, images, crops=crops, **vars(loading))
+
+
+def predict(model: AlexNetModel, batches: EvaluationBatches) -> Iterator[np.ndarray]:
+    """Class probabilities, (samples, classes) float32, of the samples of each batch in order; NaN
+    for those that cannot be read.
+
+    With ten crops they are the mean of the softmaxes of the four corners, the centre and their
+    mirror images (paper, section 4.1). Raises ``DataError`` naming an unreadable file where
+    ``batches`` are loaded with ``bad="error"``.
+    """
+    step = _classifier(model, batches.crops)
+    left = len(batches.samples)
+    for batch in batches:
+        real = min(left, batches.batch_size)
+        left -= real
+        probabilities = step(batch.images).numpy()[:real]
+        probabilities[batch.weights.numpy()[:real] == 0] = np.nan
+        yield probabilities
+
+
+def _classifier(model: AlexNetModel, crops: int) -> Callable:
+    """A compiled function from the images of a batch to probabilities (images, classes) float32,
+    whether or not the model ends in a softmax.
+    """
     network = logits_model(model)
-    return tf.function(
-        lambda images: tf.nn.softmax(tf.cast(network(images, training=False), tf.float32)),
-        autograph=False,
-        input_signature=[tf.TensorSpec(model.input.shape, tf.float32)],
-    )
 
+    def probabilities(images):
+        crops_of_all = tf.reshape(images, (-1, *images.shape[-3:]))
+        logits = tf.cast(network(crops_of_all, training=False), tf.float32)
+        softmax = tf.nn.softmax(logits)
+        return tf.reduce_mean(tf.reshape(softmax, (-1, crops, softmax.shape[-1])), axis=1)
 
-def _read(path: str | os.PathLike, preprocessing: Preprocessing, crops: int) -> tf.Tensor:
-    """An image file as the network's input, (crops, crop, crop, 3) float32."""
-    try:
-        image = image_ops.resize(
-            decoding.decode_image(tf.io.read_file(os.fsencode(path))), preprocessing
-        )
-    except tf.errors.OpError as error:
-        raise DataError(
-            f"{os.fspath(path)}: expected a readable image, got: {reason_of(error)}"
-        ) from None
-    windows = (
-        image_ops.ten_crops(image, preprocessing)
-        if crops == 10
-        else image_ops.center_crop(image, preprocessing)[None]
-    )
-    return image_ops.to_network_input(windows, preprocessing)
+    return tf.function(probabilities, autograph=False)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alexnet_keras.configs.loading import Loading
 from alexnet_keras.errors import ConfigurationError, DataError
 from alexnet_keras.evaluation import prediction
-from alexnet_keras.evaluation.prediction import predict
-from tests.alexnet_keras.tiny import encoded, picture, picture_files, tiny_model
+from tests.alexnet_keras.tiny import encoded, picture, picture_files, samples_of, tiny_model
 
 MEAN_BGR = np.float32([104.00698793, 116.66876762, 122.67891434])
 
@@ -26,6 +26,14 @@ def model():
         if hasattr(layer, "kernel"):
             layer.kernel.assign(layer.kernel * 12)
     return model
+
+
+def predict(model, paths, crops=1, batch_size=32, bad="error"):
+    batches = prediction.prediction_batches(
+        model, samples_of(list(map(str, paths))), batch_size, crops, Loading(bad=bad)
+    )
+    rows = list(prediction.predict(model, batches))
+    return np.concatenate([np.zeros((0, 5), np.float32), *rows])
 
 
 def warped(path, size):
@@ -76,16 +84,14 @@ def test_ten_crops_are_the_mean_of_ten_softmaxes(tmp_path, model):
     assert np.abs(found - predict(model, [path])).max() > 5e-3
 
 
-def test_rows_keep_their_order_whatever_the_batches(tmp_path, model, monkeypatch):
+def test_rows_keep_their_order_whatever_the_batches(tmp_path, model):
     paths = picture_files(tmp_path, 5)[::-1]
     ten = predict(model, paths, crops=10)
-    monkeypatch.setattr(prediction, "BATCH_SIZE", 2)
-    found = predict(model, paths)
+    found = predict(model, paths, batch_size=2)
     np.testing.assert_allclose(
         found, np.concatenate([predict(model, [path]) for path in paths]), atol=1e-6
     )
-    monkeypatch.setattr(prediction, "BATCH_SIZE", 10)
-    np.testing.assert_allclose(predict(model, paths, crops=10), ten, atol=1e-6)
+    np.testing.assert_allclose(predict(model, paths, crops=10, batch_size=10), ten, atol=1e-6)
 
 
 def test_every_kind_of_image_file(tmp_path, model):
