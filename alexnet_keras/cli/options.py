@@ -59,7 +59,7 @@ def _typed(option: Option) -> dict[str, Any]:
         default = None if option.default is None else str(option.default)
         return {"type": choices, "default": default, "callback": _as_kind(option.kind)}
     if option.kind is Path:
-        return {"type": click.Path(path_type=Path)}
+        return {"type": click.Path(path_type=Path), "multiple": option.repeatable}
     if option.minimum is not None:
         ranged = {int: click.IntRange, float: click.FloatRange}[option.kind]
         return {"type": ranged(option.minimum, option.maximum)}

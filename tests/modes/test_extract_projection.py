@@ -18,7 +18,7 @@ from alexnet_keras.pretrained.loading import Pretrained
 from modes import extract as mode
 from modes.extract import run_extraction
 from tests.alexnet_keras.tiny import tiny_model
-from tests.alexnet_keras.trees import class_folders
+from tests.alexnet_keras.trees import assert_refused, class_folders
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +120,15 @@ def test_unreadable_files_are_left_out_of_the_basis(extract, tmp_path):
     assert load_projection(tmp_path / "a-fc6.basis.npz").fitted_on["rows"] == 5
     with pytest.raises(DataError, match="^fc6: expected at least 6 readable rows .* got 5$"):
         extract("b.npy", data=root, splits="train", project="pca:6", skip_bad=True)
+
+
+def test_the_command_takes_several_bases(extract, photographs, tmp_path):
+    """None of which is there."""
+    assert_refused(
+        *("extract", "--data", photographs, "--out", tmp_path / "a.npy"),
+        *("--basis", tmp_path / "one.npz", "--basis", tmp_path / "two.npz"),
+        says=f"{tmp_path / 'one.npz'}: expected a file, got none",
+    )
 
 
 @pytest.mark.parametrize(
