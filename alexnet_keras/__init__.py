@@ -26,6 +26,7 @@ _PUBLIC = {
     "extract": "modes.extract:run_extraction",
     "evaluate": "modes.evaluate:run_evaluation",
     "predict": "modes.predict:run_prediction",
+    "probe": "modes.probe:run_probe",
     "Run": "alexnet_keras.training.run",
     "AlexNet": "alexnet_keras.applications",
     "preprocess_input": "alexnet_keras.applications",

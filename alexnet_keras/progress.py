@@ -77,15 +77,15 @@ class Progress:
 
     @contextmanager
     def track(
-        self, label: str, total: int, on_stderr: bool = False
+        self, label: str, total: int, on_stderr: bool = False, unit: str = "images"
     ) -> Iterator[Callable[[int], None]]:
-        """Show progress over ``total`` images, with their rate and the time left: yields a
-        function to call with the number of images that were finished since the last call.
+        """Show progress over ``total`` images, or what ``unit`` names, with their rate and the
+        time left: yields a function to call with the number that was finished since the last call.
 
         ``on_stderr``: for a command whose result is what it prints on stdout.
         """
         target = _errors if on_stderr else console
-        counter = _Counter(label, total, target)
+        counter = _Counter(label, total, target, unit)
         if not self._draws_bars_on(target):
             yield counter.print_when_due if self.every_step else counter.add
             return
@@ -108,10 +108,11 @@ class Progress:
 class _Counter:
     """The number of images finished, and a plain line about it every ten seconds."""
 
-    def __init__(self, label: str, total: int, target: Console):
+    def __init__(self, label: str, total: int, target: Console, unit: str):
         self.label = label
         self.total = total
         self.target = target
+        self.unit = unit
         self.done = 0
         self.began = perf_counter()
         self.last_line = self.began
@@ -127,8 +128,9 @@ class _Counter:
         if perf_counter() - self.last_line > PLAIN_LINE_SECONDS:
             self.last_line = perf_counter()
             rate = self.rate()
+            digits = 0 if rate >= 10 else 1
             self.target.print(
-                f"  {self.label} {self.done}/{self.total} images  {rate:.0f}/s  "
+                f"  {self.label} {self.done}/{self.total} {self.unit}  {rate:.{digits}f}/s  "
                 f"{(self.total - self.done) / max(rate, 1e-9):.0f} s left"
             )
 

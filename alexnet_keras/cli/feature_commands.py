@@ -4,4 +4,19 @@ from __future__ import annotations
 
 import click
 
+from alexnet_keras.cli.command import command
+from alexnet_keras.cli.options import named_options, options_from
+from alexnet_keras.configs.analysis_options import ProbeOptions
+
 feature_group = click.Group()
+
+
+@command(feature_group, tensorflow=False)
+@click.argument("features", metavar="FEATURES")
+@options_from(ProbeOptions)
+def probe(**options):
+    """Train and test simple classifiers on saved features, layer by layer."""
+    from alexnet_keras.cli.probe_table import print_report
+    from modes.probe import run_probe
+
+    print_report(run_probe(**named_options()))

@@ -56,6 +56,8 @@ def _click_option(option: Option) -> Callable:
 def _typed(option: Option) -> dict[str, Any]:
     if option.choices:
         choices = click.Choice(list(map(str, option.choices)))
+        if option.repeatable:
+            return {"type": choices, "multiple": True}
         default = None if option.default is None else str(option.default)
         return {"type": choices, "default": default, "callback": _as_kind(option.kind)}
     if option.kind is Path:

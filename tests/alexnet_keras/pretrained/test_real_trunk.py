@@ -15,9 +15,10 @@ from alexnet_keras.configs.architecture import ALEXNET
 from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING
 from alexnet_keras.data.batches import EvaluationBatches
 from alexnet_keras.data.layouts import open_dataset
+from alexnet_keras.features.classifiers import Classifier
 from alexnet_keras.features.extraction import extract
 from alexnet_keras.features.extractor import feature_extractor
-from alexnet_keras.features.linear_probe import balanced_accuracy, fit_probe
+from alexnet_keras.features.probing import cross_validate
 from alexnet_keras.models.alexnet import new_model
 from alexnet_keras.pretrained.loading import load_pretrained
 from tests.alexnet_keras.trees import invoke
@@ -140,13 +141,18 @@ def test_a_linear_probe_on_pool5_beats_random_filters_twofold(trunk, coco):
                 EvaluationBatches(part, CAFFE_PREPROCESSING, 32),
                 {"pool5": blocks.append},
             )
-        x = np.concatenate(blocks).reshape(len(labels), -1)
-        folds = [(fold != held_out, fold == held_out) for held_out in range(FOLDS)]
-        reached[name] = np.mean(
-            [
-                balanced_accuracy(labels[val], fit_probe(x[train], labels[train]).predict(x[val]))
-                for train, val in folds
-            ]
-        )
+        x = np.concatenate(blocks)
+        folds = [
+            (np.flatnonzero(fold != held_out), np.flatnonzero(fold == held_out))
+            for held_out in range(FOLDS)
+        ]
+        reached[name] = cross_validate(
+            x,
+            np.arange(len(x)),
+            labels,
+            fold,
+            lambda labels, folds=folds: folds,
+            Classifier("logistic"),
+        ).balanced_accuracy
     assert reached["trunk"] > 0.2
     assert reached["trunk"] >= 2 * reached["random"]

@@ -1,0 +1,60 @@
+"""Options of the commands that read features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from alexnet_keras.configs.option_fields import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeOptions:
+    """Options of ``probe``."""
+
+    layers: tuple[str, ...] = option(
+        (), "Layer to probe (repeatable).  [default: all]", flag="--layer", metavar="NAME"
+    )
+    classifiers: tuple[str, ...] = option(
+        ("logistic",),
+        "Linear SVM, logistic regression or k nearest neighbours (repeatable).",
+        flag="--classifier",
+        choices=("svm", "logistic", "knn", "all"),
+    )
+    label: str | None = option(
+        None, "Column of the table to predict.  [default: label]", metavar="COLUMN"
+    )
+    group: str | None = option(
+        None,
+        "Column whose equal values are never in train and test both; row: none are.  "
+        "[default: image, that is path]",
+        metavar="COLUMN",
+    )
+    folds: int | None = option(None, "Folds of cross-validation.  [default: 5]", minimum=2)
+    split_by: str | None = option(
+        None,
+        "Instead of folds, train and test on the rows that this column calls train and val (or "
+        "test).",
+        metavar="COLUMN",
+    )
+    c: float | None = option(
+        None,
+        "svm, logistic: C times the number of features; smaller is a stronger penalty.  "
+        "[default: 1]",
+        minimum=1e-9,
+    )
+    n_neighbors: int | None = option(
+        None, "knn: neighbours that vote.  [default: 5]", minimum=1, metavar="K"
+    )
+    tune: bool = option(
+        False, "Choose C or the number of neighbours by folds within each fold's train rows."
+    )
+    skip_rare: bool = option(False, "Leave out classes in fewer groups than there are folds.")
+    permutations: int = option(
+        0, "Permute the labels N times for a p-value.", minimum=0, metavar="N"
+    )
+    seed: int = option(0, "Random seed of folds and permutations.", minimum=0, maximum=2**31 - 1)
+    out: Path | None = option(
+        None, "Also write probe.csv, confusion.csv and probe.json.", metavar="FOLDER"
+    )
+    overwrite: bool = option(False, "Replace existing files.")
