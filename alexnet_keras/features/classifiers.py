@@ -15,6 +15,7 @@ LINEAR = ("svm", "logistic")
 _LOGISTIC_ITERATIONS = 1000
 _SVM_ITERATIONS = 10_000
 _BLOCK_FEATURES = 8192
+_SMALL_FIT = 1 << 22
 # Of the largest eigenvalue of a Gram matrix of float32 products: what is below is rounding.
 _RANK_TOLERANCE = 1e-6
 
@@ -40,6 +41,7 @@ class Classifier:
         and whether the fit converged.
         """
         from sklearn.exceptions import ConvergenceWarning
+        from threadpoolctl import threadpool_limits
 
         if self.name == "knn" and self.n_neighbors > len(labels):
             raise ConfigurationError(
@@ -48,7 +50,9 @@ class Classifier:
             )
         if (labels == labels[0]).all():  # permuted labels of few groups
             return np.full(len(fold.test), labels[0]), True
-        with warnings.catch_warnings(record=True) as caught:
+        # Threads that wait for one another take many times as long as a small fit.
+        threads = 1 if fold.train.size < _SMALL_FIT else None
+        with threadpool_limits(threads), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
             predicted = self._estimator(fold).fit(fold.train, labels).predict(fold.test)
         failed = any(issubclass(each.category, ConvergenceWarning) for each in caught)

@@ -9,6 +9,7 @@ import pytest
 
 import alexnet_keras
 from alexnet_keras.cli import command as exit_codes
+from alexnet_keras.cli.feature_commands import feature_group
 from alexnet_keras.cli.main import main
 from alexnet_keras.configs.option_fields import options_of as declared_options
 from alexnet_keras.configs.options import (
@@ -32,6 +33,8 @@ DECLARED = {
     "predict": PredictOptions,
 }
 COMMANDS = tuple(DECLARED)
+FEATURE_COMMANDS = tuple(feature_group.commands)
+"""Each has a section and a table of options of its own."""
 
 
 def options_of(command):
@@ -62,6 +65,12 @@ def test_the_table_of_options_says_which_command_has_which():
         assert described == {name for name in COMMANDS if option in options_of(name)}, option
 
 
+@pytest.mark.parametrize("command", FEATURE_COMMANDS)
+def test_the_section_of_a_command_lists_its_options(command):
+    (section,) = re.findall(rf"(?ms)^## {command.capitalize()}\n(.*?)(?=^## )", USAGE)
+    assert set(re.findall(r"(?m)^\| `(--[a-z-]+)`", section)) == options_of(command)
+
+
 def test_the_python_names_of_options():
     """Those that are not the option's own are listed, and no others."""
     others = {
@@ -87,7 +96,7 @@ def test_every_call_of_the_page_is_one():
 
 
 def test_no_option_is_described_that_no_command_has():
-    assert {"--help"}.union(*map(options_of, COMMANDS)) >= DESCRIBED
+    assert {"--help"}.union(*map(options_of, (*COMMANDS, *FEATURE_COMMANDS))) >= DESCRIBED
 
 
 def test_what_may_change_is_the_list_of_the_program():

@@ -69,21 +69,23 @@ def test_layer_by_layer(tmp_path):
 
 def test_the_groups_are_the_images_unless_another_column_is_named(tmp_path):
     path = features(tmp_path, subject=np.arange(48) % 4)
-    report = probe(path, layers="fc7")
+    report = probe(path, layers="fc7", classifiers="svm")
     x = np.load(tmp_path / "f-fc7.npy")
 
     def scores(groups, folds):
         splitter = group_folds(groups, folds, 0)
-        logistic = Classifier("logistic")
-        return cross_validate(x, np.arange(48), LABELS, groups, splitter, logistic).scores
+        svm = Classifier("svm")
+        return cross_validate(x, np.arange(48), LABELS, groups, splitter, svm).scores
 
     found = np.unique([f"{image}.jpg" for image in IMAGES], return_inverse=True)[1]
     assert report.scores[0].result.scores == scores(found, 5)
-    assert probe(path, layers="fc7", group="image").scores[0].result.scores == scores(found, 5)
-    by_subject = probe(path, layers="fc7", group="subject", folds=4)
-    assert by_subject.scores[0].result.scores == scores(np.arange(48) % 4, 4)
-    by_row = probe(path, layers="fc7", group="row")
-    assert by_row.scores[0].result.scores == scores(np.arange(48), 5)
+    for group, groups, folds in (
+        ("image", found, 5),
+        ("subject", np.arange(48) % 4, 4),
+        ("row", np.arange(48), 5),
+    ):
+        report = probe(path, layers="fc7", classifiers="svm", group=group, folds=folds)
+        assert report.scores[0].result.scores == scores(groups, folds)
 
 
 def test_permutations_and_files(tmp_path):
