@@ -20,7 +20,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from alexnet_keras.atomic_files import atomic_write
 from alexnet_keras.configs.loading import Loading
@@ -32,7 +31,7 @@ from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.errors import ConfigurationError, RunError
 from alexnet_keras.features.extraction import extract
-from alexnet_keras.features.extractor import feature_extractor
+from alexnet_keras.features.extractor import feature_extractor, layer_of
 from alexnet_keras.features.feature_files import open_feature_files
 from alexnet_keras.features.linear_probe import ProbeResult, fit_linear_probe
 from alexnet_keras.features.projection_from_options import (
@@ -75,6 +74,9 @@ def run_extraction(*, verbose: str | int = "auto", **options) -> Features:
         options.out,
         source=open_weights(options, options.data, progress),
         layers=options.layers,
+        pool=options.pool,
+        flatten=options.flatten,
+        dtype=options.dtype,
         splits=options.splits,
         batch_size=options.batch_size,
         loading=loading,
@@ -98,6 +100,9 @@ def extract_features(
     *,
     source: Pretrained,
     layers: tuple[str, ...] = ("fc7",),
+    pool: str | None = None,
+    flatten: bool = False,
+    dtype: str = "float32",
     splits: tuple[str, ...] = (),
     batch_size: int = 32,
     loading: Loading = Loading(),
@@ -110,55 +115,57 @@ def extract_features(
 
     ``splits`` defaults to all splits, in turn. ``out``: ``.npy`` (with several layers, one file
     ``<stem>-<layer>.npy`` per layer) or ``.h5`` (one data set per layer). ``<stem>.csv`` beside it
-    lists the sample of each row, and ``<stem>.json`` how the features were computed. A basis that
+    lists the sample of each row, and ``<stem>.json`` how the features were computed. ``layers``,
+    ``pool`` and ``flatten`` are those of
+    :func:`~alexnet_keras.features.extractor.feature_extractor`. A basis that
     ``projection`` fits is written to ``<stem>-<layer>.basis.npz``. Returns the file of each layer.
     Raises ``ConfigurationError``, ``RunError``, and ``WeightsError`` for a
     layer that depends on weights missing from the file.
     """
-    extractor = feature_extractor(source.model, layers)
-    check_loaded(source, layers)
+    extractor = feature_extractor(source.model, layers, pool=pool, flatten=flatten)
+    layers = tuple(extractor.output)
+    check_loaded(source, map(layer_of, layers))
     paths = output_files(out, layers)
     about = (out.with_suffix(".csv"), out.with_suffix(".json"))
     bases = basis_files(out, layers) if projection.is_fitted else {}
     _check_writable([*paths.values(), *about, *bases.values()], overwrite)
-    parts = [dataset.samples(split) for split in splits or dataset.split_names]
-    for option, values in (("layer", layers), ("split", [part.split for part in parts])):
-        if len(set(values)) < len(values):
-            raise ConfigurationError(f"{option}: expected each once, got {', '.join(values)}")
+    parts = _parts(dataset, splits)
     rows = sum(map(len, parts))
 
     def make_batches(part: Samples, loading: Loading = loading) -> EvaluationBatches:
         return EvaluationBatches(part, source.model.preprocessing, batch_size, **vars(loading))
 
     batches = [make_batches(part) for part in parts]
-    projections = open_projections(
-        projection,
-        extractor,
-        _network(source),
-        bases,
-        make_batches=make_batches,
-        progress=progress,
-    )
+    fitting = {"make_batches": make_batches, "progress": progress}
+    projections = open_projections(projection, extractor, _network(source), bases, **fitting)
     transform = {name: each.apply for name, each in projections.items()}
     shapes = {name: (rows, *_row_shape(name, extractor, projections)) for name in paths}
     with (
         atomic_write(*about, *bases.values()) as (rows_file, description_file, *basis_parts),
-        open_feature_files(paths, shapes) as sinks,
+        open_feature_files(paths, shapes, dtype) as sinks,
     ):
         for layer, basis_part in zip(bases, basis_parts, strict=True):
             projections[layer].save(basis_part)
         with progress.track("extract", rows) as advance:
             for part in batches:
-                extract(extractor, part, sinks, _both(advance, on_batch), transform=transform)
+                on_rows = _both(advance, on_batch)
+                extract(extractor, part, sinks, on_rows, transform=transform, dtype=dtype)
         _write_rows(rows_file, parts)
-        bad_rows = np.concatenate(
-            [start + part.bad_rows for start, part in _offsets(batches)]
-        ).tolist()
+        bad_rows = [int(start + row) for start, part in _offsets(batches) for row in part.bad_rows]
+        form = {"dtype": dtype, **({"pool": pool} if pool else {})}
         description = _description(source, paths, shapes, dataset, parts, bad_rows, loading)
-        for layer, each in projections.items():
-            description["layers"][layer]["projection"] = each.describe()
+        for layer, about_layer in description["layers"].items():
+            about_layer |= form | _about_projection(projections.get(layer))
         description_file.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     return paths
+
+
+def _parts(dataset: Dataset, splits: tuple[str, ...]) -> list[Samples]:
+    parts = [dataset.samples(split) for split in splits or dataset.split_names]
+    names = [part.split for part in parts]
+    if len(set(names)) < len(names):
+        raise ConfigurationError(f"split: expected each once, got {', '.join(names)}")
+    return parts
 
 
 def basis_files(out: Path, layers: tuple[str, ...]) -> dict[str, Path]:
@@ -187,6 +194,10 @@ def _probe_line(layer: str, result: ProbeResult) -> str:
 def _network(source: Pretrained) -> dict:
     model = source.model
     return identify_network(model.architecture.name, source.describe(), model.preprocessing)
+
+
+def _about_projection(projection) -> dict:
+    return {} if projection is None else {"projection": projection.describe()}
 
 
 def _both(*calls: Callable[[int], None]) -> Callable[[int], None]:
@@ -249,8 +260,7 @@ def _description(source, paths, shapes, dataset, parts, bad_rows, loading) -> di
         "preprocessing": asdict(source.model.preprocessing),
         "region": region and asdict(region),
         "layers": {
-            name: {"file": path.name, "shape": list(shapes[name]), "dtype": "float32"}
-            for name, path in paths.items()
+            name: {"file": path.name, "shape": list(shapes[name])} for name, path in paths.items()
         },
         "data": {
             "name": dataset.name,

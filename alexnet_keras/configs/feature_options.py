@@ -9,6 +9,28 @@ from alexnet_keras.configs.option_fields import option
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerOptions:
+    """The layers, and the form of their rows."""
+
+    layers: tuple[str, ...] = option(
+        ("fc7",),
+        "Layer whose output to extract (repeatable): a name as in summary, fc6:pre for the values "
+        "before its ReLU, or all.",
+        flag="--layer",
+        metavar="NAME",
+    )
+    pool: str | None = option(
+        None,
+        "Mean or maximum over height and width; layers without them stay as they are.",
+        choices=("avg", "max"),
+    )
+    flatten: bool = option(False, "Write each row as one vector, in height, width, channel order.")
+    dtype: str = option(
+        "float32", "Type of the numbers that are written.", choices=("float32", "float16")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class FeatureFileOptions:
     """The files that features are written to."""
 

@@ -76,6 +76,24 @@ class WeightsOptions(PartialOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PreprocessingOptions:
+    """Another resize and crop than those that belong to the weights."""
+
+    resize: str | None = option(
+        None,
+        "Resize both sides (warp), the shorter side, or the whole image to fit a square (pad); "
+        "or not at all.  [default: as the weights expect]",
+        choices=("warp", "short_side", "pad", "none"),
+    )
+    crop: str | None = option(
+        None,
+        "Side of the central square that is the input, or none for the whole resized image.  "
+        "[default: as the weights expect]",
+        metavar="N|none",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class NetworkOptions(VariantOptions):
     """The network that is trained from initial weights."""
 

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alexnet_keras.configs.feature_options import FeatureFileOptions, ProjectionOptions
+from alexnet_keras.configs.feature_options import (
+    FeatureFileOptions,
+    LayerOptions,
+    ProjectionOptions,
+)
 from alexnet_keras.configs.option_fields import option
 from alexnet_keras.configs.option_groups import (
     DataOptions,
@@ -45,12 +49,11 @@ class TransferOptions(ExecutionOptions, TransferRecipeOptions, TrainFromOptions,
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractOptions(ProjectionOptions, FeatureFileOptions, WeightsOptions, DataOptions):
+class ExtractOptions(
+    ProjectionOptions, FeatureFileOptions, LayerOptions, WeightsOptions, DataOptions
+):
     """Options of ``extract``."""
 
-    layers: tuple[str, ...] = option(
-        ("fc7",), "Layer whose output to extract (repeatable).", flag="--layer", metavar="NAME"
-    )
     splits: tuple[str, ...] = option(
         (), "Split to extract (repeatable).  [default: all splits]", flag="--split", metavar="NAME"
     )

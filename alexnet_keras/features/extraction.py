@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 import keras
@@ -9,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_keras.data.batches import Batch
+
+logger = logging.getLogger(__name__)
 
 Sink = Callable[[np.ndarray], None]
 Transform = Callable[[np.ndarray], np.ndarray]
@@ -27,11 +31,13 @@ def extract(
 
     ``transform`` has a function for some of the layers, from (batch, ...) float32 activations to
     (batch, ...) float32 rows; it is given whole batches with their padding, so that a row does not
-    depend on how many there are. ``dtype``: of the rows that the sinks are given.
+    depend on how many there are. ``dtype``: of the rows that the sinks are given; a warning counts
+    the finite values that are infinite in it.
 
     The rows of unreadable samples (weight 0, but not padding) are NaN; padding is dropped.
     """
     step = tf.function(lambda images: extractor(images, training=False), autograph=False)
+    overflows = Counter()
     for batch in batches:
         rows = batch.rows.numpy()
         real = int(rows[-1] - rows[0]) + 1  # padding repeats the last row
@@ -40,7 +46,25 @@ def extract(
             block = activations.numpy().astype(np.float32, copy=False)
             if name in transform:
                 block = transform[name](block)
-            block = block[:real].astype(dtype, copy=False)
+            block, too_large = _cast(block[:real], dtype)
+            overflows[name] += too_large
             block[unreadable] = np.nan
             sinks[name](block)
         on_batch(real)
+    for name, count in (+overflows).items():
+        logger.warning(
+            "%s: %d values are infinite in %s, which ends at %g; use dtype float32",
+            name,
+            count,
+            dtype,
+            np.finfo(dtype).max,
+        )
+
+
+def _cast(block: np.ndarray, dtype: str) -> tuple[np.ndarray, int]:
+    """``block`` as ``dtype``, and how many finite values became infinite."""
+    if block.dtype == dtype:
+        return block, 0
+    with np.errstate(over="ignore"):
+        cast = block.astype(dtype)
+    return cast, np.count_nonzero(np.isinf(cast)) - np.count_nonzero(np.isinf(block))

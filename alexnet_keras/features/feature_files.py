@@ -17,10 +17,12 @@ from alexnet_keras.features.extraction import Sink
 
 @contextmanager
 def open_feature_files(
-    paths: Mapping[str, Path], shapes: Mapping[str, tuple[int, ...]]
+    paths: Mapping[str, Path],
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: str = "float32",
 ) -> Iterator[dict[str, Sink]]:
     """Open a file for each layer (``.npy``, or data sets named by layer in one ``.h5``) to append
-    blocks of float32 rows.
+    blocks of rows of ``dtype``, ``float32`` or ``float16``.
 
     The files replace existing ones only when the ``with`` block ends without an error and all rows
     were written. ``shapes``: (rows, ...) of each layer's array.
@@ -31,7 +33,7 @@ def open_feature_files(
             target = stack.enter_context(_Hdf5Target(partial[0], "w+"))
             file = stack.enter_context(h5py.File(target, "w"))
             writers = {
-                name: _H5Rows(file.create_dataset(name, shape, np.float32), target)
+                name: _H5Rows(file.create_dataset(name, shape, dtype), target)
                 for name, shape in shapes.items()
             }
         else:
@@ -39,7 +41,9 @@ def open_feature_files(
                 path: stack.enter_context(open(name, "wb"))
                 for path, name in zip(files, partial, strict=True)
             }
-            writers = {name: _NpyRows(opened[path], shapes[name]) for name, path in paths.items()}
+            writers = {
+                name: _NpyRows(opened[path], shapes[name], dtype) for name, path in paths.items()
+            }
         yield {name: writer.append for name, writer in writers.items()}
         for name, writer in writers.items():
             if writer.rows != shapes[name][0]:
@@ -53,15 +57,16 @@ class _NpyRows:
     would crash.
     """
 
-    def __init__(self, file, shape: tuple[int, ...]):
+    def __init__(self, file, shape: tuple[int, ...], dtype: str):
         self.file = file
         self.rows = 0
+        self.dtype = np.dtype(dtype).newbyteorder("<")
         np.lib.format.write_array_header_1_0(
-            file, {"descr": "<f4", "fortran_order": False, "shape": shape}
+            file, {"descr": self.dtype.str, "fortran_order": False, "shape": shape}
         )
 
     def append(self, block: np.ndarray) -> None:
-        self.file.write(np.ascontiguousarray(block, "<f4").data)
+        self.file.write(np.ascontiguousarray(block, self.dtype).data)
         self.rows += len(block)
 
 

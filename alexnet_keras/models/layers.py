@@ -142,6 +142,13 @@ class GroupedConv2D(keras.layers.Conv2D):
         )
 
     def call(self, inputs, training=False):
+        return self._computed(inputs, training, self.activation)
+
+    def preactivation(self, inputs):
+        """The output before the activation."""
+        return self._computed(inputs, False, keras.activations.linear)
+
+    def _computed(self, inputs, training: bool, activation):
         groups = self.groups if should_split_groups(self.compute_dtype) else 1
         parts = zip(
             ops.split(self._padded(inputs), groups, -1),
@@ -150,7 +157,7 @@ class GroupedConv2D(keras.layers.Conv2D):
             strict=True,
         )
         outputs = [
-            self.activation(convolve(x, kernel, bias, self.strides, self._padding_rule, training))
+            activation(convolve(x, kernel, bias, self.strides, self._padding_rule, training))
             for x, kernel, bias in parts
         ]
         # PyTorch's concatenate would copy even a single part.
@@ -214,11 +221,15 @@ class MaxPooling2D(keras.layers.MaxPooling2D):
         self.activation = keras.activations.get(activation)
 
     def call(self, inputs):
+        return self.activation(self.preactivation(inputs))
+
+    def preactivation(self, inputs):
+        """The maxima before the activation."""
         pads = [(0, beyond) for beyond in self._beyond(inputs.shape[1:3])]
         if any(map(any, pads)):
             pads = [(0, 0), *pads, (0, 0)]
             inputs = ops.pad(inputs, pads, constant_values=-float("inf"))
-        return self.activation(super().call(inputs))
+        return super().call(inputs)
 
     def _beyond(self, sizes) -> list[int]:
         windows = zip(sizes, self.pool_size, self.strides, strict=True)

@@ -6,12 +6,13 @@ import re
 import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from alexnet_keras.configs.architecture import VARIANTS
 from alexnet_keras.data.batches import EvaluationBatches
 from alexnet_keras.errors import ConfigurationError, RunError
 from alexnet_keras.features.extraction import extract
-from alexnet_keras.features.extractor import feature_extractor
+from alexnet_keras.features.extractor import feature_extractor, layer_of, resolve_layers
 from alexnet_keras.features.feature_files import open_feature_files
 from tests.alexnet_keras.tiny import picture_files, samples_of, tiny_model
 
@@ -72,7 +73,8 @@ def test_one_name_may_be_given_as_text(variant):
 
 
 @pytest.mark.parametrize(
-    ("layers", "found"), [("fc9", "fc9"), (["fc7", "conv9", "x"], "conv9, x"), ([], "none")]
+    ("layers", "found"),
+    [("fc9", "fc9"), (["fc7", "conv9", "x"], r"conv9, x \(near: conv5, conv4\)"), ([], "none")],
 )
 def test_unknown_names_are_refused_and_the_valid_ones_listed(model, layers, found):
     with pytest.raises(
@@ -212,3 +214,137 @@ def test_a_folder_that_cannot_be_written(tmp_path, suffix, parent):
     ):
         pytest.fail("opened")
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+PREACTIVATED = {
+    "krizhevsky": "pool1 conv2 conv3 conv4 pool5 fc6 fc7",
+    "others": "conv1 conv2 conv3 conv4 conv5 fc6 fc7",
+}
+
+
+def varied(model):
+    """``model`` with weights for which about half of the values before a ReLU are negative."""
+    generator = np.random.default_rng(1)
+    for variable in model.weights:
+        variable.assign(generator.standard_normal(variable.shape) * 0.1)
+    return model
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        "alexnet",
+        "krizhevsky",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("caffenet", "owt", "slim")),
+    ],
+)
+def test_the_relu_of_the_values_before_it_is_the_output_bit_for_bit(variant):
+    model = varied(tiny_model(variant))
+    layers = PREACTIVATED.get(variant, PREACTIVATED["others"]).split()
+    extractor = feature_extractor(model, ["all", *(f"{layer}:pre" for layer in layers)])
+    size = model.input.shape[1]
+    images = np.random.default_rng(0).standard_normal((2, size, size, 3), np.float32) * 60
+    found = tf.function(extractor, autograph=False)(images)
+    for layer in layers:
+        before = found[f"{layer}:pre"].numpy()
+        assert before.min() < 0 < before.max()
+        np.testing.assert_array_equal(np.maximum(before, 0), found[layer])
+    plain = tf.function(feature_extractor(model, "all"), autograph=False)(images)
+    assert list(plain) == [*model.architecture.layer_names] == list(extractor.output)[: len(plain)]
+    for layer, activations in plain.items():
+        np.testing.assert_allclose(found[layer], activations, rtol=1e-5, atol=1e-6)
+    assert {id(each) for each in extractor.weights} == {id(each) for each in model.weights}
+
+
+def test_the_values_before_a_relu_by_pytorch(model):
+    torch = pytest.importorskip("torch")
+    images = photographs()
+    asked = ("pool1", "conv2:pre", "pool5", "fc6:pre")
+    found = {name: each.numpy() for name, each in feature_extractor(model, asked)(images).items()}
+    kernel, bias = (torch.tensor(each) for each in model.get_layer("conv2").get_weights())
+    x = torch.tensor(found["pool1"]).permute(0, 3, 1, 2)
+    before = torch.nn.functional.conv2d(
+        x, kernel.permute(3, 2, 0, 1), bias, padding=2, groups=2
+    ).permute(0, 2, 3, 1)
+    np.testing.assert_allclose(found["conv2:pre"], before, rtol=1e-4, atol=1e-6)
+    kernel, bias = (torch.tensor(each) for each in model.get_layer("fc6").get_weights())
+    before = torch.tensor(found["pool5"]).flatten(1) @ kernel + bias
+    np.testing.assert_allclose(found["fc6:pre"], before, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", ["fc8:pre", "prob:pre", "norm1:pre", "pool1:pre", "drop6:pre"])
+def test_no_values_before_the_relu_of_a_layer_without_one(model, layer):
+    named = ", ".join(f"{name}:pre" for name in PREACTIVATED["others"].split())
+    with pytest.raises(
+        ConfigurationError,
+        match=rf"^layer: expected :pre of a layer with a ReLU \({named}\), got {layer}$",
+    ):
+        feature_extractor(model, ["fc7", layer])
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (["fc7", "conv1", "fc7"], "expected each once, got fc7, fc7"),
+        (["all", "conv3"], "expected each once, got conv3, conv3"),
+        ("con3:pre", r"expected one of conv1, .*; got con3 \(near: conv3\)"),
+        ("conv3:post", r"expected one of conv1, .*; got conv3:post"),
+        ("all:pre", r"expected one of conv1, .*; got all"),
+    ],
+)
+def test_names_that_are_refused(model, layers, message):
+    with pytest.raises(ConfigurationError, match=f"^layer: {message}"):
+        resolve_layers(model, layers)
+
+
+def test_what_names_stand_for(model):
+    assert resolve_layers(model, "all") == PUBLIC
+    assert resolve_layers(model, ["fc6:pre", "all"]) == ("fc6:pre", *PUBLIC)
+    assert [layer_of(name) for name in ("fc6:pre", "fc6")] == ["fc6", "fc6"]
+
+
+def test_rows_pooled_and_flat(model):
+    images = photographs(3)
+    asked = ["conv2:pre", "conv2", "fc6"]
+    plain = {
+        name: each.numpy().astype(np.float64)
+        for name, each in feature_extractor(model, asked)(images).items()
+    }
+    for pool, reference in (("avg", np.mean), ("max", np.max)):
+        pooled = feature_extractor(model, asked, pool=pool)(images)
+        for name in ("conv2:pre", "conv2"):
+            np.testing.assert_allclose(
+                pooled[name], reference(plain[name], axis=(1, 2)), rtol=1e-5, atol=1e-6
+            )
+        np.testing.assert_array_equal(pooled["fc6"], plain["fc6"])
+    flat = feature_extractor(model, asked, flatten=True)(images)
+    for name, values in plain.items():
+        np.testing.assert_array_equal(flat[name], values.reshape(3, -1))
+
+
+def test_nothing_to_pool(model):
+    with pytest.raises(
+        ConfigurationError, match="^pool: expected a layer with height and width, got fc6, prob$"
+    ):
+        feature_extractor(model, ["fc6", "prob"], pool="avg")
+    with pytest.raises(ConfigurationError, match="^pool: expected avg or max, got 'mean'$"):
+        feature_extractor(model, "conv1", pool="mean")
+
+
+def test_values_beyond_float16_are_told(tmp_path, model, caplog):
+    samples = samples_of(picture_files(tmp_path, 2))
+    network = tiny_model()
+    network.set_weights([values * 1e5 for values in model.get_weights()])
+    rows = {"conv1": [], "prob": []}
+    extract(
+        feature_extractor(network, rows),
+        EvaluationBatches(samples, network.preprocessing, 2),
+        {name: blocks.append for name, blocks in rows.items()},
+        dtype="float16",
+    )
+    assert rows["conv1"][0].dtype == rows["prob"][0].dtype == np.float16
+    infinite = np.isinf(rows["conv1"][0]).sum()
+    assert infinite
+    assert [record.getMessage() for record in caplog.records] == [
+        f"conv1: {infinite} values are infinite in float16, which ends at 65504; use dtype float32"
+    ]
