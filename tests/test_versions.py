@@ -40,8 +40,9 @@ def test_the_oldest_releases_are_those_that_are_tried():
 
 
 def test_extras_agree():
-    extra = requirements(SETUP["options.extras_require"]["tensorboard"])
-    assert extra.items() <= TESTED.items()
+    for name in ("tensorboard", "science"):
+        extra = requirements(SETUP["options.extras_require"][name])
+        assert extra.items() <= TESTED.items()
 
 
 def test_every_imported_library_is_declared_and_no_other():
@@ -55,7 +56,8 @@ def test_every_imported_library_is_declared_and_no_other():
         for name in external - sys.stdlib_module_names
         for distribution in distributions.get(name, [name])
     }
-    optional = {"tensorboard", "torch"}
+    science = requirements(SETUP["options.extras_require"]["science"])
+    optional = {"tensorboard", "torch", *science}
     assert imported - optional == INSTALLED.keys()
 
 
