@@ -49,7 +49,9 @@ def _square(vector: np.ndarray) -> np.ndarray:
     return matrix + matrix.T
 
 
-def cka(kernels: np.ndarray, pairs: Pairs, counts: np.ndarray | None = None) -> np.ndarray:
+def debiased_cka(
+    kernels: np.ndarray, pairs: Pairs, counts: np.ndarray | None = None
+) -> np.ndarray:
     """Debiased CKA of each pair of ``kernels``, (kernels, n, n) with zeros on the diagonals, on
     each sample of stimuli: (samples, pairs).
 

@@ -3,8 +3,8 @@
 Values on all stimuli are those of ``rsatoolbox.rdm.compare``. A bootstrap over stimuli draws
 stimuli with replacement, as ``rsatoolbox.inference.eval_bootstrap_pattern`` does; the distance of
 a stimulus to its own copy is left out. Here a sample is how often each stimulus was drawn, so a
-pair of stimuli counts as often as the product says, and no RDM is copied: equal to rsatoolbox,
-in a fiftieth of its time.
+pair of stimuli counts as often as the product says, and no RDM is copied: equal to rsatoolbox, and
+5 (tau-a) to 30 times (Spearman) as fast.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alexnet_keras.errors import DataError
-from alexnet_keras.rsa.cka import cka, linear_kernel, rbf_kernel
+from alexnet_keras.rsa.cka import debiased_cka, linear_kernel, rbf_kernel
 from alexnet_keras.rsa.rdms import calculate_rdm
 
 
@@ -55,14 +55,16 @@ def features():
 
 def test_linear_cka_is_that_of_dot_products(features):
     expected = by_definition(*map(dot_products, features))
-    assert cka(linear(*features), [(0, 1), (1, 1)])[0] == pytest.approx([expected, 1], abs=1e-9)
+    assert debiased_cka(linear(*features), [(0, 1), (1, 1)])[0] == pytest.approx(
+        [expected, 1], abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("fraction", [0.2, 0.5, 1.0])
 def test_rbf_cka(features, fraction):
     expected = by_definition(*(radial(each, fraction) for each in features))
     kernels = np.stack([rbf_kernel(squared(each), fraction) for each in features])
-    assert cka(kernels, [(0, 1)])[0, 0] == pytest.approx(expected, abs=1e-9)
+    assert debiased_cka(kernels, [(0, 1)])[0, 0] == pytest.approx(expected, abs=1e-9)
 
 
 def test_samples_count_only_different_stimuli(features):
@@ -79,7 +81,9 @@ def test_samples_count_only_different_stimuli(features):
 
     expected = by_definition(*map(dot_products, features), hsic=mean_over_fours)
     counts = np.bincount(drawn, minlength=8)[None].astype(float)
-    assert cka(linear(*features), [(0, 1)], counts)[0, 0] == pytest.approx(expected, abs=1e-9)
+    assert debiased_cka(linear(*features), [(0, 1)], counts)[0, 0] == pytest.approx(
+        expected, abs=1e-9
+    )
 
 
 def test_orthogonal_and_isotropic_changes_alter_nothing(features):
@@ -87,14 +91,19 @@ def test_orthogonal_and_isotropic_changes_alter_nothing(features):
     rotation = np.linalg.qr(np.random.default_rng(2).normal(size=(30, 30)))[0]
     changed = linear(first, second, 7 * first @ rotation + 3)
     of_rbf = np.stack([rbf_kernel(squared(each), 0.5) for each in (first, 7 * first @ rotation)])
-    assert cka(changed, [(0, 1)]) == pytest.approx(cka(changed, [(2, 1)]), abs=1e-9)
-    assert cka(of_rbf, [(0, 1)])[0, 0] == pytest.approx(1, abs=1e-9)
+    assert debiased_cka(changed, [(0, 1)]) == pytest.approx(
+        debiased_cka(changed, [(2, 1)]), abs=1e-9
+    )
+    assert debiased_cka(of_rbf, [(0, 1)])[0, 0] == pytest.approx(1, abs=1e-9)
 
 
 def test_independent_features_have_no_similarity():
     """What debiasing is for: the biased estimate is near 1 with many features and few stimuli."""
     generator = np.random.default_rng(3)
-    values = [cka(linear(*generator.normal(size=(2, 12, 500))), [(0, 1)])[0, 0] for _ in range(50)]
+    values = [
+        debiased_cka(linear(*generator.normal(size=(2, 12, 500))), [(0, 1)])[0, 0]
+        for _ in range(50)
+    ]
     assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(50)
 
 
@@ -104,14 +113,14 @@ def test_a_kernel_of_categories_is_that_of_their_indicators(features):
     categories = (classes[rows] != classes[columns]).astype(float)
     kernels = np.stack([linear(features[0])[0], linear_kernel(categories)])
     expected = by_definition(dot_products(features[0]), dot_products(np.eye(3)[classes]))
-    assert cka(kernels, [(0, 1)])[0, 0] == pytest.approx(expected, abs=1e-9)
+    assert debiased_cka(kernels, [(0, 1)])[0, 0] == pytest.approx(expected, abs=1e-9)
 
 
 def test_undefined_values():
     three = np.zeros((1, 8))
     three[0, :3] = 2, 3, 3
     first = np.random.default_rng(0).normal(size=(8, 4))
-    assert np.isnan(cka(linear(first, first), [(0, 1)], three)).all()
-    assert np.isnan(cka(linear(first, np.ones((8, 4))), [(0, 1)])).all()
+    assert np.isnan(debiased_cka(linear(first, first), [(0, 1)], three)).all()
+    assert np.isnan(debiased_cka(linear(first, np.ones((8, 4))), [(0, 1)])).all()
     with pytest.raises(DataError, match="median distance above 0"):
         rbf_kernel(np.zeros(28), 0.5)
