@@ -16,12 +16,13 @@ from weights.memory_map import map_file
 
 _CONTINUATION, _ATTRIBUTE = 0x10, 0x0C
 _MESSAGE = struct.Struct("<HHB3x")
+_STRING = struct.Struct("<I12x")
 _MAX_BLOCKS = 1000
 
 
 def check_length(group: h5py.Group, name: str, place: str) -> None:
-    """Raise ``WeightsError`` where the attribute ``name`` of ``group`` declares a string longer
-    than the file.
+    """Raise ``WeightsError`` where the attribute ``name`` of ``group`` declares a string, or
+    several, longer than the file.
 
     Reads the group's object header, of version 1 as h5py writes it (HDF5 File Format
     Specification, section IV.A).
@@ -29,17 +30,21 @@ def check_length(group: h5py.Group, name: str, place: str) -> None:
     data = map_file(Path(group.file.filename))
     start = h5py.h5o.get_info(group.id).addr
     try:
-        lengths = [length for key, length in _strings(data, start) if key == name.encode()]
+        totals = [
+            sum(lengths)
+            for key, lengths in _strings(data, start)
+            if key == name.encode() and lengths
+        ]
     except (struct.error, LookupError):
-        lengths = []
-    if len(lengths) != 1 or lengths[0] > len(data):
-        found = f"{lengths[0]} bytes" if lengths else "none in its header"
+        totals = []
+    if len(totals) != 1 or totals[0] > len(data):
+        found = f"{totals[0]} bytes" if totals else "none in its header"
         raise WeightsError(f"{place}: expected a string no longer than the file, got {found}")
 
 
-def _strings(data: mmap.mmap, start: int) -> Iterator[tuple[bytes, int]]:
-    """Name of each attribute in the header at ``start``, and its value's first four bytes: of a
-    string of variable length, the length.
+def _strings(data: mmap.mmap, start: int) -> Iterator[tuple[bytes, list[int]]]:
+    """Name of each attribute in the header at ``start``, and what each string of its value
+    declares as its length, if they are of variable length.
     """
     for kind, content in _messages(data, start):
         if kind == _ATTRIBUTE:
@@ -47,7 +52,9 @@ def _strings(data: mmap.mmap, start: int) -> Iterator[tuple[bytes, int]]:
             begin = {1: 8, 2: 8, 3: 9}[version]
             name = content[begin : begin + sizes[0]].split(b"\0")[0]
             padded = [-(-size // 8) * 8 if version == 1 else size for size in sizes]
-            yield name, *struct.unpack_from("<I", content, begin + sum(padded))
+            values = content[begin + sum(padded) :]
+            whole = values[: len(values) // _STRING.size * _STRING.size]
+            yield name, [length for (length,) in _STRING.iter_unpack(whole)]
 
 
 def _messages(data: mmap.mmap, start: int) -> Iterator[tuple[int, bytes]]:

@@ -27,6 +27,7 @@ HEADER_BYTES = 128
 # Types of data elements.
 _INT8, _INT32, _UINT32, _COMPRESSED = 1, 5, 6, 15
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8"}
+_NUMBERS |= {12: "i8", 13: "u8"}
 _TEXT = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8"}
 # Classes of matrices.
 _CELL, _STRUCT, _CHARACTERS, _DOUBLE, _OPAQUE = 1, 2, 4, 6, 17
