@@ -69,7 +69,7 @@ class WeightsOptions(PartialOptions):
 
     weights: str | None = option(
         None,
-        "demo, published weights by name, a weight file or a run.  "
+        "demo, published weights by name, a weight file, a run, or untrained ones: random:SEED.  "
         "[default: demo on demonstration data, else caffe]",
         metavar="NAME|PATH|RUN",
     )

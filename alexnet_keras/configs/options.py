@@ -83,7 +83,9 @@ class PredictOptions(PartialOptions):
     """Options of ``predict``."""
 
     weights: str = option(
-        "caffe", "Published weights by name, a weight file or a run.", metavar="NAME|PATH|RUN"
+        "caffe",
+        "Published weights by name, a weight file, a run, or untrained ones: random:SEED.",
+        metavar="NAME|PATH|RUN",
     )
     crops: int = option(1, "Centre crop, or the mean over the paper's ten crops.", choices=(1, 10))
     top: int = option(5, "Number of classes to list for each image.", minimum=1, metavar="N")

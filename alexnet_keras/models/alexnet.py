@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -16,7 +15,6 @@ from alexnet_keras.configs.architecture import (
     Dense,
     Dropout,
     Flatten,
-    InitialValues,
     Normalization,
     Pooling,
     WithinChannelNormalization,
@@ -24,6 +22,7 @@ from alexnet_keras.configs.architecture import (
 from alexnet_keras.configs.preprocessing import Preprocessing
 from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.models import layers
+from alexnet_keras.models.initial_weights import initializers
 
 
 class _Metadata(NamedTuple):
@@ -126,13 +125,15 @@ def build(
     *,
     preprocessing: Preprocessing | None = None,
     class_names: Iterable[str] = (),
+    seed: int | None = None,
 ) -> AlexNetModel:
     """Build the network of ``architecture`` on ``inputs``, a Keras tensor (batch, height, width,
     channels) float32.
 
     Height and width may be None without the top. Returns a functional model whose output is
     (batch, classes) with the top, else pool5 (batch, 6, 6, 256) at 227, or its mean or maximum
-    over height and width with ``pooling="avg" | "max"``. Raises ``ConfigurationError`` for an
+    over height and width with ``pooling="avg" | "max"``. With ``seed`` the initial weights are the
+    same in every process, whatever was drawn before. Raises ``ConfigurationError`` for an
     input too small for some layer, and for a fully connected layer without a ``Flatten`` before
     it.
     """
@@ -141,9 +142,9 @@ def build(
         if isinstance(spec, Flatten) and not include_top:
             break
         _check_input(spec, x.shape, inputs.shape)
-        x = _layer(spec, architecture, x)(x)
+        x = _layer(spec, architecture, x, seed)(x)
     if include_top:
-        x = _classifier(x, architecture, classes, classifier_activation)
+        x = _classifier(x, architecture, classes, classifier_activation, seed)
     elif pooling is not None:
         x = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}[
             pooling
@@ -160,10 +161,13 @@ def build(
 
 
 def new_model(
-    architecture: Architecture, preprocessing: Preprocessing, class_names: tuple[str, ...]
+    architecture: Architecture,
+    preprocessing: Preprocessing,
+    class_names: tuple[str, ...],
+    seed: int | None = None,
 ) -> AlexNetModel:
-    """A network with initial weights, for images of ``preprocessing``'s size, with an output for
-    each class name.
+    """A network with initial weights, as :func:`build` draws them, for images of
+    ``preprocessing``'s size, with an output for each class name.
     """
     return build(
         architecture,
@@ -171,6 +175,7 @@ def new_model(
         len(class_names),
         preprocessing=preprocessing,
         class_names=class_names,
+        seed=seed,
     )
 
 
@@ -195,16 +200,18 @@ def logits_model(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.get_layer(FINAL_LAYER).output)
 
 
-def _classifier(x, architecture: Architecture, classes: int, activation: str | None):
+def _classifier(
+    x, architecture: Architecture, classes: int, activation: str | None, seed: int | None
+):
     _check_input(Dense(FINAL_LAYER, classes), x.shape, x.shape)
-    initial = _initializers(architecture.initial_values, FINAL_LAYER, fan_in=x.shape[-1])
+    initial = initializers(architecture.initial_values, FINAL_LAYER, x.shape[-1], seed)
     logits = keras.layers.Dense(classes, name=FINAL_LAYER, **initial)(x)
     if activation is None:
         return logits
     return keras.layers.Activation(activation, dtype="float32", name="prob")(logits)
 
 
-def _layer(spec, architecture: Architecture, x) -> keras.layers.Layer:
+def _layer(spec, architecture: Architecture, x, seed: int | None) -> keras.layers.Layer:
     initial = architecture.initial_values
     match spec:
         case Convolution(name, filters, kernel, stride, padding, groups, ceil_mode, activated):
@@ -217,7 +224,7 @@ def _layer(spec, architecture: Architecture, x) -> keras.layers.Layer:
                 groups=groups,
                 name=name,
                 activation=architecture.activation if activated else None,
-                **_initializers(initial, name, fan_in=kernel * kernel * x.shape[-1] // groups),
+                **initializers(initial, name, kernel * kernel * x.shape[-1] // groups, seed),
             )
         case Normalization(name, depth_radius, bias, alpha, beta, groups):
             return layers.LocalResponseNormalization(
@@ -235,33 +242,10 @@ def _layer(spec, architecture: Architecture, x) -> keras.layers.Layer:
                 units,
                 activation=architecture.activation,
                 name=name,
-                **_initializers(initial, name, fan_in=x.shape[-1]),
+                **initializers(initial, name, x.shape[-1], seed),
             )
         case Dropout(name, rate, scaled_at):
             return layers.SampleDropout(rate, scaled_at, name=name)
-
-
-def _initializers(initial: InitialValues, layer: str, fan_in: int) -> dict:
-    if initial.kernels == "torch":
-        limit = 1 / math.sqrt(fan_in)
-        return {
-            "kernel_initializer": keras.initializers.RandomUniform(-limit, limit),
-            "bias_initializer": keras.initializers.RandomUniform(-limit, limit),
-        }
-    return {
-        "kernel_initializer": _kernel_initializer(initial, layer),
-        "bias_initializer": keras.initializers.Constant(initial.bias_of(layer)),
-    }
-
-
-def _kernel_initializer(initial: InitialValues, layer: str) -> keras.initializers.Initializer:
-    if initial.kernels == "he":
-        return keras.initializers.HeNormal()
-    if initial.kernels == "normal":
-        return keras.initializers.RandomNormal(stddev=initial.stddev_of(layer))
-    if layer.startswith("conv"):
-        return keras.initializers.GlorotUniform()
-    return keras.initializers.TruncatedNormal(stddev=initial.hidden_stddev)
 
 
 def _check_input(spec, shape, input_shape) -> None:

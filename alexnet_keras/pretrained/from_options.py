@@ -8,6 +8,7 @@ from alexnet_keras.configs.option_groups import PartialOptions, WeightsOptions
 from alexnet_keras.configs.recipe import VARIANT_RECIPES
 from alexnet_keras.data.demo import DEMONSTRATIONS
 from alexnet_keras.pretrained.loading import Pretrained, load_pretrained
+from alexnet_keras.pretrained.untrained import is_untrained, untrained_network
 from alexnet_keras.progress import Progress
 from weights.formats import SAVED_MODELS, detect_format
 
@@ -23,7 +24,11 @@ def open_weights(options: WeightsOptions, data: str, progress: Progress) -> Pret
 
 
 def open_network(name: str, options: PartialOptions, progress: Progress) -> Pretrained:
-    """The network of a catalogue name, a weight file or a run; its download is shown."""
+    """The network of a catalogue name, a weight file or a run, whose download is shown; or the
+    untrained one of ``random:SEED``.
+    """
+    if is_untrained(name):
+        return untrained_network(name, options)
     source = load_pretrained(
         name,
         options.variant,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+
+import numpy as np
 
 from alexnet_keras.configs.architecture import Architecture
 from alexnet_keras.configs.preprocessing import PREPROCESSING
@@ -35,27 +38,40 @@ logger = logging.getLogger(__name__)
 class Pretrained:
     """A network with weights, and their source.
 
-    ``missing``: layers that the file lacks, which stay at their initial values.
+    ``path``: their file, None for an untrained network. ``missing``: layers that the file lacks,
+    which stay at their initial values.
     """
 
     model: AlexNetModel
     source: str
-    path: Path
+    path: Path | None
     missing: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:
-        """The file's SHA-256, computed at its first use: it takes as long as reading the file."""
-        return digest_of(self.path)
+        """The SHA-256 of the file, or of the weights of an untrained network; computed at its
+        first use: it takes as long as reading the file.
+        """
+        if self.path is not None:
+            return digest_of(self.path)
+        digest = hashlib.sha256()
+        for values in self.model.get_weights():
+            digest.update(np.ascontiguousarray(values).data)
+        return digest.hexdigest()
 
     def describe(self) -> dict:
         """What a run's config records of the weights."""
         mean_image = self.model.preprocessing and self.model.preprocessing.mean_image
+        initial = {
+            "classes": len(self.model.class_names),
+            "initial_values": asdict(self.model.architecture.initial_values),
+        }
         return {
             "source": self.source,
-            "file": self.path.name,
+            "file": self.path and self.path.name,
             "sha256": self.digest,
             "missing": list(self.missing),
+            **({} if self.path else initial),
             **({"mean_image_sha256": mean_image.sha256} if mean_image else {}),
         }
 
