@@ -77,20 +77,26 @@ class Progress:
 
     @contextmanager
     def track(
-        self, label: str, total: int, on_stderr: bool = False, unit: str = "images"
+        self,
+        label: str,
+        total: int,
+        on_stderr: bool = False,
+        unit: str = "images",
+        done: int = 0,
     ) -> Iterator[Callable[[int], None]]:
         """Show progress over ``total`` images, or what ``unit`` names, with their rate and the
         time left: yields a function to call with the number that was finished since the last call.
 
-        ``on_stderr``: for a command whose result is what it prints on stdout.
+        ``on_stderr``: for a command whose result is what it prints on stdout. ``done``: how many
+        an earlier call finished, which do not count towards the rate.
         """
         target = _errors if on_stderr else console
-        counter = _Counter(label, total, target, unit)
+        counter = _Counter(label, total, target, unit, done)
         if not self._draws_bars_on(target):
             yield counter.print_when_due if self.every_step else counter.add
             return
         bar = new_bar("{task.fields[rate]}", target)
-        task = bar.add_task(label, total=total, rate="")
+        task = bar.add_task(label, total=total, completed=done, rate="")
 
         def advance(count: int) -> None:
             counter.add(count)
@@ -108,12 +114,13 @@ class Progress:
 class _Counter:
     """The number of images finished, and a plain line about it every ten seconds."""
 
-    def __init__(self, label: str, total: int, target: Console, unit: str):
+    def __init__(self, label: str, total: int, target: Console, unit: str, done: int):
         self.label = label
         self.total = total
         self.target = target
         self.unit = unit
-        self.done = 0
+        self.done = done
+        self.done_before = done
         self.began = perf_counter()
         self.last_line = self.began
 
@@ -121,7 +128,7 @@ class _Counter:
         self.done += count
 
     def rate(self) -> float:
-        return self.done / max(perf_counter() - self.began, 1e-9)
+        return (self.done - self.done_before) / max(perf_counter() - self.began, 1e-9)
 
     def print_when_due(self, count: int) -> None:
         self.add(count)

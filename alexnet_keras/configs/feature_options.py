@@ -35,11 +35,22 @@ class FeatureFileOptions:
     """The files that features are written to."""
 
     out: Path = option(
-        Path("feats.npy"), "Output file: .npy (one file per layer) or .h5.", metavar="FILE"
+        Path("feats.npy"),
+        "Output file: .npy or .csv (of several layers, one file each), .npz, .h5 or .mat.",
+        metavar="FILE",
+    )
+    rows_per_file: int | None = option(
+        None, "Divide each .npy into files of N rows.", minimum=1, metavar="N"
+    )
+    shard: str | None = option(
+        None,
+        "Extract only part I of N, from 1 on, into <stem>-I-of-N; the command merge joins them.",
+        metavar="I/N",
     )
     skip_bad: bool = option(
         False, "Write NaN for unreadable files instead of stopping at the first."
     )
+    resume: bool = option(False, "Continue an extraction that was interrupted.")
     overwrite: bool = option(False, "Replace existing files.")
 
 

@@ -229,7 +229,7 @@ class EvaluationBatches(Batches):
     """Every sample exactly once, in order; the last batch is padded with weight 0.
 
     ``crops``: 1 is the centre crop; 10 gives ``images`` the shape (batch, 10, crop, crop, 3), the
-    paper's ten crops of each sample.
+    paper's ten crops of each sample. ``only``: these rows alone, by default all.
     """
 
     def __init__(
@@ -239,18 +239,20 @@ class EvaluationBatches(Batches):
         batch_size: int,
         *,
         crops: int = 1,
+        only: range | None = None,
         **options,
     ):
         super().__init__(samples, preprocessing, batch_size, **options)
         if crops not in (1, 10):
             raise ConfigurationError(f"crops: expected 1 or 10, got {crops}")
         self.crops = crops
+        self.only = range(len(samples)) if only is None else only
         if crops == 10:
             self._image_shape = (10, *self._image_shape)
 
     @property
     def steps(self) -> int:
-        return -(-len(self.samples) // self.batch_size)
+        return -(-len(self.only) // self.batch_size)
 
     def __len__(self) -> int:
         return self.steps
@@ -259,7 +261,8 @@ class EvaluationBatches(Batches):
         return self.iterate(0, self.steps)
 
     def _row(self, position):
-        return tf.minimum(position, len(self.samples) - 1), position < len(self.samples)
+        row = position + self.only.start
+        return tf.minimum(row, self.only.stop - 1), row < self.only.stop
 
     def _crop(self, position, image):
         rule = self.preprocessing

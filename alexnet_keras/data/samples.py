@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,7 +22,8 @@ class Samples:
     ``class_ids``: the data set's own identifier of each class (a category id, a wnid), by
     label; empty if that is its name. ``image_sizes``: (N, 2) int32 ``width, height`` of the
     image that each box was drawn on, or None if unknown. ``warnings``: messages for the user
-    about the files.
+    about the files. ``columns``: further columns of a table, (N,) each, by name, which the table
+    of features passes on.
     """
 
     ids: np.ndarray
@@ -34,6 +36,7 @@ class Samples:
     class_ids: tuple[str, ...] = ()
     image_sizes: np.ndarray | None = None
     warnings: tuple[str, ...] = ()
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_keras.data.batches import Batch
+from alexnet_keras.data.batches import Batch, EvaluationBatches
+from alexnet_keras.features.unfinished import Unfinished
 
 logger = logging.getLogger(__name__)
 
@@ -68,3 +69,26 @@ def _cast(block: np.ndarray, dtype: str) -> tuple[np.ndarray, int]:
     with np.errstate(over="ignore"):
         cast = block.astype(dtype)
     return cast, np.count_nonzero(np.isinf(cast)) - np.count_nonzero(np.isinf(block))
+
+
+def extract_rows(
+    extractor: keras.Model,
+    batches: Sequence[tuple[int, EvaluationBatches]],
+    sinks: Mapping[str, Sink],
+    work: Unfinished,
+    on_batch: Callable[[int], None],
+    **settings,
+) -> None:
+    """Write the rows that ``work`` lacks: those of ``batches``, each with the number of the first
+    row of its samples. ``settings``: of :func:`extract`.
+    """
+
+    def bad_rows() -> list[int]:
+        return [start + int(row) for start, part in batches for row in part.bad_rows]
+
+    def finish_batch(rows: int) -> None:
+        on_batch(rows)
+        work.add(rows, bad_rows)
+
+    for _, part in batches:
+        extract(extractor, part, sinks, finish_batch, **settings)

@@ -1,108 +1,168 @@
-"""Files of features, written row by row."""
+"""The files that features are written to, by the suffix that is asked for."""
 
 from __future__ import annotations
 
-import io
+import json
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import h5py
-import numpy as np
-
 from alexnet_keras.atomic_files import atomic_write
-from alexnet_keras.errors import RunError
+from alexnet_keras.errors import ConfigurationError, RunError
+from alexnet_keras.features.array_files import ArrayFiles, Hdf5File, NpyFiles, RowArray
+from alexnet_keras.features.csv_files import CsvFiles
 from alexnet_keras.features.extraction import Sink
+from alexnet_keras.features.mat_file import MatFile, check_mat, variable_name
+from alexnet_keras.features.npz_file import NpzFile
+from alexnet_keras.features.row_table import RowTable
+
+SUFFIXES = (".npy", ".npz", ".h5", ".mat", ".csv")
+FILE_PER_LAYER = (".npy", ".csv")
+_ONE_FILE = {".npz": NpzFile, ".h5": Hdf5File, ".mat": MatFile}
+
+
+@dataclass(frozen=True)
+class FeatureFiles:
+    """The names of the files of an extraction.
+
+    ``layers``: the files of each layer, in the order of their rows; several layers may share one.
+    ``rows_per_file``: of a ``.npy`` that is divided, else None.
+    """
+
+    out: Path
+    layers: Mapping[str, tuple[Path, ...]]
+    rows_per_file: int | None = None
+
+    @property
+    def table(self) -> Path:
+        """The table of rows. With a single layer in ``.csv``, its features stand in it too."""
+        return self.out.with_suffix(".csv")
+
+    @property
+    def description(self) -> Path:
+        return self.out.with_suffix(".json")
+
+    @property
+    def features(self) -> tuple[Path, ...]:
+        """Every file with features."""
+        return tuple(dict.fromkeys(path for paths in self.layers.values() for path in paths))
+
+    @property
+    def by_layer(self) -> dict[str, Path]:
+        """The file of each layer; of one that is divided, the name that it would have."""
+        return output_files(self.out, tuple(self.layers))
+
+    def describe(self, layer: str) -> dict:
+        """What the description says of a layer's files."""
+        names = [path.name for path in self.layers[layer]]
+        if self.rows_per_file is not None:
+            return {"files": names, "rows_per_file": self.rows_per_file}
+        variable = {"variable": variable_name(layer)} if self.out.suffix == ".mat" else {}
+        return {"file": names[0], **variable}
+
+    @property
+    def has_own_table(self) -> bool:
+        """Whether the table is a file of its own."""
+        return (self.table,) not in self.layers.values()
+
+    def moved(self, place) -> FeatureFiles:
+        """The same files elsewhere: ``place`` maps each path to another."""
+        layers = {layer: tuple(map(place, paths)) for layer, paths in self.layers.items()}
+        return replace(self, out=place(self.out), layers=layers)
+
+
+def name_files(
+    out: Path, arrays: Mapping[str, RowArray], rows_per_file: int | None = None
+) -> FeatureFiles:
+    """The files for ``out``: ``.npz``, ``.h5`` and ``.mat`` hold all layers; of ``.npy`` and
+    ``.csv`` there is ``<stem>-<layer>`` for each of several layers.
+
+    With ``rows_per_file`` each ``.npy`` is divided: ``<stem>-00000-of-00003.npy``. Raises
+    ``ConfigurationError`` for a suffix that no format has, and for arrays that the format cannot
+    hold.
+    """
+    one = output_files(out, tuple(arrays))
+    if out.suffix == ".mat":
+        check_mat(arrays, out)
+    if rows_per_file is None:
+        return FeatureFiles(out, {layer: (path,) for layer, path in one.items()})
+    if out.suffix != ".npy":
+        raise ConfigurationError(f"rows_per_file: expected an out that ends in .npy, got {out}")
+    layers = {}
+    for layer, path in one.items():
+        count = max(1, -(-arrays[layer].shape[0] // rows_per_file))
+        layers[layer] = tuple(
+            path.with_name(f"{path.stem}-{index:05d}-of-{count:05d}.npy") for index in range(count)
+        )
+    return FeatureFiles(out, layers, rows_per_file)
+
+
+def output_files(out: Path, layers: tuple[str, ...]) -> dict[str, Path]:
+    """The file that each layer's rows are written to. Raises ``ConfigurationError``."""
+    if out.suffix not in SUFFIXES:
+        raise ConfigurationError(
+            f"out: expected a name that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, "
+            f"got {out}"
+        )
+    if out.suffix not in FILE_PER_LAYER or len(layers) == 1:
+        return dict.fromkeys(layers, out)
+    return {layer: out.with_name(f"{out.stem}-{layer}{out.suffix}") for layer in layers}
+
+
+def create_files(
+    files: FeatureFiles, arrays: Mapping[str, RowArray], table: RowTable, rows: range
+) -> ArrayFiles | CsvFiles:
+    """What writes ``files``; ``rows`` of the ``table`` are those that are extracted."""
+    if files.out.suffix == ".csv":
+        return CsvFiles(arrays, files.layers, table, rows)
+    return _array_files(files, arrays)
 
 
 @contextmanager
 def open_feature_files(
-    paths: Mapping[str, Path],
-    shapes: Mapping[str, tuple[int, ...]],
-    dtype: str = "float32",
+    paths: Mapping[str, Path], shapes: Mapping[str, tuple[int, ...]]
 ) -> Iterator[dict[str, Sink]]:
     """Open a file for each layer (``.npy``, or data sets named by layer in one ``.h5``) to append
-    blocks of rows of ``dtype``, ``float32`` or ``float16``.
+    blocks of float32 rows.
 
     The files replace existing ones only when the ``with`` block ends without an error and all rows
     were written. ``shapes``: (rows, ...) of each layer's array.
     """
-    files = tuple(dict.fromkeys(paths.values()))
-    with atomic_write(*files) as partial, ExitStack() as stack:
-        if files[0].suffix == ".h5":
-            target = stack.enter_context(_Hdf5Target(partial[0], "w+"))
-            file = stack.enter_context(h5py.File(target, "w"))
-            writers = {
-                name: _H5Rows(file.create_dataset(name, shape, dtype), target)
-                for name, shape in shapes.items()
-            }
-        else:
-            opened = {
-                path: stack.enter_context(open(name, "wb"))
-                for path, name in zip(files, partial, strict=True)
-            }
-            writers = {
-                name: _NpyRows(opened[path], shapes[name], dtype) for name, path in paths.items()
-            }
-        yield {name: writer.append for name, writer in writers.items()}
-        for name, writer in writers.items():
-            if writer.rows != shapes[name][0]:
+    finals = tuple(dict.fromkeys(paths.values()))
+    arrays = {layer: RowArray(shape) for layer, shape in shapes.items()}
+    with atomic_write(*finals) as partial:
+        where = dict(zip(finals, partial, strict=True))
+        places = {layer: (where[path],) for layer, path in paths.items()}
+        files = _array_files(FeatureFiles(finals[0], places), arrays)
+        try:
+            files.start()
+            yield sinks_of(files)
+            files.finish()
+        finally:
+            files.close()
+        for layer, rows in files.rows.items():
+            if rows != shapes[layer][0]:
                 raise RunError(
-                    f"{paths[name]}: expected {shapes[name][0]} rows of {name}, got {writer.rows}"
+                    f"{paths[layer]}: expected {shapes[layer][0]} rows of {layer}, got {rows}"
                 )
 
 
-class _NpyRows:
-    """A ``.npy`` written sequentially: on a full disk a write raises an error, while a memory map
-    would crash.
-    """
-
-    def __init__(self, file, shape: tuple[int, ...], dtype: str):
-        self.file = file
-        self.rows = 0
-        self.dtype = np.dtype(dtype).newbyteorder("<")
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": self.dtype.str, "fortran_order": False, "shape": shape}
-        )
-
-    def append(self, block: np.ndarray) -> None:
-        self.file.write(np.ascontiguousarray(block, self.dtype).data)
-        self.rows += len(block)
+def sinks_of(files: ArrayFiles | CsvFiles) -> dict[str, Sink]:
+    """A function for each layer that appends a block of its rows."""
+    return {layer: _sink(files, layer) for layer in files.arrays}
 
 
-class _H5Rows:
-    def __init__(self, dataset, target: _Hdf5Target):
-        self.dataset = dataset
-        self.target = target
-        self.rows = 0
-
-    def append(self, block: np.ndarray) -> None:
-        self.dataset[self.rows : self.rows + len(block)] = block
-        self.target.raise_failure()
-        self.rows += len(block)
+def _sink(files: ArrayFiles | CsvFiles, layer: str) -> Sink:
+    return lambda block: files.append(layer, block)
 
 
-class _Hdf5Target(io.FileIO):
-    """The file that HDF5 writes to. An error of ``write``, such as a full disk, would crash HDF5,
-    so it is stored and raised by :meth:`raise_failure`.
-    """
+def _array_files(files: FeatureFiles, arrays: Mapping[str, RowArray]) -> ArrayFiles:
+    if files.out.suffix == ".npy":
+        return NpyFiles(arrays, files.layers, files.rows_per_file)
+    return _ONE_FILE[files.out.suffix](arrays, files.layers)
 
-    failure: OSError | None = None
 
-    def write(self, data) -> int:
-        left = memoryview(data).cast("B")
-        size = len(left)
-        while left and self.failure is None:
-            try:
-                left = left[super().write(left) :]
-            except OSError as error:
-                self.failure = error
-        return size
-
-    def raise_failure(self) -> None:
-        if self.failure is not None:
-            raise self.failure
-
-    def close(self) -> None:
-        super().close()
-        self.raise_failure()
+def write_description(path: Path, description: dict) -> None:
+    """Write the JSON that says how features were computed."""
+    path.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")

@@ -154,6 +154,20 @@ def open_projections(
     }
 
 
+def saved_or_fitted(
+    files: Mapping[str, Path], fit: Callable[[], dict[str, Projection]]
+) -> dict[str, Projection]:
+    """The bases in ``files`` where an interrupted extraction left them, else those of ``fit``,
+    which are saved there.
+    """
+    if all(path.exists() for path in files.values()):
+        return {layer: load_projection(path) for layer, path in files.items()}
+    fitted = fit()
+    for layer, path in files.items():
+        fitted[layer].save(path)
+    return fitted
+
+
 def _fit(plan, extractor, widths, make_batches, progress) -> list[Projection]:
     fits = {
         layer: IncrementalFit(plan.components, width, layer) for layer, width in widths.items()

@@ -18,10 +18,11 @@ from alexnet_keras.configs.loading import BoxRegion, Loading
 from alexnet_keras.data import decoding, image_ops
 from alexnet_keras.data.layouts import open_dataset
 from alexnet_keras.errors import ConfigurationError, DataError, RunError, WeightsError
-from alexnet_keras.features import feature_files as features_module
+from alexnet_keras.features import array_files as features_module
+from alexnet_keras.features.feature_files import output_files
 from alexnet_keras.pretrained.loading import Pretrained
 from modes import extract as mode
-from modes.extract import extract_features, output_files
+from modes.extract import extract_features
 from tests.alexnet_keras.tiny import tiny_model
 from tests.alexnet_keras.trees import CATEGORIES, class_folders, coco_tree
 
@@ -284,11 +285,12 @@ def test_no_room_to_write(source, dataset, tmp_path, suffix, bytes_left):
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["f.txt", "f", "f.npz", "f.NPY", ".npy"])
+@pytest.mark.parametrize("name", ["f.txt", "f", "f.npk", "f.NPY", ".npy"])
 def test_a_suffix_that_no_format_has(source, dataset, tmp_path, name):
     out = tmp_path / name
     with pytest.raises(
-        ConfigurationError, match=rf"^out: expected a name that ends in \.npy or \.h5, got {out}$"
+        ConfigurationError,
+        match=rf"^out: expected a name that ends in \.npy, \.npz, .*\.csv, got {out}$",
     ):
         extract_features(dataset, out, source=source)
 

@@ -13,6 +13,7 @@ from sklearn.random_projection import SparseRandomProjection
 
 from alexnet_keras.configs.architecture import ALEXNET, InitialValues
 from alexnet_keras.errors import ConfigurationError, DataError
+from alexnet_keras.features import extraction_job as job
 from alexnet_keras.features.projection import load_projection
 from alexnet_keras.pretrained.loading import Pretrained
 from modes import extract as mode
@@ -147,7 +148,7 @@ def test_the_command_takes_several_bases(extract, photographs, tmp_path):
 def test_what_cannot_be_fitted_is_refused_before_the_network_runs(
     extract, options, told, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(mode, "extract", lambda *arguments, **options: pytest.fail("it ran"))
+    monkeypatch.setattr(job, "extract_rows", lambda *arguments, **options: pytest.fail("it ran"))
     with pytest.raises((ConfigurationError, DataError), match=f"^{told}"):
         extract("a.npy", **options)
     assert list(tmp_path.iterdir()) == []
@@ -183,7 +184,7 @@ def test_the_basis_is_replaced_with_its_features(extract, tmp_path, monkeypatch)
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(mode, "extract", interrupt)
+    monkeypatch.setattr(job, "extract_rows", interrupt)
     with pytest.raises(KeyboardInterrupt):
         extract("a.npy", project="pca:2", overwrite=True)
     assert (tmp_path / "a-fc6.basis.npz").read_bytes() == before

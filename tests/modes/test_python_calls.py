@@ -322,13 +322,13 @@ def test_features_are_arrays_by_layer_and_a_table(files, tmp_path, suffix):
 
 
 def test_a_terminated_extraction_leaves_nothing(files, tmp_path, monkeypatch):
-    from alexnet_keras.features import extractor
+    from alexnet_keras.features import array_files
 
-    def terminate(writer, block):
-        assert list(tmp_path.glob(".part-*"))
+    def terminate(writer, layer, block):
+        assert (tmp_path / "f.unfinished" / "f.npy").exists()
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(extractor._NpyRows, "append", terminate)
+    monkeypatch.setattr(array_files.NpyFiles, "append", terminate)
     before = signal.getsignal(signal.SIGTERM)
     arguments = ("--data", files / "tree", "--weights", files / "run", "--out", tmp_path / "f.npy")
     result = invoke("extract", *arguments)

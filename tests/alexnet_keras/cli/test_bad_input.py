@@ -171,7 +171,7 @@ def test_a_batch_of_nothing(files):
         ("extract", "--output", "runs"),
         ("evaluate",),
         ("evaluate", "demo", "--output", "f"),
-        ("extract", "--resume"),
+        ("extract", "--resume", "runs"),
         ("scratch", "--variant", "vgg"),
         ("summary", "--num-classes", "0"),
         ("extract", "--format", "voc"),
@@ -282,7 +282,7 @@ def test_features_of_layers_that_the_weights_lack(files, tmp_path):
 @pytest.mark.parametrize(
     ("out", "says"),
     [
-        ("f.txt", "out: expected a name that ends in .npy or .h5, got f.txt"),
+        ("f.txt", "out: expected a name that ends in .npy, .npz, .h5, .mat or .csv, got f.txt"),
         ("none/f.npy", "none: expected an existing folder to write"),
         ("/dev/null/f.npy", "/dev/null: expected an existing folder to write"),
         pytest.param("/proc/f.npy", "cannot be written: ", marks=linux),

@@ -233,7 +233,7 @@ def test_a_file_that_cannot_be_written_is_one_line(model, paths, tmp_path, monke
     def refused(*arguments, **options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("alexnet_keras.features.feature_files.open", refused, raising=False)
+    monkeypatch.setattr("alexnet_keras.features.array_files.open", refused, raising=False)
     with pytest.raises(
         RunError,
         match=rf"^{tmp_path}/kept/features-\w+\.npy: cannot be written: Permission denied$",
