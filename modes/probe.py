@@ -79,7 +79,7 @@ def run_probe(
     rows = finite_rows(features, layers, read_probe_rows(features, options.label, options.group))
     rows, splitter = _splits(features, rows, options)
     fits = len(layers) * len(classifiers) * len(splitter(rows.labels)) * (options.permutations + 1)
-    with Progress(verbose).track("probe", fits, "fits") as advance:
+    with Progress(verbose).track("probe", fits, on_stderr=True, unit="fits") as advance:
         scores = tuple(
             _score(features, layer, rows, splitter, classifier, options, advance)
             for layer in layers

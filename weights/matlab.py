@@ -75,6 +75,10 @@ class Matrix:
     def is_struct(self) -> bool:
         return self.kind == _STRUCT
 
+    @property
+    def is_numbers(self) -> bool:
+        return _DOUBLE <= self.kind < 16
+
     def error(self, expected: str, found: object) -> WeightsError:
         """The one line that says what is wrong with this matrix."""
         return WeightsError(f"{self.place}: expected {expected}, got {found}")
@@ -227,11 +231,13 @@ def parse_matrix(content: memoryview, order: str, place: str) -> Matrix:
     return Matrix(place, order, kind, shape, rest, name, bool(flags & _COMPLEX))
 
 
-def read_variables(path: Path, names: Container[str]) -> dict[str, Matrix]:
+def read_variables(
+    path: Path, names: Container[str], expansion: float = _MAX_EXPANSION
+) -> dict[str, Matrix]:
     """The variables of a file whose name is among ``names``, and all structs.
 
-    Compressed ones are unpacked, to no more than 1.4 times the size of the file and 16 MB in all.
-    Raises ``WeightsError``.
+    Compressed ones are unpacked, to no more than ``expansion`` times the size of the file and
+    16 MB in all. Raises ``WeightsError``.
     """
     data = memoryview(map_file(path))
     order = MATLAB_ORDERS.get(bytes(data[HEADER_BYTES - 4 : HEADER_BYTES]))
@@ -239,7 +245,7 @@ def read_variables(path: Path, names: Container[str]) -> dict[str, Matrix]:
         raise WeightsError(f"{path}: byte 124: expected MATLAB's version 5, got another")
     elements = _Elements(data, order, str(path))
     elements.position = HEADER_BYTES
-    budget = int(len(data) * _MAX_EXPANSION) + _MAX_EXPANSION_BYTES
+    budget = int(len(data) * expansion) + _MAX_EXPANSION_BYTES
     found: dict[str, Matrix] = {}
     with path.open("rb") as file:
         while elements.position < len(data):

@@ -20,8 +20,9 @@ def print_report(report: ProbeReport) -> None:
     console.print(table)
     rows = report.rows
     console.print(
-        f"{len(rows.rows)} rows of {len(rows.class_names)} classes; chance: balanced accuracy "
-        f"{report.chance:.1%}; always the most frequent class: accuracy {report.majority:.1%}"
+        f"{report.tested.sum()} rows of {len(rows.class_names)} classes tested; chance: balanced "
+        f"accuracy {report.chance:.1%}; always the most frequent class: accuracy "
+        f"{report.majority:.1%}"
     )
 
 

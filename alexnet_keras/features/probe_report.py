@@ -85,14 +85,20 @@ class ProbeReport:
         return max(self.scores, key=lambda score: score.balanced_accuracy)
 
     @property
+    def tested(self) -> np.ndarray:
+        """Which of ``rows`` are in a test fold: all, or those of val."""
+        return self.scores[0].result.predicted >= 0
+
+    @property
     def chance(self) -> float:
         """The balanced accuracy of any guess that does not look at the features."""
         return 1 / len(self.rows.class_names)
 
     @property
     def majority(self) -> float:
-        """The accuracy of always naming the most frequent class."""
-        return float(np.bincount(self.rows.labels).max() / len(self.rows.labels))
+        """The accuracy, on the rows tested, of always naming their most frequent class."""
+        tested = self.rows.labels[self.tested]
+        return float(np.bincount(tested).max() / len(tested))
 
     def confusion(self, score: ProbeScore) -> np.ndarray:
         """(classes, classes) int64: rows of each class by the class predicted, over all folds."""
@@ -161,6 +167,7 @@ def _described(report: ProbeReport) -> dict:
         "features": {layer: str(path) for layer, path in report.features.files.items()},
         "options": options | {"out": str(options["out"])},
         "rows": len(rows.rows),
+        "tested": int(report.tested.sum()),
         "groups": len(np.unique(rows.groups)),
         "classes": dict(zip(rows.class_names, np.bincount(rows.labels).tolist(), strict=True)),
         "chance": report.chance,

@@ -4,31 +4,35 @@ arrays of others.
 
 from __future__ import annotations
 
-import csv
 import difflib
 import json
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Container, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from alexnet_keras.errors import ConfigurationError, DataError, error_reason
+from alexnet_keras.features.csv_arrays import csv_rows, value_columns
 from alexnet_keras.features.feature_arrays import array_names, open_array
 
-_NUMBERS = ("row", "label")
+_INTEGERS = {"row": "", "label": "-1"}
+"""Columns of integers, and what an empty cell stands for."""
+_PART = re.compile(r"-[0-9]{5}-of-[0-9]{5}(?=\.npy$)")
 
 
 class Features(Mapping):
     """Arrays by layer, and the table of their rows.
 
-    ``features["fc7"]`` is a read-only array, (rows, ...): a memory map of a ``.npy`` or ``.h5``.
-    The rows of unreadable files (``skip_bad``) are NaN. Opening one raises ``DataError`` where
-    its file is damaged or has another number of rows than the table.
+    ``features["fc7"]`` is a read-only array, (rows, ...): a memory map, but of divided ``.npy``,
+    ``.csv`` and compressed files. The rows of unreadable files (``skip_bad``) are NaN. Opening one
+    raises ``DataError`` where its file is damaged or has another number of rows than the table.
 
     Attributes:
-        files: the file of each layer.
+        files: the file of each layer; of a ``.npy`` that is divided, the name without its part.
         table: the file of the table, None where there is none.
         probes: with ``probe``, the :class:`~alexnet_keras.features.linear_probe.ProbeResult` of
             each layer, fractions 0-1.
@@ -51,7 +55,7 @@ class Features(Mapping):
         if layer not in self._opened:
             array = open_array(self.files[layer], layer)
             self._check_rows(self.files[layer], len(array))
-            self._opened[layer] = array
+            self._opened[layer] = self._shaped(array, layer)
         return self._opened[layer]
 
     def __iter__(self) -> Iterator[str]:
@@ -64,9 +68,12 @@ class Features(Mapping):
     def rows(self) -> dict[str, list]:
         """The table of the rows by column, empty without a table: for ``extract``, ``row``,
         ``split``, ``id``, ``path``, ``label`` and ``class``. ``row`` and ``label`` are integers
-        where all their cells are.
+        where all their cells are; the label of a row that has none is -1.
         """
-        return {} if self.table is None else _read_table(self.table)
+        if self.table is None:
+            return {}
+        shared = [layer for layer, path in self.files.items() if path == self.table]
+        return _read_table(self.table, shared)
 
     @cached_property
     def description(self) -> dict:
@@ -89,15 +96,26 @@ class Features(Mapping):
                 f"{path}: expected {len(column)} rows, as in {self.table}, got {found}"
             )
 
+    def _shaped(self, array: np.ndarray, layer: str) -> np.ndarray:
+        """``array`` in the shape that the description has for it, which a ``.csv`` cannot show."""
+        about = self.description.get("layers")
+        shape = about.get(layer, {}).get("shape") if isinstance(about, dict) else None
+        if self.files[layer].suffix != ".csv" or not isinstance(shape, list):
+            return array
+        with suppress(TypeError, ValueError):
+            return array.reshape(len(array), *shape[1:])
+        return array
+
 
 def read_features(path: str | os.PathLike, layer: str | None = None) -> Features:
     """Open the features that ``extract`` wrote, or an array of anybody.
 
-    ``path``: a ``.npy`` or ``.h5``; or the name that was given to ``extract`` as ``out`` where
-    each layer has a file of its own (``feats.npy`` for ``feats-pool5.npy`` and ``feats-fc7.npy``).
-    The table of rows (``feats.csv``) and the description (``feats.json``) are found beside it;
-    without them ``rows`` and ``description`` are empty, and the layer of a ``.npy`` is called
-    after its file. ``layer``: open this one alone.
+    ``path``: a ``.npy``, ``.npz``, ``.h5``, ``.mat`` (MATLAB 5 to 7.3) or ``.csv`` (columns
+    ``fc7_0``, ``fc7_1``, ...); or the name that was given to ``extract`` as ``out`` where it is
+    divided or each layer has a file of its own (``feats.npy`` for ``feats-pool5.npy`` and
+    ``feats-fc7.npy``). The table of rows (``feats.csv``) and the description (``feats.json``) are
+    found beside it; without them ``rows`` and ``description`` are empty, and the layer of a
+    ``.npy`` is called after its file. ``layer``: open this one alone.
 
     Objects are never unpickled. Raises ``DataError`` for files that cannot be read, and
     ``ConfigurationError`` for an unknown layer.
@@ -137,7 +155,7 @@ def _files_of(path: Path, description: Path | None) -> dict[str, Path]:
     layers = {layer: path for layer, name in described.items() if name == path.name}
     if layers:
         return layers
-    if path.exists() or not described:
+    if not described or (path.exists() and path.suffix != ".csv"):
         return dict.fromkeys(array_names(path), path)
     return {layer: path.with_name(name) for layer, name in described.items()}
 
@@ -147,12 +165,20 @@ def _described(description: Path) -> dict[str, str]:
     layers = _read_description(description).get("layers")
     if not isinstance(layers, dict):
         return {}
-    files = {layer: about.get("file") for layer, about in layers.items() if type(about) is dict}
+    files = {layer: _file_of(about) for layer, about in layers.items() if type(about) is dict}
     return {
         layer: name
         for layer, name in files.items()
         if isinstance(name, str) and name == Path(name).name
     }
+
+
+def _file_of(about: dict) -> object:
+    """The file's name; of a ``.npy`` that is divided, without its part."""
+    parts = about.get("files")
+    if isinstance(parts, list) and parts and isinstance(parts[0], str):
+        return _PART.sub("", parts[0])
+    return about.get("file")
 
 
 def _read_description(path: Path) -> dict:
@@ -165,31 +191,27 @@ def _read_description(path: Path) -> dict:
     return description
 
 
-def _read_table(path: Path) -> dict[str, list]:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            rows = []
-            for row in reader:
-                if len(row) != len(header):
-                    raise DataError(
-                        f"{path}: line {reader.line_num}: expected {len(header)} cells, got "
-                        f"{len(row)}"
-                    )
-                rows.append(row)
-    except (OSError, csv.Error) as error:
-        raise DataError(f"{path}: expected a CSV table, got: {error_reason(error)}") from None
-    if len(set(header)) < len(header) or not header:
-        raise DataError(f"{path}: line 1: expected the columns' names, each once, got {header}")
-    columns = zip(*rows, strict=True) if rows else [()] * len(header)
-    return {name: _cells(name, column) for name, column in zip(header, columns, strict=True)}
+def _read_table(path: Path, layers: Container[str]) -> dict[str, list]:
+    """The columns of a table but those with the values of ``layers``, which ``.csv`` features have
+    beside them.
+    """
+    with csv_rows(path) as (header, cells):
+        values = [columns for layer, columns in value_columns(header).items() if layer in layers]
+        own = [
+            place
+            for place in range(len(header))
+            if not any(columns.start <= place < columns.stop for columns in values)
+        ]
+        rows = [[row[place] for place in own] for _, row in cells]
+    columns = zip(*rows, strict=True) if rows else [()] * len(own)
+    return {
+        header[place]: _cells(header[place], column)
+        for place, column in zip(own, columns, strict=True)
+    }
 
 
 def _cells(name: str, column: tuple[str, ...]) -> list:
-    if name in _NUMBERS:
-        try:
-            return list(map(int, column))
-        except ValueError:
-            pass
+    if name in _INTEGERS:
+        with suppress(ValueError):
+            return [int(cell or _INTEGERS[name]) for cell in column]
     return list(column)

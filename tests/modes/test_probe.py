@@ -114,7 +114,8 @@ def test_a_split_of_the_table_instead_of_folds(tmp_path):
     report = probe(features(tmp_path), layers="fc7", split_by="split", permutations=2)
     score = report.scores[0]
     assert (score.result.predicted[:32] == -1).all()
-    assert report.confusion(score).sum() == 16
+    assert report.confusion(score).sum() == report.tested.sum() == 16
+    assert report.majority == 6 / 16
     assert score.interval is None
     assert len(score.permuted) == 2
 
@@ -162,7 +163,7 @@ def test_the_command_prints_a_table(tmp_path):
         "knn",
     ]
     assert result.stdout.count("best") == 1
-    assert "48 rows of 3 classes; chance: balanced accuracy 33.3%" in result.stdout
+    assert "48 rows of 3 classes tested; chance: balanced accuracy 33.3%" in result.stdout
 
 
 # What cannot be probed.

@@ -7,6 +7,9 @@ import pickle
 import h5py
 import numpy as np
 import pytest
+import scipy.io
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import alexnet_keras
 from alexnet_keras.errors import ConfigurationError, DataError
@@ -91,6 +94,106 @@ def test_hdf5_of_anybody(tmp_path):
     assert list(features) == ["IT", "none"]
     np.testing.assert_array_equal(features["IT"], X)
     assert features["none"].shape == (0, 3)
+
+
+def written(path, **arrays):
+    """Those arrays in a file as NumPy, SciPy, h5py or the csv module writes them."""
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    elif path.suffix == ".mat":
+        scipy.io.savemat(path, {name.replace(":", "_"): array for name, array in arrays.items()})
+    elif path.suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            file.update(arrays)
+    else:
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            columns = [
+                (f"{name}_{index}", values)
+                for name, array in arrays.items()
+                for index, values in enumerate(array.reshape(len(array), -1).T)
+            ]
+            writer.writerow(["row", "path", *(name for name, _ in columns)])
+            cells = zip(*(map("{:.9g}".format, values) for _, values in columns), strict=True)
+            writer.writerows([row, f"{row}.jpg", *values] for row, values in enumerate(cells))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".mat", ".h5", ".csv"])
+def test_several_layers_in_one_file(tmp_path, suffix):
+    path = written(tmp_path / f"f{suffix}", **{"fc6:pre": X, "fc7": 2 * X})
+    layers = {layer: {"file": path.name, "shape": [6, 2, 3]} for layer in ("fc6:pre", "fc7")}
+    (tmp_path / "f.json").write_text(json.dumps({"layers": layers}))
+    features = read_features(path)
+    assert list(features) == ["fc6:pre", "fc7"]
+    for layer, expected in (("fc6:pre", X), ("fc7", 2 * X)):
+        assert features[layer].dtype == np.float32
+        np.testing.assert_array_equal(features[layer], expected)
+        assert not features[layer].flags.writeable
+    assert features.rows == (
+        {"row": list(range(6)), "path": [f"{row}.jpg" for row in range(6)]}
+        if suffix == ".csv"
+        else {}
+    )
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".mat", ".csv"])
+def test_such_files_of_anybody(tmp_path, suffix):
+    features = read_features(written(tmp_path / f"f{suffix}", V1=X, IT=2 * X))
+    assert list(features) == ["V1", "IT"]
+    shape = (6, 6) if suffix == ".csv" else (6, 2, 3)
+    np.testing.assert_array_equal(features["IT"], (2 * X).reshape(shape))
+    assert isinstance(features["IT"], np.memmap) == (suffix == ".npz")
+
+
+def test_compressed_files(tmp_path):
+    np.savez_compressed(tmp_path / "f.npz", IT=X)
+    scipy.io.savemat(tmp_path / "f.mat", {"IT": X, "about": "text"}, do_compression=True)
+    for suffix in (".npz", ".mat"):
+        features = read_features(tmp_path / f"f{suffix}")
+        assert list(features) == ["IT"]
+        np.testing.assert_array_equal(features["IT"], X)
+
+
+def test_matlab_73_has_its_axes_in_reverse(tmp_path):
+    with h5py.File(tmp_path / "f.mat", "w", userblock_size=512) as file:
+        file["IT"] = X.T
+    np.testing.assert_array_equal(read_features(tmp_path / "f.mat")["IT"], X)
+
+
+def test_a_divided_npy(tmp_path):
+    names = [f"f-fc7-{index:05d}-of-00003.npy" for index in range(3)]
+    for index, name in enumerate(names):
+        np.save(tmp_path / name, X[2 * index : 2 * index + 2])
+    write_table(tmp_path / "f.csv")
+    (tmp_path / "f.json").write_text(json.dumps({"layers": {"fc7": {"files": names}}}))
+    for path in (tmp_path / "f.npy", tmp_path / "f-fc7.npy"):
+        features = read_features(path)
+        np.testing.assert_array_equal(features["fc7"], X)
+        assert len(features.rows["path"]) == 6
+    (tmp_path / names[1]).unlink()
+    says = "expected its 3 parts, got 2: f-fc7-00001-of-00003.npy is missing$"
+    with pytest.raises(DataError, match=says):
+        read_features(tmp_path / "f.npy")["fc7"]
+
+
+def test_the_table_of_several_csv_is_a_name_for_all(tmp_path):
+    for layer in ("pool5", "fc7"):
+        written(tmp_path / f"f-{layer}.csv", **{layer: X})
+    write_table(tmp_path / "f.csv")
+    layers = {layer: {"file": f"f-{layer}.csv"} for layer in ("pool5", "fc7")}
+    (tmp_path / "f.json").write_text(json.dumps({"layers": layers}))
+    features = read_features(tmp_path / "f.csv")
+    assert list(features) == ["pool5", "fc7"]
+    assert list(features.rows) == list(HEADER)
+    np.testing.assert_array_equal(features["fc7"], X.reshape(6, 6))
+
+
+def test_rows_without_a_label(tmp_path):
+    path = extracted(tmp_path, ".h5")
+    table = (tmp_path / "f.csv").read_text().replace("2.jpg,0,a", "2.jpg,,")
+    (tmp_path / "f.csv").write_text(table)
+    assert read_features(path).rows["label"] == [0, 1, -1, 1, 0, 1]
 
 
 # What cannot be read.
@@ -196,3 +299,66 @@ def test_a_description_names_files_of_its_own_folder_only(tmp_path):
     (tmp_path / "f.json").write_text(json.dumps(about))
     with pytest.raises(DataError, match=f"^{path}: expected a features file, got none$"):
         read_features(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("objects", "member 'fc7': expected numbers, got dtype '|O'"),
+        ("bomb", "member 'fc7': expected at most 100 times the bytes that it takes in the file"),
+        ("truncated", "expected an .npz archive, got: File is not a zip file"),
+        ("header", "member 'fc7': expected its header at byte 0"),
+    ],
+)
+def test_a_hostile_npz_is_one_line(tmp_path, kind, says):
+    path = tmp_path / "f.npz"
+    if kind == "objects":
+        np.savez_compressed(path, fc7=np.array([Armed()], object))
+    elif kind == "bomb":
+        np.savez_compressed(path, fc7=np.zeros(1 << 23, np.float32))
+    else:
+        np.savez(path, fc7=X)
+        data = path.read_bytes()
+        path.write_bytes(data[:-30] if kind == "truncated" else b"no" + data[2:])
+    with pytest.raises(DataError) as raised:
+        read_features(path)["fc7"]
+    assert str(raised.value).startswith(f"{path}: {says}")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_csv_with_a_word_among_its_numbers(tmp_path):
+    path = written(tmp_path / "f.csv", fc7=X)
+    lines = path.read_text().splitlines()
+    lines[3] = "2,2.jpg,1,2,3,none,5,6"
+    path.write_text("\n".join(lines))
+    with pytest.raises(DataError, match=f"^{path}: line 4: expected numbers, got: could not conv"):
+        read_features(path)["fc7"]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".mat", ".h5", ".csv"])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(place=st.integers(0, 10**6), byte=st.integers(0, 255), cut=st.booleans())
+def test_damage_is_one_line_or_other_numbers(tmp_path, suffix, place, byte, cut):
+    path = tmp_path / f"f{suffix}"
+    if suffix == ".npy":
+        np.save(path, X)
+    else:
+        written(path, fc7=X)
+    data = bytearray(path.read_bytes())
+    place %= len(data)
+    data[place] = byte
+    path.write_bytes(data[:place] if cut else data)
+    message = refusal(path)
+    assert message is None or (message.startswith(str(path)) and "\n" not in message)
+
+
+def refusal(path):
+    try:
+        features = read_features(path)
+        for layer in features:
+            assert features[layer].ndim
+    except DataError as error:
+        return str(error)
+    return None
