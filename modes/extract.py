@@ -138,7 +138,7 @@ def extract_features(
     job = ExtractionJob(
         extractor,
         source.model.preprocessing,
-        _network(source),
+        _network(source, pool),
         pool,
         dtype,
         table,
@@ -204,9 +204,9 @@ def _probe_line(layer: str, result: ProbeResult) -> str:
     )
 
 
-def _network(source: Pretrained) -> dict:
+def _network(source: Pretrained, pool: str | None) -> dict:
     model = source.model
-    return identify_network(model.architecture.name, source.describe(), model.preprocessing)
+    return identify_network(model.architecture.name, source.describe(), model.preprocessing, pool)
 
 
 def _check_probe(dataset: Dataset, parts: list[Samples]) -> None:

@@ -26,7 +26,7 @@ def write_basis(path: Path, about: Mapping, arrays: Mapping[str, np.ndarray]) ->
     """Write ``arrays`` as members of these names, and ``about`` as JSON in the member ``about``;
     ``path`` changes in one step. Raises ``RunError`` where it cannot be written.
     """
-    text = np.array(json.dumps(about, sort_keys=True))
+    text = np.array(json.dumps(about))
     with atomic_write(Path(path)) as (temporary,), open(temporary, "wb") as file:
         np.savez(file, **{_ABOUT: text, **arrays})
 

@@ -65,8 +65,8 @@ class IncrementalFit:
             "pca",
             np.ascontiguousarray(pca.components_, np.float32),
             pca.mean_.astype(np.float32),
-            pca.explained_variance_,
-            pca.explained_variance_ratio_,
+            pca.explained_variance_.astype(np.float64),
+            pca.explained_variance_ratio_.astype(np.float64),
             fitted_on={"rows": self.rows, "rows_per_batch": self.rows_per_batch},
         )
 

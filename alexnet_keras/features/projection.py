@@ -6,6 +6,7 @@ scikit-learn fits both (``IncrementalPCA``; ``SparseRandomProjection``, Li, Hast
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -91,17 +92,26 @@ class Projection:
         """Write the basis as a plain ``.npz``, which :func:`load_projection` reads; ``path``
         changes in one step. That of ``srp`` is also one for ``scipy.sparse.load_npz``.
         """
+        about = {**self._settings(), "network": dict(self.network)}
+        write_basis(path, about, self._arrays())
+
+    def _arrays(self) -> dict[str, np.ndarray]:
         if self.kind == "pca":
             names = ("mean", "explained_variance", "explained_variance_ratio")
-            arrays = {"components": self.matrix, **{name: getattr(self, name) for name in names}}
-        else:
-            arrays = {name: getattr(self.matrix, name) for name in ("data", "indices", "indptr")}
-            arrays |= {"shape": np.array(self.matrix.shape), "format": np.array(b"csr")}
-        write_basis(path, {**self._settings(), "network": dict(self.network)}, arrays)
+            return {"components": self.matrix, **{name: getattr(self, name) for name in names}}
+        arrays = {name: getattr(self.matrix, name) for name in ("data", "indices", "indptr")}
+        return arrays | {"shape": np.array(self.matrix.shape), "format": np.array(b"csr")}
 
     def describe(self) -> dict:
         """What the description of a features file records of it, JSON-ready."""
-        return {"basis": self.file, **self._settings()}
+        return {"basis": self.file, "sha256": self._digest(), **self._settings()}
+
+    def _digest(self) -> str:
+        """Of the numbers alone: the same for a copy of the file by another name."""
+        digest = hashlib.sha256()
+        for array in self._arrays().values():
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def _settings(self) -> dict:
         ratio = self.explained_variance_ratio

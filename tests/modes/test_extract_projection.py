@@ -15,6 +15,7 @@ from alexnet_keras.configs.architecture import ALEXNET, InitialValues
 from alexnet_keras.errors import ConfigurationError, DataError
 from alexnet_keras.features import extraction_job as job
 from alexnet_keras.features.projection import load_projection
+from alexnet_keras.features.unfinished import Unfinished
 from alexnet_keras.pretrained.loading import Pretrained
 from modes import extract as mode
 from modes.extract import run_extraction
@@ -164,6 +165,10 @@ def test_a_basis_of_something_else(extract, source, tmp_path, monkeypatch):
     ):
         with pytest.raises(ConfigurationError, match=f"^{told}$"):
             extract("b.npy", **{"basis": basis, **options})
+    extract("c.npy", layers="pool5", pool="max", project="srp:3")
+    basis = tmp_path / "c-pool5.basis.npz"
+    with pytest.raises(ConfigurationError, match="pool: expected a basis of avg, got one of max$"):
+        extract("b.npy", layers="pool5", pool="avg", basis=basis)
     retrained = source.path.with_name("retrained.keras")
     retrained.write_bytes(b"retrained")
     monkeypatch.setattr(
@@ -174,7 +179,29 @@ def test_a_basis_of_something_else(extract, source, tmp_path, monkeypatch):
         match=rf"^{basis}: weights: expected a basis of sha256 \w+ \(mine\), got one of sha256 "
         r"\w+ \(tiny\)$",
     ):
-        extract("b.npy", basis=basis)
+        extract("b.npy", layers="pool5", pool="max", basis=basis)
+
+
+def test_an_interrupted_extraction_goes_on_with_its_basis(extract, tmp_path, monkeypatch):
+    """It is not fitted again, and the bytes are the same."""
+    extract("a.npy", project="pca:3")
+    names = ("npy", "csv", "json")
+    expected = [(tmp_path / f"a.{name}").read_bytes() for name in names]
+    for path in tmp_path.glob("a*"):
+        path.unlink()
+    add = Unfinished.add
+
+    def interrupt(work, *arguments):
+        add(work, *arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Unfinished, "add", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        extract("a.npy", project="pca:3")
+    monkeypatch.setattr(Unfinished, "add", add)
+    monkeypatch.setattr(job, "open_projections", lambda *a, **b: pytest.fail("fitted again"))
+    extract("a.npy", project="pca:3", resume=True)
+    assert [(tmp_path / f"a.{name}").read_bytes() for name in names] == expected
 
 
 def test_the_basis_is_replaced_with_its_features(extract, tmp_path, monkeypatch):
