@@ -27,6 +27,7 @@ _PUBLIC = {
     "evaluate": "modes.evaluate:run_evaluation",
     "predict": "modes.predict:run_prediction",
     "probe": "modes.probe:run_probe",
+    "similarity": "modes.similarity:run_similarity",
     "Run": "alexnet_keras.training.run",
     "AlexNet": "alexnet_keras.applications",
     "preprocess_input": "alexnet_keras.applications",

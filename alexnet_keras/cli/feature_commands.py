@@ -6,7 +6,7 @@ import click
 
 from alexnet_keras.cli.command import command
 from alexnet_keras.cli.options import named_options, options_from
-from alexnet_keras.configs.analysis_options import ProbeOptions
+from alexnet_keras.configs.analysis_options import ProbeOptions, SimilarityOptions
 
 feature_group = click.Group()
 
@@ -20,3 +20,14 @@ def probe(**options):
     from modes.probe import run_probe
 
     print_report(run_probe(**named_options()))
+
+
+@command(feature_group, tensorflow=False)
+@click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
+@options_from(SimilarityOptions)
+def similarity(**options):
+    """Compare the representations of layers with one another and with references."""
+    from alexnet_keras.cli.similarity_table import print_report
+    from modes.similarity import run_similarity
+
+    print_report(run_similarity(**named_options()))

@@ -58,3 +58,54 @@ class ProbeOptions:
         None, "Also write probe.csv, confusion.csv and probe.json.", metavar="FOLDER"
     )
     overwrite: bool = option(False, "Replace existing files.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarityOptions:
+    """Options of ``similarity``."""
+
+    layers: tuple[str, ...] = option(
+        (), "Layer to compare (repeatable).  [default: all]", flag="--layer", metavar="NAME"
+    )
+    reference: tuple[str, ...] = option(
+        (),
+        "RDMs or responses to compare the layers with, .h5, .npy or .mat; or a column of the "
+        "table, such as class: 0 where two stimuli agree in it, else 1 (repeatable).",
+        metavar="FILE|COLUMN",
+    )
+    rdm: str = option(
+        "correlation",
+        "Distance of two stimuli; crossnobis is crossvalidated over repeats.",
+        choices=("correlation", "euclidean", "cosine", "crossnobis"),
+    )
+    compare: tuple[str, ...] = option(
+        ("spearman",),
+        "How RDMs, or for CKA features, are compared (repeatable).",
+        choices=("spearman", "tau-a", "pearson", "linear-cka", "rbf-cka", "all"),
+    )
+    bandwidth: float | None = option(
+        None,
+        "rbf-cka: standard deviation of the kernel, as a fraction of the median distance.  "
+        "[default: 0.5]",
+        minimum=1e-3,
+    )
+    repeats: str | None = option(
+        None,
+        "Column that names the stimulus of a row: rows in which it agrees are repeats.  "
+        "[default: every row is a stimulus]",
+        metavar="COLUMN",
+    )
+    bootstrap: int = option(
+        1000, "Samples of stimuli, for 95% intervals; 0 for none.", minimum=0, metavar="N"
+    )
+    seed: int = option(0, "Random seed of the samples.", minimum=0, maximum=2**31 - 1)
+    out: Path | None = option(
+        None, "Also write similarity.csv and similarity.json.", metavar="FOLDER"
+    )
+    figure: bool = option(False, "Also draw similarity.png into --out.")
+    rdm_file: Path | None = option(
+        None,
+        "Also write the layers' RDMs: .h5 as rsatoolbox does, .npy or .mat.",
+        metavar="FILE",
+    )
+    overwrite: bool = option(False, "Replace existing files.")

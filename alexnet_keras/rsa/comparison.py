@@ -53,7 +53,8 @@ def noise_ceiling(vectors: np.ndarray, method: str) -> tuple[float, float] | Non
 def draw_stimuli(stimuli: int, samples: int, seed: int) -> np.ndarray:
     """How often each stimulus is in each sample: (samples, stimuli) float64."""
     drawn = np.random.default_rng(seed).integers(0, stimuli, (samples, stimuli))
-    return np.stack([np.bincount(sample, minlength=stimuli) for sample in drawn]).astype(float)
+    counts = [np.bincount(sample, minlength=stimuli) for sample in drawn]
+    return np.array(counts, float).reshape(samples, stimuli)
 
 
 def resampled(

@@ -151,7 +151,7 @@ def _read_array(path: Path) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """
     if path.suffix.lower() == ".mat":
         return read_mat(path)
-    return open_array(path, path.stem), _row_names(read_features(path).rows)
+    return open_array(path, path.stem), row_names(read_features(path).rows)
 
 
 def _responses_of_layer(path: Path) -> Reference:
@@ -161,10 +161,10 @@ def _responses_of_layer(path: Path) -> Reference:
             f"{path}: expected RDMs or the responses of one layer, got {', '.join(features)[:200]}"
         )
     (array,) = features.values()
-    return Reference(path, responses=array, names=_row_names(features.rows))
+    return Reference(path, responses=array, names=row_names(features.rows))
 
 
-def _row_names(rows: Mapping[str, list]) -> tuple[str, ...] | None:
+def row_names(rows: Mapping[str, list]) -> tuple[str, ...] | None:
     column = next((name for name in ("name", "stimulus", "id", "path") if name in rows), None)
     return None if column is None else tuple(map(str, rows[column]))
 
