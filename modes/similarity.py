@@ -26,7 +26,8 @@ from alexnet_keras.features.saved import Features, read_features
 from alexnet_keras.progress import Progress
 from alexnet_keras.rsa.comparison import draw_stimuli
 from alexnet_keras.rsa.rdms import as_rdms
-from alexnet_keras.rsa.report import SimilarityReport, check_writable, write_report
+from alexnet_keras.rsa.report import SimilarityReport
+from alexnet_keras.rsa.report_files import check_writable, write_report
 from alexnet_keras.rsa.representations import (
     Representation,
     Rows,

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from alexnet_keras.errors import ConfigurationError
+from alexnet_keras.rsa.report import SimilarityReport
 from alexnet_keras.rsa.representations import Representation
-
-if TYPE_CHECKING:
-    from alexnet_keras.rsa.report import SimilarityReport
 
 # Okabe and Ito 2008: told apart by every kind of colour vision, with a marker of its own each.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
