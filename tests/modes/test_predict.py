@@ -223,7 +223,7 @@ def test_progress_is_on_stderr(paths, weights, monkeypatch):
     monkeypatch.setattr(progress, "_errors", console)
     result = invoke("predict", paths[0], paths[1], "--weights", weights, "--top", 1)
     assert result.stdout.splitlines()[::2] == paths[:2]
-    assert re.fullmatch(r"  predict 2/2 images  \d+/s  0 s left\n", console.file.getvalue())
+    assert re.fullmatch(r"  predict 2/2 images  [\d.]+/s  0 s left\n", console.file.getvalue())
 
 
 def test_a_bar_on_stderr_leaves_stdout_alone(monkeypatch, capsys):
@@ -235,5 +235,5 @@ def test_a_bar_on_stderr_leaves_stdout_alone(monkeypatch, capsys):
         advance(1)
     assert capsys.readouterr().out == "a row\n"
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
-    assert re.search(r"predict .* 4/4 \d+/s 0:00:00 0:00:00\n", shown)
+    assert re.search(r"predict .* 4/4 [\d.]+/s 0:00:00 0:00:00\n", shown)
     assert "a row" not in shown
