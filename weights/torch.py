@@ -32,6 +32,20 @@ def read_pth(path: Path) -> WeightSet:
     offset. Runs nothing that the file names. Raises ``WeightsError``.
     """
     path = Path(path)
+    state_dict, arrays = _read_state_dict(path)
+    size = path.stat().st_size
+    layers = to_canonical(by_layer(arrays, path), path, size, channels_first=True)
+    return WeightSet(layers, path, "pth", variant=_variant(state_dict, path))
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of the state dict of any network, by name, as views of the file; otherwise as
+    :func:`read_pth`.
+    """
+    return _read_state_dict(Path(path))[1]
+
+
+def _read_state_dict(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
     data = memoryview(map_file(path))
     if data[:4] == b"PK\x03\x04":
         saved, refusal = _load_zip(data, path)
@@ -42,9 +56,7 @@ def read_pth(path: Path) -> WeightSet:
             f"{path}: byte 0: expected PyTorch's zip archive or pickle, got {bytes(data[:8])!r}"
         )
     state_dict = unwrap(saved)
-    arrays = _arrays(state_dict, path, refusal)
-    layers = to_canonical(by_layer(arrays, path), path, len(data), channels_first=True)
-    return WeightSet(layers, path, "pth", variant=_variant(state_dict, path))
+    return state_dict, _arrays(state_dict, path, refusal)
 
 
 def _arrays(state_dict: object, path: Path, refusal: WeightsError | None) -> dict[str, np.ndarray]:

@@ -6,7 +6,11 @@ import click
 
 from alexnet_keras.cli.command import command
 from alexnet_keras.cli.options import named_options, options_from
-from alexnet_keras.configs.analysis_options import ProbeOptions, SimilarityOptions
+from alexnet_keras.configs.analysis_options import (
+    DistanceOptions,
+    ProbeOptions,
+    SimilarityOptions,
+)
 
 feature_group = click.Group()
 
@@ -31,3 +35,18 @@ def similarity(**options):
     from modes.similarity import run_similarity
 
     print_report(run_similarity(**named_options()))
+
+
+@command(feature_group)
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@options_from(DistanceOptions)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def distance(as_json, **options):
+    """Print how different two images look: LPIPS v0.1; of two folders, image by image."""
+    from alexnet_keras.cli.distances import print_distances
+    from modes.distance import run_distance
+
+    named = named_options()
+    named.pop("as_json", None)
+    print_distances(run_distance(**named), as_json)

@@ -109,3 +109,20 @@ class SimilarityOptions:
         metavar="FILE",
     )
     overwrite: bool = option(False, "Replace existing files.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistanceOptions:
+    """Options of ``distance``."""
+
+    weights: str = option(
+        "torchvision",
+        "Weights of owt by name, a weight file, a run, or untrained ones: random:SEED.",
+        metavar="NAME|PATH|RUN",
+    )
+    heads: str = option(
+        "lpips",
+        "LPIPS's linear heads: those of the catalogue, or a file.",
+        metavar="NAME|FILE",
+    )
+    partial: bool = option(False, "Accept weights without the layers above conv5.")

@@ -259,6 +259,24 @@ _ENTRIES = (
         notes="mean image, 3x256x256, BGR; BVLC's own copy is inside "
         f"{_BERKELEY}/caffe_ilsvrc12.tar.gz",
     ),
+    CatalogEntry(
+        "lpips",
+        PublishedFile(
+            "lpips-v0.1-alex.pth",
+            (
+                "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1/"
+                "alex.pth",
+            ),
+            "sha256",
+            "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
+            6_009,
+        ),
+        "BSD-2-Clause",
+        classes=None,
+        class_names=None,
+        notes="no network but the linear heads of LPIPS v0.1 (Zhang et al., 2018) for "
+        "torchvision's AlexNet; the digest is that of the file in the package lpips 0.1.4",
+    ),
 )
 PUBLISHED = {entry.name: entry for entry in _ENTRIES}
 

@@ -108,6 +108,7 @@ def test_list_as_json():
         "slim",
         "demo",
         "imagenet_mean",
+        "lpips",
     }
     assert rows["caffe"]["digest"] == "9116a64c0fbe4459d18f4bb6b56d647b63920377"
     assert rows["demo"]["path"] == str(ROOT / "weights" / "demo.keras")
