@@ -14,7 +14,7 @@ from alexnet_keras.atomic_files import atomic_write
 from alexnet_keras.errors import ConfigurationError, DataError, RunError
 from alexnet_keras.features.feature_arrays import open_array
 from alexnet_keras.features.saved import read_features
-from alexnet_keras.rsa.rdm_arrays import stimuli_of, to_vectors
+from alexnet_keras.rsa.rdm_arrays import is_triangular, stimuli_of, to_vectors
 from alexnet_keras.rsa.rdm_hdf5 import is_rdm_file, read_rdm_hdf5, to_hdf5
 from alexnet_keras.rsa.rdm_mat import read_mat
 from alexnet_keras.rsa.stimuli import check_names
@@ -114,7 +114,13 @@ def read_reference(path: str | os.PathLike, stimuli: int) -> Reference:
         return Reference(path, rdms, names=stimulus_names(rdms))
     array, names = _read_array(path)
     if array.ndim > 1 and len(array) == stimuli and not _is_square(array, stimuli):
+        _check_names(names, stimuli, path)
         return Reference(path, responses=array, names=names)
+    if array.ndim == 2 and not _is_square(array, len(array)) and not is_triangular(array.shape[1]):
+        raise DataError(
+            f"{path}: expected responses to {stimuli} stimuli, or RDMs of them, got shape "
+            f"{array.shape}"
+        )
     rdms = _rdms(to_vectors(array, str(path)), names, path)
     return Reference(path, rdms, names=names)
 
@@ -174,14 +180,18 @@ def _is_square(array: np.ndarray, stimuli: int) -> bool:
 
 
 def _rdms(vectors: np.ndarray, names: Sequence[str] | None, path: Path):
-    if names is not None:
-        check_names(names, str(path))
-        stimuli = stimuli_of(vectors.shape[1], str(path))
-        if len(names) != stimuli:
-            raise DataError(f"{path}: expected the names of {stimuli} stimuli, got {len(names)}")
+    _check_names(names, stimuli_of(vectors.shape[1], str(path)), path)
     return import_rsatoolbox().rdm.RDMs(
         vectors, pattern_descriptors=None if names is None else {"name": list(names)}
     )
+
+
+def _check_names(names: Sequence[str] | None, stimuli: int, path: Path) -> None:
+    if names is None:
+        return
+    check_names(names, str(path))
+    if len(names) != stimuli:
+        raise DataError(f"{path}: expected the names of {stimuli} stimuli, got {len(names)}")
 
 
 def _write_mat(path: Path, rdms) -> None:

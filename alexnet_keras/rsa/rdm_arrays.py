@@ -54,12 +54,18 @@ def stimuli_of(pairs: int, place: str) -> int:
     such number.
     """
     stimuli = (1 + math.isqrt(1 + 8 * pairs)) // 2
-    if stimuli * (stimuli - 1) // 2 != pairs:
+    if not is_triangular(pairs):
         raise DataError(
             f"{place}: expected the n(n-1)/2 pairs of n stimuli, such as "
             f"{stimuli * (stimuli - 1) // 2} of {stimuli}, got {pairs}"
         )
     return stimuli
+
+
+def is_triangular(pairs: int) -> bool:
+    """Whether some n stimuli have n(n-1)/2 ``pairs``."""
+    root = math.isqrt(1 + 8 * pairs)
+    return root * root == 1 + 8 * pairs
 
 
 def _check_finite(array: np.ndarray, stimuli: int, place: str) -> None:

@@ -155,6 +155,16 @@ def test_a_reference_is_rdms_or_responses(tmp_path):
         read_reference(tmp_path / "square.npy", 5)
 
 
+def test_responses_to_other_stimuli(tmp_path):
+    np.save(tmp_path / "brain.npy", np.zeros((4, 8)))
+    with pytest.raises(DataError, match=r"responses to 5 stimuli, or RDMs of them, got shape"):
+        read_reference(tmp_path / "brain.npy", 5)
+    np.save(tmp_path / "brain.npy", np.zeros((5, 8)))
+    (tmp_path / "brain.csv").write_text("name\n" + "\n".join(NAMES[:4]))
+    with pytest.raises(DataError, match="expected the names of 5 stimuli, got 4"):
+        read_reference(tmp_path / "brain.npy", 5)
+
+
 # What is refused, in one line.
 
 
