@@ -23,6 +23,7 @@ from alexnet_keras.data.from_options import open_data
 from alexnet_keras.errors import DataError
 from alexnet_keras.evaluation.class_tables import write_tables
 from alexnet_keras.evaluation.evaluator import Evaluation, evaluate
+from alexnet_keras.models.resized import check_size
 from alexnet_keras.pretrained.from_options import open_network
 from alexnet_keras.pretrained.loading import check_loaded
 from alexnet_keras.progress import Progress
@@ -63,6 +64,7 @@ def run_evaluation(
     batches = EvaluationBatches(
         samples, model.preprocessing, options.batch_size, crops=options.crops, **vars(loading)
     )
+    check_size(model, batches.input_size)
     with progress.track("evaluate", len(samples)) as advance:
         evaluation = evaluate(model, batches, advance)
     progress.show_evaluation(evaluation, f"{source} on {dataset.name} {samples.split}")

@@ -28,6 +28,7 @@ from alexnet_keras.features.extraction_job import ExtractionJob
 from alexnet_keras.features.extraction_state import digest_of_facts
 from alexnet_keras.features.extractor import feature_extractor, layer_of
 from alexnet_keras.features.feature_files import name_files, write_description
+from alexnet_keras.features.image_size import fit_to_images
 from alexnet_keras.features.linear_probe import ProbeResult, fit_linear_probe
 from alexnet_keras.features.projection_from_options import (
     ProjectionPlan,
@@ -130,10 +131,12 @@ def extract_features(
     Raises ``ConfigurationError``, ``RunError``, and ``WeightsError`` for a layer that depends on
     weights missing from the file.
     """
-    extractor = feature_extractor(source.model, layers, pool=pool, flatten=flatten)
+    table = RowTable(_parts(dataset, splits))
+    model, loading = fit_to_images(source.model, table.parts[0], loading)
+    source = replace(source, model=model)
+    extractor = feature_extractor(model, layers, pool=pool, flatten=flatten)
     layers = tuple(extractor.output)
     check_loaded(source, map(layer_of, layers))
-    table = RowTable(_parts(dataset, splits))
     rows = range(len(table)) if shard is None else shard.rows(len(table))
     job = ExtractionJob(
         extractor,

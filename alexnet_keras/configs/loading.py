@@ -60,7 +60,8 @@ class Loading:
     ``region``: how COCO boxes become regions, None for full images. ``num_threads``: threads of
     the loader. ``shard``: this worker's part of each batch. ``bad``: what to do about unreadable
     files: ``"skip"`` up to 1% of them, ``"mark"`` any number, or ``"error"``. ``bad_files``: the
-    files that are known to be unreadable.
+    files that are known to be unreadable. ``input_size``: the (height, width) of images that are
+    taken whole, None for that of the first one, or where they are cropped.
     """
 
     region: BoxRegion | None = None
@@ -68,3 +69,4 @@ class Loading:
     shard: Shard = Shard()
     bad: str = "skip"
     bad_files: KnownBadFiles | None = None
+    input_size: tuple[int, int] | None = None

@@ -32,7 +32,8 @@ def option(default: Any, help: str, **about: Any) -> Any:  # noqa: A002  click's
 
     ``about``: ``choices``; ``minimum`` and ``maximum``, both inclusive; ``flag``, the name on the
     command line if it is not the field's; ``metavar`` and ``default_text`` (the default in words)
-    for ``--help``; ``changeable``, whether a resumed run may change it.
+    for ``--help``; ``changeable``, whether a resumed run may change it; ``or_number``, whether a
+    text may be given as an integer.
     """
     return dataclasses.field(default=default, metadata={"help": help, **about})
 
@@ -56,6 +57,7 @@ class Option:
     metavar: str | None = None
     default_text: str | None = None
     changeable: bool = False
+    or_number: bool = False
 
     def convert(self, value: Any) -> Any:
         """``value`` converted to the option's type. Raises ``ConfigurationError`` for a value that
@@ -80,8 +82,8 @@ class Option:
         original = value
         if self.kind in (str, Path) and isinstance(value, os.PathLike | str):
             value = self.kind(os.fspath(value))
-        elif self.kind is float and type(value) is int:
-            value = float(value)
+        elif type(value) is int and (self.kind is float or self.or_number):
+            value = self.kind(value)
         if not isinstance(value, self.kind) or (isinstance(value, bool) and self.kind is not bool):
             raise ConfigurationError(f"{self.name}: expected {self._expected()}, got {original!r}")
         if (

@@ -90,6 +90,7 @@ class PreprocessingOptions:
         "Side of the central square that is the input, or none for the whole resized image.  "
         "[default: as the weights expect]",
         metavar="N|none",
+        or_number=True,
     )
 
 

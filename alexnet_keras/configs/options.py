@@ -22,6 +22,7 @@ from alexnet_keras.configs.option_groups import (
     ExecutionOptions,
     NetworkOptions,
     PartialOptions,
+    PreprocessingOptions,
     TrainFromOptions,
     WeightsOptions,
 )
@@ -50,7 +51,12 @@ class TransferOptions(ExecutionOptions, TransferRecipeOptions, TrainFromOptions,
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractOptions(
-    ProjectionOptions, FeatureFileOptions, LayerOptions, WeightsOptions, DataOptions
+    ProjectionOptions,
+    FeatureFileOptions,
+    LayerOptions,
+    PreprocessingOptions,
+    WeightsOptions,
+    DataOptions,
 ):
     """Options of ``extract``."""
 
@@ -64,7 +70,7 @@ class ExtractOptions(
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(PartialOptions, DataOptions):
+class EvaluateOptions(PreprocessingOptions, PartialOptions, DataOptions):
     """Options of ``evaluate``."""
 
     data: str | None = option(
@@ -79,7 +85,7 @@ class EvaluateOptions(PartialOptions, DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(PartialOptions):
+class PredictOptions(PreprocessingOptions, PartialOptions):
     """Options of ``predict``."""
 
     weights: str = option(

@@ -10,6 +10,7 @@ from alexnet_keras.errors import ConfigurationError
 
 MAX_RESIZE_TO = 4096
 """Pixels."""
+RESIZES = ("warp", "short_side", "square", "pad", "none")
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,15 @@ class Preprocessing:
     colour of what lies outside an image.
     ``resize="warp"`` ignores the aspect ratio (Caffe); ``"short_side"`` keeps it (torchvision);
     ``"square"`` keeps it and then keeps the central square only, so that random and corner crops
-    are taken from that (paper, section 2).
+    are taken from that (paper, section 2). ``"pad"`` scales the whole image to fit a square and
+    fills that with ``mean``; ``"none"`` keeps the image's own size. Without ``crop`` the whole
+    resized image is the input.
     """
 
     resize: str = "warp"
     resize_to: int = 256
     antialias: bool = False
-    crop: int = 227
+    crop: int | None = 227
     channel_order: str = "BGR"
     mean: tuple[float, float, float] = (122.67891434, 116.66876762, 104.00698793)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -38,9 +41,9 @@ class Preprocessing:
     mean_image: MeanImage | None = field(default=None, metadata=ADDED_LATER)
 
     def __post_init__(self):
-        if self.resize not in ("warp", "short_side", "square"):
+        if self.resize not in RESIZES:
             raise ConfigurationError(
-                f"preprocessing.resize: expected warp, short_side or square, got {self.resize!r}"
+                f"preprocessing.resize: expected one of {', '.join(RESIZES)}, got {self.resize!r}"
             )
         if self.channel_order not in ("RGB", "BGR"):
             raise ConfigurationError(
@@ -50,9 +53,10 @@ class Preprocessing:
             raise ConfigurationError(
                 f"preprocessing.resize_to: expected at most {MAX_RESIZE_TO}, got {self.resize_to}"
             )
-        if not 0 < self.crop <= self.resize_to:
+        largest = MAX_RESIZE_TO if self.resize == "none" else self.resize_to
+        if self.crop is not None and not 0 < self.crop <= largest:
             raise ConfigurationError(
-                f"preprocessing.crop: expected 1 to resize_to ({self.resize_to}), got {self.crop}"
+                f"preprocessing.crop: expected 1 to resize_to ({largest}), got {self.crop}"
             )
         if not min(self.std) > 0:
             raise ConfigurationError(
@@ -69,7 +73,7 @@ class Preprocessing:
         """The same preprocessing for an input of ``size`` x ``size`` pixels, with ``resize_to``
         and the mean image scaled in proportion.
         """
-        if size == self.crop:
+        if self.crop in (size, None):
             return self
         return replace(
             self,

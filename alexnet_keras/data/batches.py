@@ -19,8 +19,10 @@ from alexnet_keras.configs.preprocessing import Preprocessing
 from alexnet_keras.data import image_ops
 from alexnet_keras.data.augment_ops import augment, scale_colour_down
 from alexnet_keras.data.bad_files import BadFiles, BadRows, reason_of
+from alexnet_keras.data.input_size import InputSize
 from alexnet_keras.data.sample_loader import SampleLoader
 from alexnet_keras.data.samples import Samples
+from alexnet_keras.data.steps import check_batch_size, epoch_start
 from alexnet_keras.errors import ConfigurationError, DataError
 
 
@@ -65,6 +67,7 @@ class Batches:
         bad_files: BadFiles | None = None,
         num_threads: int = 2,
         shard: Shard = Shard(),  # noqa: B008  frozen
+        input_size: tuple[int, int] | None = None,
     ):
         check_batch_size(batch_size, shard.count)
         if num_threads < 1:
@@ -78,7 +81,8 @@ class Batches:
         self._size = batch_size // shard.count
         self._loader = SampleLoader(samples, preprocessing, region or BoxRegion())
         self._labels = tf.constant(samples.labels, tf.int32)
-        self._image_shape = (preprocessing.crop, preprocessing.crop, 3)
+        self._input_size = InputSize(self._loader, preprocessing, len(samples), input_size)
+        self._image_shape = (*self._input_size.shape, 3)
         # Traced once, not on every pass.
         self._traced_sample = tf.function(self._sample, autograph=False)
 
@@ -86,6 +90,11 @@ class Batches:
     def region(self) -> BoxRegion:
         """How boxes become regions."""
         return self._loader.region
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the network's inputs."""
+        return self._input_size.shape
 
     @property
     def bad_rows(self) -> np.ndarray:
@@ -138,6 +147,7 @@ class Batches:
         pixels, loaded = tf.cond(
             to_load, lambda: self._loader.try_to_load(row), self._loader.placeholder
         )
+        loaded = self._input_size.is_fitting(pixels, loaded)
         image = tf.cond(
             loaded,
             lambda: self._network_input(position, pixels),
@@ -162,7 +172,7 @@ class Batches:
     def _note_failures(self, rows: np.ndarray) -> None:
         """Record rows that the pipeline skipped."""
         new = [int(row) for row in dict.fromkeys(rows) if not self._bad.mask[row]]
-        self._bad.add({row: self._loader.skip_reason(row) for row in new})
+        self._bad.add({row: self._input_size.skip_reason(row) for row in new})
 
     def _find_failures(self, step: int, error: tf.errors.OpError) -> None:
         """Find the samples of this step that stopped the pipeline, by reading them one by one.
@@ -245,6 +255,8 @@ class EvaluationBatches(Batches):
         super().__init__(samples, preprocessing, batch_size, **options)
         if crops not in (1, 10):
             raise ConfigurationError(f"crops: expected 1 or 10, got {crops}")
+        if crops == 10 and preprocessing.crop is None:
+            raise ConfigurationError("crops: expected 1 where images are taken whole, got 10")
         self.crops = crops
         self.only = range(len(samples)) if only is None else only
         if crops == 10:
@@ -268,24 +280,7 @@ class EvaluationBatches(Batches):
         rule = self.preprocessing
         if self.crops == 10:
             return image_ops.ten_crops(image_ops.resize(image, rule), rule), None
-        return image_ops.resize_and_crop(
+        window = image_ops.resize_and_crop(
             image, rule, lambda margin: image_ops.center_offset(margin, rule)
-        ), None
-
-
-def epoch_start(epoch: int, num_samples: int, batch_size: int) -> int:
-    """The first step without a sample of an earlier epoch: ceil(epoch * num_samples /
-    batch_size).
-    """
-    return -(-epoch * num_samples // batch_size)
-
-
-def check_batch_size(batch_size: int, divisor: int) -> None:
-    """Raise ``ConfigurationError`` for a batch that is empty or not divisible by ``divisor``."""
-    if batch_size < 1:
-        raise ConfigurationError(f"batch_size: expected at least 1, got {batch_size}")
-    if batch_size % divisor:
-        raise ConfigurationError(
-            f"batch_size: expected a multiple of {divisor} (devices x accumulate), "
-            f"got {batch_size}"
         )
+        return tf.ensure_shape(window, self._image_shape), None

@@ -7,7 +7,7 @@ import tensorflow as tf
 from alexnet_keras.configs.loading import BoxRegion
 from alexnet_keras.configs.preprocessing import Preprocessing
 from alexnet_keras.data import image_headers
-from alexnet_keras.data.image_ops import per_channel
+from alexnet_keras.data.image_ops import pad_with_mean
 
 
 def decode_image(contents):
@@ -57,7 +57,7 @@ def decode_region(
 
     image, first, last, size = tf.cond(_is_plain_jpeg(contents), plain_jpeg, other)
     margins = tf.stack([first - start, end - last], 1)
-    return _padded_with_mean(image, margins, preprocessing), size[::-1]
+    return pad_with_mean(image, margins, preprocessing), size[::-1]
 
 
 def _is_plain_jpeg(contents):
@@ -114,14 +114,6 @@ def _clip_to_image(start, end, size):
     pixel; all (2,) int32.
     """
     return tf.clip_by_value(start, 0, size - 1), tf.clip_by_value(end, 1, size)
-
-
-def _padded_with_mean(image, margins, preprocessing: Preprocessing):
-    """Pad with the mean; ``margins``: (2, 2) int32, above and below, left and right."""
-    centered = per_channel(tf.subtract, tf.cast(image, tf.float32), preprocessing.mean)
-    return per_channel(
-        tf.add, tf.pad(centered, tf.concat([margins, [[0, 0]]], 0)), preprocessing.mean
-    )
 
 
 def _decode_other(contents):

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from alexnet_keras.data.batches import Batch, epoch_start
+from alexnet_keras.data.batches import Batch
 from alexnet_keras.data.samples import Samples
+from alexnet_keras.data.steps import epoch_start
 
 
 class FeatureBatches:

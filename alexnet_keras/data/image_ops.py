@@ -15,15 +15,22 @@ MAX_ASPECT = 16
 
 def resize(image, preprocessing: Preprocessing):
     """Resize an image (height, width, 3) to ``preprocessing.resize_to`` pixels: both sides
-    (``"warp"``), the shorter side (``"short_side"``), or the shorter side and then the central
-    square (``"square"``). Returns float32.
+    (``"warp"``), the shorter side (``"short_side"``), the shorter side and then the central
+    square (``"square"``), or the longer side and then a square filled with the mean (``"pad"``);
+    or not at all (``"none"``). Returns float32.
 
     The longer side is limited to ``MAX_ASPECT`` times ``resize_to``, because an image one pixel
     high would exhaust the memory.
     """
-    size = _resized_size(image, preprocessing)
+    if preprocessing.resize == "none":
+        return tf.cast(image, tf.float32)
+    size = resized_size(image, preprocessing)
     target = preprocessing.resize_to
     resized = scale_to(image, size, preprocessing.antialias)
+    if preprocessing.resize == "pad":
+        before = tf.cast(tf.round((target - size) / 2), tf.int32)
+        margins = tf.stack([before, target - size - before], 1)
+        return tf.ensure_shape(pad_with_mean(resized, margins, preprocessing), (target, target, 3))
     return (
         _window(resized, (size - target) // 2, target)
         if preprocessing.resize == "square"
@@ -32,7 +39,8 @@ def resize(image, preprocessing: Preprocessing):
 
 
 def resize_and_crop(image, preprocessing: Preprocessing, offset):
-    """The (crop, crop, 3) float32 window of a resized image (:func:`resize`).
+    """The (crop, crop, 3) float32 window of a resized image (:func:`resize`), or the whole of it
+    without ``crop``.
 
     ``offset``: a function from the margin, (2,) int32, which is the resized size minus ``crop``,
     to the window's (top, left) int32. Antialiasing is slow, so only the window is computed: equal
@@ -40,10 +48,12 @@ def resize_and_crop(image, preprocessing: Preprocessing, offset):
     """
     crop = preprocessing.crop
     target = preprocessing.resize_to
-    if not preprocessing.antialias:
+    if crop is None:
+        return resize(image, preprocessing)
+    if not preprocessing.antialias or preprocessing.resize in ("pad", "none"):
         resized = resize(image, preprocessing)
         return _window(resized, offset(tf.shape(resized)[:2] - crop), crop)
-    size = _resized_size(image, preprocessing)
+    size = resized_size(image, preprocessing)
     if preprocessing.resize == "square":
         top_left = (size - target) // 2 + offset(tf.fill([2], target - crop))
     else:
@@ -73,21 +83,38 @@ def _antialiased(image, size, window, top_left):
     )[0]
 
 
-def _resized_size(image, preprocessing: Preprocessing):
-    """(height, width) int32 of an image after :func:`resize`, before a central square is cut."""
+def resized_size(image, preprocessing: Preprocessing):
+    """(height, width) int32 of an image after :func:`resize`, before a central square is cut or a
+    square is filled.
+    """
     target = preprocessing.resize_to
     if preprocessing.resize == "warp":
         return tf.constant([target, target])
     height_width = tf.shape(image)[:2]
+    if preprocessing.resize == "none":
+        return height_width
+    if preprocessing.resize == "pad":
+        size = tf.round(target * height_width / tf.reduce_max(height_width))
+        return tf.maximum(tf.cast(size, tf.int32), 1)
     size = tf.cast(target * height_width / tf.reduce_min(height_width), tf.int32)
     return tf.minimum(size, MAX_ASPECT * target)
 
 
+def pad_with_mean(image, margins, preprocessing: Preprocessing):
+    """Pad with the mean; ``margins``: (2, 2) int32, above and below, left and right."""
+    centered = per_channel(tf.subtract, tf.cast(image, tf.float32), preprocessing.mean)
+    return per_channel(
+        tf.add, tf.pad(centered, tf.concat([margins, [[0, 0]]], 0)), preprocessing.mean
+    )
+
+
 def center_crop(image, preprocessing: Preprocessing):
-    """The central (crop, crop, 3) window. Half a pixel is rounded down, as Caffe does, or to even,
-    as torchvision does.
+    """The central (crop, crop, 3) window, or the whole image without ``crop``. Half a pixel is
+    rounded down, as Caffe does, or to even, as torchvision does.
     """
     crop = preprocessing.crop
+    if crop is None:
+        return image
     return _window(image, center_offset(tf.shape(image)[:2] - crop, preprocessing), crop)
 
 

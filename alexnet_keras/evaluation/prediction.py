@@ -13,6 +13,7 @@ from alexnet_keras.data.batches import EvaluationBatches
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.models.alexnet import AlexNetModel, logits_model
+from alexnet_keras.models.resized import check_size
 
 
 def prediction_batches(
@@ -25,7 +26,7 @@ def prediction_batches(
     """The samples as network inputs: ``batch_size`` crops at a time, or fewer if there are fewer.
 
     Raises ``ConfigurationError`` for a network without preprocessing or fc8, and for numbers of
-    crops other than 1 and 10.
+    crops other than 1 and 10, and for images of another size than the network's.
     """
     if model.preprocessing is None or FINAL_LAYER not in [layer.name for layer in model.layers]:
         raise ConfigurationError(
@@ -33,7 +34,9 @@ def prediction_batches(
             f"{'one without preprocessing' if model.preprocessing is None else 'no such layer'}"
         )
     images = max(1, min(batch_size // crops, len(samples)))
-    return EvaluationBatches(samples, model.preprocessing, images, crops=crops, **vars(loading))
+    batches = EvaluationBatches(samples, model.preprocessing, images, crops=crops, **vars(loading))
+    check_size(model, batches.input_size)
+    return batches
 
 
 def predict(model: AlexNetModel, batches: EvaluationBatches) -> Iterator[np.ndarray]:

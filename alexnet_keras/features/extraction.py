@@ -27,15 +27,15 @@ def extract(
     *,
     transform: Mapping[str, Transform] = {},
     dtype: str = "float32",
-) -> None:
+) -> Counter[str]:
     """Append each sample's activations to its layer's sink, in order, in constant memory.
 
     ``transform`` has a function for some of the layers, from (batch, ...) float32 activations to
     (batch, ...) float32 rows; it is given whole batches with their padding, so that a row does not
-    depend on how many there are. ``dtype``: of the rows that the sinks are given; a warning counts
-    the finite values that are infinite in it.
+    depend on how many there are. ``dtype``: of the rows that the sinks are given.
 
-    The rows of unreadable samples (weight 0, but not padding) are NaN; padding is dropped.
+    The rows of unreadable samples (weight 0, but not padding) are NaN; padding is dropped. Returns
+    for each layer how many finite values are infinite in ``dtype``.
     """
     step = tf.function(lambda images: extractor(images, training=False), autograph=False)
     overflows = Counter()
@@ -52,14 +52,7 @@ def extract(
             block[unreadable] = np.nan
             sinks[name](block)
         on_batch(real)
-    for name, count in (+overflows).items():
-        logger.warning(
-            "%s: %d values are infinite in %s, which ends at %g; use dtype float32",
-            name,
-            count,
-            dtype,
-            np.finfo(dtype).max,
-        )
+    return overflows
 
 
 def _cast(block: np.ndarray, dtype: str) -> tuple[np.ndarray, int]:
@@ -80,7 +73,7 @@ def extract_rows(
     **settings,
 ) -> None:
     """Write the rows that ``work`` lacks: those of ``batches``, each with the number of the first
-    row of its samples. ``settings``: of :func:`extract`.
+    row of its samples. ``settings``: of :func:`extract`. Values that become infinite are logged.
     """
 
     def bad_rows() -> list[int]:
@@ -90,5 +83,9 @@ def extract_rows(
         on_batch(rows)
         work.add(rows, bad_rows)
 
+    overflows = Counter()
     for _, part in batches:
-        extract(extractor, part, sinks, finish_batch, **settings)
+        overflows += extract(extractor, part, sinks, finish_batch, **settings)
+    if overflows:
+        counts = ", ".join(f"{layer} {count}" for layer, count in overflows.items())
+        logger.warning("dtype: values too large for it became infinite (%s); use float32", counts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -132,6 +132,7 @@ class ExtractionJob:
     def _make_batches(
         self, part: Samples, loading: Loading | None = None, only: range | None = None
     ) -> EvaluationBatches:
+        loading = replace(loading or self.loading, input_size=self.loading.input_size)
         return EvaluationBatches(
-            part, self.preprocessing, self.batch_size, only=only, **vars(loading or self.loading)
+            part, self.preprocessing, self.batch_size, only=only, **vars(loading)
         )

@@ -69,7 +69,7 @@ def resolve_layers(model: keras.Model, layers: str | Iterable[str]) -> tuple[str
     inner = [each for each in model.layers if not isinstance(each, keras.layers.InputLayer)]
     public = [each.name for each in inner if not isinstance(each, WITHOUT_A_NAME_IN_PUBLIC)]
     resolved = [each for name in names for each in (public if name == ALL else [name])]
-    _check_known([layer_of(name) for name in resolved], [each.name for each in inner])
+    _check_known(model, [layer_of(name) for name in resolved], [each.name for each in inner])
     _check_preactivations(
         [name for name in resolved if name.endswith(PRE)],
         [each.name + PRE for each in inner if has_preactivation(each)],
@@ -86,12 +86,16 @@ def layer_of(name: str) -> str:
     return name.removesuffix(PRE)
 
 
-def _check_known(names: list[str], valid: list[str]) -> None:
+def _check_known(model: keras.Model, names: list[str], valid: list[str]) -> None:
     unknown = [name for name in names if name not in valid]
     if not unknown and names:
         return
     near = [each for name in unknown for each in difflib.get_close_matches(name, valid, 2, 0.7)]
     hint = f" (near: {', '.join(dict.fromkeys(near))})" if near else ""
+    architecture = getattr(model, "architecture", None)
+    if architecture and set(unknown) <= {*architecture.layer_names}:
+        height, width = model.input.shape[1:3]
+        hint = f", which images of {width} x {height} pixels do not fit"
     raise ConfigurationError(
         f"layer: expected one of {', '.join(valid)}; got {', '.join(unknown) or 'none'}{hint}"
     )

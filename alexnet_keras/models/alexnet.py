@@ -141,7 +141,7 @@ def build(
     for spec in architecture.layers:
         if isinstance(spec, Flatten) and not include_top:
             break
-        _check_input(spec, x.shape, inputs.shape)
+        check_input(spec, x.shape, inputs.shape)
         x = _layer(spec, architecture, x, seed)(x)
     if include_top:
         x = _classifier(x, architecture, classes, classifier_activation, seed)
@@ -203,7 +203,7 @@ def logits_model(model: keras.Model) -> keras.Model:
 def _classifier(
     x, architecture: Architecture, classes: int, activation: str | None, seed: int | None
 ):
-    _check_input(Dense(FINAL_LAYER, classes), x.shape, x.shape)
+    check_input(Dense(FINAL_LAYER, classes), x.shape, x.shape)
     initial = initializers(architecture.initial_values, FINAL_LAYER, x.shape[-1], seed)
     logits = keras.layers.Dense(classes, name=FINAL_LAYER, **initial)(x)
     if activation is None:
@@ -248,7 +248,10 @@ def _layer(spec, architecture: Architecture, x, seed: int | None) -> keras.layer
             return layers.SampleDropout(rate, scaled_at, name=name)
 
 
-def _check_input(spec, shape, input_shape) -> None:
+def check_input(spec, shape, input_shape) -> None:
+    """Raise ``ConfigurationError`` for an input of a layer, whose ``shape`` is (batch, ...), that
+    the layer cannot take; ``input_shape`` is that of the network's input.
+    """
     if isinstance(spec, Dense) and len(shape) != 2:
         raise ConfigurationError(
             f"architecture: {spec.name}: expected a Flatten layer before it, got none"

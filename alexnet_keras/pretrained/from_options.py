@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
-from alexnet_keras.configs.option_groups import PartialOptions, WeightsOptions
+from alexnet_keras.configs.option_groups import (
+    PartialOptions,
+    PreprocessingOptions,
+    WeightsOptions,
+)
+from alexnet_keras.configs.preprocessing_override import overridden, resize_and_crop_in_words
 from alexnet_keras.configs.recipe import VARIANT_RECIPES
 from alexnet_keras.data.demo import DEMONSTRATIONS
+from alexnet_keras.models.resized import with_preprocessing
 from alexnet_keras.pretrained.loading import Pretrained, load_pretrained
 from alexnet_keras.pretrained.untrained import is_untrained, untrained_network
 from alexnet_keras.progress import Progress
@@ -25,8 +32,26 @@ def open_weights(options: WeightsOptions, data: str, progress: Progress) -> Pret
 
 def open_network(name: str, options: PartialOptions, progress: Progress) -> Pretrained:
     """The network of a catalogue name, a weight file or a run, whose download is shown; or the
-    untrained one of ``random:SEED``.
+    untrained one of ``random:SEED``. Its preprocessing is that of the weights, or of ``options``
+    where they have another resize or crop, which is logged.
     """
+    source = _opened(name, options, progress)
+    if not isinstance(options, PreprocessingOptions) or source.model.preprocessing is None:
+        return source
+    expected = source.model.preprocessing
+    used = overridden(expected, options.resize, options.crop)
+    if used == expected:
+        return source
+    logger.warning(
+        "preprocessing: %s instead of %s, which the weights expect (%s)",
+        resize_and_crop_in_words(used),
+        resize_and_crop_in_words(expected),
+        source.source,
+    )
+    return replace(source, model=with_preprocessing(source.model, used), expected=expected)
+
+
+def _opened(name: str, options: PartialOptions, progress: Progress) -> Pretrained:
     if is_untrained(name):
         return untrained_network(name, options)
     source = load_pretrained(

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_keras.configs.architecture import Architecture
-from alexnet_keras.configs.preprocessing import PREPROCESSING
+from alexnet_keras.configs.preprocessing import PREPROCESSING, Preprocessing
 from alexnet_keras.errors import ConfigurationError, WeightsError
 from alexnet_keras.models.alexnet import AlexNetModel, new_model
 from alexnet_keras.models.assign import assign_weights
@@ -39,13 +39,15 @@ class Pretrained:
     """A network with weights, and their source.
 
     ``path``: their file, None for an untrained network. ``missing``: layers that the file lacks,
-    which stay at their initial values.
+    which stay at their initial values. ``expected``: the preprocessing that belongs to the
+    weights, where the model has another.
     """
 
     model: AlexNetModel
     source: str
     path: Path | None
     missing: tuple[str, ...] = ()
+    expected: Preprocessing | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -72,6 +74,7 @@ class Pretrained:
             "sha256": self.digest,
             "missing": list(self.missing),
             **({} if self.path else initial),
+            **({"expected_preprocessing": asdict(self.expected)} if self.expected else {}),
             **({"mean_image_sha256": mean_image.sha256} if mean_image else {}),
         }
 

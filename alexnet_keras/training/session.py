@@ -21,8 +21,8 @@ from alexnet_keras.configs.loading import Loading
 from alexnet_keras.configs.options import ScratchOptions, TransferOptions, recorded_options
 from alexnet_keras.configs.recipe import Recipe
 from alexnet_keras.data.bad_files import BadFiles
-from alexnet_keras.data.batches import check_batch_size
 from alexnet_keras.data.layouts import Dataset
+from alexnet_keras.data.steps import check_batch_size
 from alexnet_keras.distribute.workers import Workers
 from alexnet_keras.errors import ConfigurationError, RunError
 from alexnet_keras.progress import Progress

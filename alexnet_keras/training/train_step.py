@@ -15,7 +15,8 @@ import keras
 import tensorflow as tf
 
 from alexnet_keras.configs.recipe import Recipe
-from alexnet_keras.data.batches import Batch, check_batch_size
+from alexnet_keras.data.batches import Batch
+from alexnet_keras.data.steps import check_batch_size
 from alexnet_keras.distribute.workers import Workers
 from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.evaluation.evaluator import in_top_k

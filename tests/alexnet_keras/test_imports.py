@@ -28,6 +28,7 @@ DECODING = (
     "feature_batches",
     "image_headers",
     "image_ops",
+    "input_size",
     "mean_pass",
     "sample_loader",
 )

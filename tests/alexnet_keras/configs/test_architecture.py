@@ -198,7 +198,8 @@ def test_a_foreign_architecture_is_refused_in_one_line(edit, says):
     [
         (
             {"resize": "squash"},
-            "preprocessing.resize: expected warp, short_side or square, got 'squash'",
+            "preprocessing.resize: expected one of warp, short_side, square, pad, none, got "
+            "'squash'",
         ),
         ({"channel_order": "GBR"}, "preprocessing.channel_order: expected RGB or BGR, got 'GBR'"),
         ({"crop": 0}, r"preprocessing.crop: expected 1 to resize_to \(256\), got 0"),

@@ -331,20 +331,16 @@ def test_nothing_to_pool(model):
         feature_extractor(model, "conv1", pool="mean")
 
 
-def test_values_beyond_float16_are_told(tmp_path, model, caplog):
+def test_values_beyond_float16_are_counted(tmp_path, model):
     samples = samples_of(picture_files(tmp_path, 2))
     network = tiny_model()
     network.set_weights([values * 1e5 for values in model.get_weights()])
     rows = {"conv1": [], "prob": []}
-    extract(
+    overflows = extract(
         feature_extractor(network, rows),
         EvaluationBatches(samples, network.preprocessing, 2),
         {name: blocks.append for name, blocks in rows.items()},
         dtype="float16",
     )
     assert rows["conv1"][0].dtype == rows["prob"][0].dtype == np.float16
-    infinite = np.isinf(rows["conv1"][0]).sum()
-    assert infinite
-    assert [record.getMessage() for record in caplog.records] == [
-        f"conv1: {infinite} values are infinite in float16, which ends at 65504; use dtype float32"
-    ]
+    assert overflows["conv1"] == np.isinf(rows["conv1"][0]).sum() > 0 == overflows["prob"]
