@@ -93,7 +93,7 @@ def _check_known(model: keras.Model, names: list[str], valid: list[str]) -> None
     near = [each for name in unknown for each in difflib.get_close_matches(name, valid, 2, 0.7)]
     hint = f" (near: {', '.join(dict.fromkeys(near))})" if near else ""
     architecture = getattr(model, "architecture", None)
-    if architecture and set(unknown) <= {*architecture.layer_names}:
+    if unknown and architecture and set(unknown) <= {*architecture.layer_names}:
         height, width = model.input.shape[1:3]
         hint = f", which images of {width} x {height} pixels do not fit"
     raise ConfigurationError(
