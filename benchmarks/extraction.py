@@ -6,7 +6,9 @@ Reading and computing share the cores, so at best an image takes the sum of both
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -23,6 +25,8 @@ from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.distribute.workers import open_workers
 from alexnet_keras.features.extractor import feature_extractor
+from alexnet_keras.features.projection import load_projection
+from alexnet_keras.features.projection_from_options import ProjectionPlan
 from alexnet_keras.models.alexnet import AlexNetModel, new_model
 from alexnet_keras.pretrained.loading import Pretrained
 from alexnet_keras.training.loop import train
@@ -41,10 +45,14 @@ MAX_REPETITIONS = 5
 CLASSES = 1000
 BOTH = "model, then input"
 TARGET = 0.95
+PLAIN = "without a basis"
+PROJECTIONS = [(layer, kind) for layer in ("pool5", "conv1") for kind in ("pca", "srp")]
+COMPONENTS = {"pca": 50, "srp": 1000}
+PROJECTION_TARGET = 0.85
 
 
 def lines(options: Options) -> Iterator[Line]:
-    """Extraction, then training, for each batch size."""
+    """Extraction and training, then extraction with a basis, for each batch size."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths, origin = find_photographs(folder)
@@ -62,29 +70,28 @@ def lines(options: Options) -> Iterator[Line]:
                 yield Line(
                     f"{measure}, batch {batch_size}", "ours", found, {BOTH: TARGET}, notes=origin
                 )
+            about = (model, samples, batch_size, options.threads, folder)
+            for layer, kind in PROJECTIONS:
+                runs = _projection(*about, layer, kind)
+                rates = steady_rates(runs, min(options.repetitions, MAX_REPETITIONS))
+                yield Line(
+                    f"{layer} by {kind}:{COMPONENTS[kind]}, batch {batch_size}",
+                    "ours",
+                    {name: Rate.of(values) for name, values in rates.items()},
+                    {PLAIN: PROJECTION_TARGET},
+                    notes=origin,
+                )
 
 
 def _extraction(
     model: AlexNetModel, samples: Samples, batch_size: int, threads: int, folder: Path
 ) -> dict:
-    path = folder / "random.keras"
-    model.save(path)
-    source = Pretrained(model, "random", path)
-    out = folder / "fc7.npy"
-    dataset = Dataset("photographs", "folder", folder, ("train",), {}, lambda split: samples)
+    extract = _extract(model, samples, batch_size, threads, folder)
     extractor = feature_extractor(model, "fc7")
     step = tf.function(lambda images: extractor(images, training=False)["fc7"])
     batch = _synthetic_batch(batch_size)
     return {
-        "ours": lambda clock: extract_features(
-            dataset,
-            out,
-            source=source,
-            batch_size=batch_size,
-            overwrite=True,
-            loading=Loading(num_threads=threads),
-            on_batch=clock,
-        ),
+        "ours": extract,
         "model alone": lambda clock: _repeated(
             lambda: step(batch.images).numpy(), batch_size, clock
         ),
@@ -94,6 +101,57 @@ def _extraction(
             clock,
         ),
     }
+
+
+def _projection(
+    model: AlexNetModel,
+    samples: Samples,
+    batch_size: int,
+    threads: int,
+    folder: Path,
+    layer: str,
+    kind: str,
+) -> dict:
+    """With a saved basis, whose numbers do not matter, and without."""
+    extract = _extract(model, samples, batch_size, threads, folder, layers=(layer,))
+    extract(Clock(), projection=ProjectionPlan("srp", COMPONENTS[kind]))
+    basis = folder / f"features-{layer}.basis.npz"
+    if kind == "pca":
+        numbers = np.random.default_rng(0)
+        random = load_projection(basis)
+        replace(
+            random,
+            kind="pca",
+            matrix=numbers.standard_normal((random.components, random.width), np.float32),
+            mean=np.ones(random.width, np.float32),
+            explained_variance=np.ones(random.components),
+            explained_variance_ratio=np.full(random.components, 1 / random.components),
+        ).save(basis)
+    return {"ours": partial(extract, projection=ProjectionPlan(bases=(basis,))), PLAIN: extract}
+
+
+def _extract(
+    model: AlexNetModel, samples: Samples, batch_size: int, threads: int, folder: Path, **settings
+) -> Callable:
+    path = folder / "random.keras"
+    model.save(path)
+    source = Pretrained(model, "random", path)
+    dataset = Dataset("photographs", "folder", folder, ("train",), {}, lambda split: samples)
+
+    def extract(clock: Clock, **more) -> None:
+        extract_features(
+            dataset,
+            folder / "features.npy",
+            source=source,
+            batch_size=batch_size,
+            overwrite=True,
+            loading=Loading(num_threads=threads),
+            on_batch=clock,
+            **settings,
+            **more,
+        )
+
+    return extract
 
 
 def _training(
