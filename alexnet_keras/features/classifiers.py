@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,12 +11,15 @@ from alexnet_keras.errors import ConfigurationError
 
 CLASSIFIERS = ("svm", "logistic", "knn")
 LINEAR = ("svm", "logistic")
+# scikit-learn's own, 1e-4, leaves errors in the logits that decide some of a few hundred rows.
+_LOGISTIC_TOLERANCE = 1e-6
 _LOGISTIC_ITERATIONS = 1000
 _SVM_ITERATIONS = 10_000
-_BLOCK_FEATURES = 8192
-_SMALL_FIT = 1 << 22
-# Of the largest eigenvalue of a Gram matrix of float32 products: what is below is rounding.
-_RANK_TOLERANCE = 1e-6
+_BLOCK_VALUES = 1 << 22
+_BLOCK_FEATURES = 64
+_SMALL_ARRAY = 1 << 25
+# Of the mean square of a row: rows that depend on others, as centred ones do, have a factor too.
+_JITTER = 1e-9
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,6 @@ class Classifier:
         """The labels predicted for the test rows of ``fold`` from ``labels`` of its train rows,
         and whether the fit converged.
         """
-        from sklearn.exceptions import ConvergenceWarning
-        from threadpoolctl import threadpool_limits
-
         if self.name == "knn" and self.n_neighbors > len(labels):
             raise ConfigurationError(
                 f"n_neighbors: expected at most the {len(labels)} training rows of a fold, got "
@@ -50,13 +49,9 @@ class Classifier:
             )
         if (labels == labels[0]).all():  # permuted labels of few groups
             return np.full(len(fold.test), labels[0]), True
-        # Threads that wait for one another take many times as long as a small fit.
-        threads = 1 if fold.train.size < _SMALL_FIT else None
-        with threadpool_limits(threads), warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", ConvergenceWarning)
-            predicted = self._estimator(fold).fit(fold.train, labels).predict(fold.test)
-        failed = any(issubclass(each.category, ConvergenceWarning) for each in caught)
-        return predicted, not failed
+        estimator = self._estimator(fold).fit(fold.train, labels)
+        iterations = np.max(getattr(estimator, "n_iter_", 0))
+        return estimator.predict(fold.test), iterations < getattr(estimator, "max_iter", 1)
 
     def _estimator(self, fold: StandardizedFold):
         from sklearn.linear_model import LogisticRegression  # slow to import, and rarely needed
@@ -65,7 +60,9 @@ class Classifier:
 
         linear = {"C": self.c / fold.features, "class_weight": "balanced"}
         if self.name == "logistic":
-            return LogisticRegression(**linear, max_iter=_LOGISTIC_ITERATIONS)
+            return LogisticRegression(
+                **linear, tol=_LOGISTIC_TOLERANCE, max_iter=_LOGISTIC_ITERATIONS
+            )
         if self.name == "svm":
             dual = fold.features > len(fold.train)  # the faster of two solvers of one problem
             return LinearSVC(**linear, dual=dual, max_iter=_SVM_ITERATIONS, random_state=self.seed)
@@ -74,7 +71,7 @@ class Classifier:
 
 @dataclass(frozen=True)
 class StandardizedFold:
-    """Train and test rows, float32, standardized by the mean and the standard deviation of the
+    """Train and test rows, floats, standardized by the mean and the standard deviation of the
     train rows alone. ``features``: their number, which that of the columns may be less than.
     """
 
@@ -91,35 +88,46 @@ def standardize(x: np.ndarray, train: np.ndarray, test: np.ndarray) -> Standardi
     rows has weight 0 and adds the same to every distance. 9,216 features of 400 rows become 400,
     and no more than a block of them is in memory at once.
     """
-    width = int(np.prod(x.shape[1:]))
-    x = x.reshape(len(x), width)
-    if width <= len(train):
-        fit, held_out = next(_standardized_blocks(x, train, test, width))
-        return StandardizedFold(fit, held_out, width)
+    from scipy.linalg import cholesky, solve_triangular
+
+    x = x.reshape(len(x), -1)
+    if x.shape[1] <= len(train):
+        return _side_by_side(x, train, test)
     gram = np.zeros((len(train), len(train)))
     cross = np.zeros((len(test), len(train)))
-    for fit, held_out in _standardized_blocks(x, train, test, _BLOCK_FEATURES):
+    for _, fit, held_out in _standardized_blocks(x, train, test):
         gram += fit @ fit.T
         cross += held_out @ fit.T
-    squares, axes = np.linalg.eigh(gram)
-    kept = squares > _RANK_TOLERANCE * squares[-1]
-    axes = axes[:, kept] / np.sqrt(squares[kept])
-    return StandardizedFold(
-        (gram @ axes).astype(np.float32), (cross @ axes).astype(np.float32), width
+    # Rows of the factor have the products of the rows of x; its inverse rotates test rows alike.
+    gram.flat[:: len(train) + 1] += _JITTER * max(np.trace(gram) / len(train), 1)
+    factor = cholesky(gram, lower=True, overwrite_a=True)
+    rotated = solve_triangular(factor, cross.T, lower=True, overwrite_b=True).T
+    return StandardizedFold(factor, rotated, x.shape[1])
+
+
+def _side_by_side(x: np.ndarray, train: np.ndarray, test: np.ndarray) -> StandardizedFold:
+    """The standardized blocks beside one another."""
+    # In float32 L-BFGS stops early, where depends on the scale and order of the features.
+    dtype = np.float64 if x.size <= _SMALL_ARRAY else np.float32
+    fold = StandardizedFold(
+        *(np.empty((len(rows), x.shape[1]), dtype) for rows in (train, test)), x.shape[1]
     )
+    for columns, fit, held_out in _standardized_blocks(x, train, test):
+        fold.train[:, columns] = fit
+        fold.test[:, columns] = held_out
+    return fold
 
 
 def _standardized_blocks(
-    x: np.ndarray, train: np.ndarray, test: np.ndarray, size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    x: np.ndarray, train: np.ndarray, test: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    size = max(_BLOCK_FEATURES, _BLOCK_VALUES // len(x))
     for start in range(0, x.shape[1], size):
-        block = x[:, start : start + size]
-        fit = block[train].astype(np.float64)
+        columns = slice(start, start + size)
+        fit = x[train, columns].astype(np.float64)
         mean, variance = fit.mean(axis=0), fit.var(axis=0)
         # As StandardScaler does: a feature that only rounding errors vary is constant.
         eps = len(fit) * np.finfo(np.float64).eps
         scale = np.where(variance <= eps * variance + (eps * mean) ** 2, 1.0, np.sqrt(variance))
-        yield tuple(
-            ((rows - mean) / scale).astype(np.float32)
-            for rows in (fit, block[test].astype(np.float64))
-        )
+        held_out = x[test, columns].astype(np.float64)
+        yield columns, (fit - mean) / scale, (held_out - mean) / scale

@@ -8,8 +8,11 @@ models transfer better?, section 3: multinomial logistic regression with L-BFGS)
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +23,7 @@ from alexnet_keras.features.classifiers import LINEAR, Classifier, standardize
 INNER_FOLDS = 3
 C_GRID = (0.01, 0.1, 1.0, 10.0, 100.0)
 NEIGHBORS_GRID = (1, 3, 5, 10, 20)
+_SMALL_FIT = 1 << 22
 
 Split = tuple[np.ndarray, np.ndarray]
 """Indices of the train rows and of the test rows."""
@@ -87,22 +91,48 @@ def cross_validate(
     (n,) integers. Features are standardized by the train rows of each split. ``tune``: choose C or
     the number of neighbours for each split, by folds within its train rows.
     """
+
+    def fit(split: Split) -> tuple[Classifier, np.ndarray, bool]:
+        train, test = split
+        best = classifier
+        if tune:
+            best = _tuned(x, rows[train], labels[train], groups[train], classifier)
+        fold = standardize(x, rows[train], rows[test])
+        return best, *best.predict(fold, labels[train])
+
     predicted = np.full(len(labels), -1)
     scores, accuracies, chosen, unconverged = [], [], [], 0
-    for train, test in splitter(labels):
-        best = (
-            _tuned(x, rows[train], labels[train], groups[train], classifier)
-            if tune
-            else classifier
-        )
-        fold = standardize(x, rows[train], rows[test])
-        predicted[test], converged = best.predict(fold, labels[train])
-        scores.append(balanced_accuracy(labels[test], predicted[test]))
-        accuracies.append(float((predicted[test] == labels[test]).mean()))
-        chosen.append(best)
-        unconverged += not converged
-        on_fold(1)
+    with _fits_in_parallel(len(rows), x.size // len(x)) as fit_all:
+        splits = splitter(labels)
+        for (_, test), (best, answers, converged) in zip(
+            splits, fit_all(fit, splits), strict=True
+        ):
+            predicted[test] = answers
+            scores.append(balanced_accuracy(labels[test], answers))
+            accuracies.append(float((answers == labels[test]).mean()))
+            chosen.append(best)
+            unconverged += not converged
+            on_fold(1)
     return CrossValidation(predicted, tuple(scores), tuple(accuracies), tuple(chosen), unconverged)
+
+
+@contextmanager
+def _fits_in_parallel(rows: int, features: int) -> Iterator[Callable]:
+    """A ``map`` of small fits in as many threads as there are processors, each fit in one of them,
+    since threads that share a small fit mostly wait; of large ones, one at a time in all threads.
+
+    Without scikit-learn's warnings: that a fit has not converged is returned, and rare classes are
+    refused before, but for permuted labels and inner folds.
+    """
+    from threadpoolctl import threadpool_limits
+
+    small = rows * min(rows, features) <= _SMALL_FIT
+    with (
+        warnings.catch_warnings(action="ignore"),
+        threadpool_limits(1 if small else None),
+        ThreadPoolExecutor(os.cpu_count() if small else 1) as pool,
+    ):
+        yield pool.map
 
 
 def group_folds(groups: np.ndarray, folds: int, seed: int) -> Splitter:
@@ -112,19 +142,18 @@ def group_folds(groups: np.ndarray, folds: int, seed: int) -> Splitter:
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     if len(np.unique(groups)) == len(groups):
+        numbers = None
         splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     else:
         # Its own shuffling lost the stratification until scikit-learn's pull request 32540; so the
         # groups are numbered at random, which decides among those of the same composition.
-        groups = np.random.RandomState(seed).permutation(int(groups.max()) + 1)[groups]
+        numbers = np.random.RandomState(seed).permutation(int(groups.max()) + 1)[groups]
         splitter = StratifiedGroupKFold(folds)
 
     def split(labels: np.ndarray) -> list[Split]:
-        with warnings.catch_warnings():  # of rare classes, among permuted labels and inner folds
-            warnings.simplefilter("ignore", UserWarning)
-            splits = splitter.split(np.zeros((len(labels), 1)), labels, groups)
-            # A fold may be empty (scikit-learn's issue 34828).
-            return [(train, test) for train, test in splits if len(test)]
+        splits = splitter.split(np.zeros((len(labels), 1)), labels, numbers)
+        # A fold may be empty (scikit-learn's issue 34828).
+        return [(train, test) for train, test in splits if len(test)]
 
     return split
 

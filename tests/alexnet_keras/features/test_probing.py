@@ -36,7 +36,7 @@ def noisy(signal, seed=0, features=10):
 def oracle(features=10):
     return make_pipeline(
         StandardScaler(),
-        LogisticRegression(C=1 / features, class_weight="balanced", max_iter=1000),
+        LogisticRegression(C=1 / features, class_weight="balanced", tol=1e-6, max_iter=1000),
     )
 
 
