@@ -38,6 +38,7 @@ _PUBLIC = {
     "perceptual_distance": "alexnet_keras.perceptual.lpips",
     "PerceptualDistance": "alexnet_keras.perceptual.lpips",
     "read_features": "alexnet_keras.features.saved",
+    "merge_features": "alexnet_keras.features.merging",
     "feature_extractor": "alexnet_keras.features.extractor",
     "summarize": "alexnet_keras.models.summary",
     "Architecture": "alexnet_keras.configs.architecture",

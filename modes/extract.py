@@ -27,7 +27,7 @@ from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.features.extraction_job import ExtractionJob
 from alexnet_keras.features.extraction_state import digest_of_facts
 from alexnet_keras.features.extractor import feature_extractor, layer_of
-from alexnet_keras.features.feature_files import name_files, write_description
+from alexnet_keras.features.feature_files import basis_files, name_files, write_description
 from alexnet_keras.features.image_size import fit_to_images
 from alexnet_keras.features.linear_probe import ProbeResult, fit_linear_probe
 from alexnet_keras.features.projection_from_options import (
@@ -191,13 +191,6 @@ def _parts(dataset: Dataset, splits: tuple[str, ...]) -> list[Samples]:
     if len(set(names)) < len(names):
         raise ConfigurationError(f"split: expected each once, got {', '.join(names)}")
     return parts
-
-
-def basis_files(out: Path, layers: tuple[str, ...]) -> dict[str, Path]:
-    """The file that the basis of each layer is saved in."""
-    return {
-        layer: out.with_name(f"{out.stem}-{layer.replace(':', '-')}.basis.npz") for layer in layers
-    }
 
 
 def _probe_line(layer: str, result: ProbeResult) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from alexnet_keras.cli.command import command
-from alexnet_keras.cli.options import named_options, options_from
+from alexnet_keras.cli.options import named_options, options_from, overwrite_option
 from alexnet_keras.configs.analysis_options import (
     DistanceOptions,
     ProbeOptions,
@@ -50,3 +52,19 @@ def distance(as_json, **options):
     named = named_options()
     named.pop("as_json", None)
     print_distances(run_distance(**named), as_json)
+
+
+@command(feature_group, tensorflow=False)
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument(
+    "parts", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PART..."
+)
+@overwrite_option
+def merge(**options):
+    """Join the parts that extract --shard I/N wrote into OUT, byte by byte.
+
+    PART is the description of a part, such as feats-2-of-4.json, or its features file.
+    """
+    from alexnet_keras.features.merging import merge_features
+
+    merge_features(options.pop("out"), options.pop("parts"), **options)

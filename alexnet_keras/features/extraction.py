@@ -11,11 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_keras.data.batches import Batch, EvaluationBatches
+from alexnet_keras.features.feature_files import Sink
 from alexnet_keras.features.unfinished import Unfinished
 
 logger = logging.getLogger(__name__)
 
-Sink = Callable[[np.ndarray], None]
 Transform = Callable[[np.ndarray], np.ndarray]
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from alexnet_keras.atomic_files import atomic_write
 from alexnet_keras.errors import ConfigurationError, RunError
 from alexnet_keras.features.array_files import ArrayFiles, Hdf5File, NpyFiles, RowArray
 from alexnet_keras.features.csv_files import CsvFiles
-from alexnet_keras.features.extraction import Sink
 from alexnet_keras.features.mat_file import MatFile, check_mat, variable_name
 from alexnet_keras.features.npz_file import NpzFile
 from alexnet_keras.features.row_table import RowTable
 
+Sink = Callable[[np.ndarray], None]
 SUFFIXES = (".npy", ".npz", ".h5", ".mat", ".csv")
 FILE_PER_LAYER = (".npy", ".csv")
 _ONE_FILE = {".npz": NpzFile, ".h5": Hdf5File, ".mat": MatFile}
@@ -110,13 +112,27 @@ def output_files(out: Path, layers: tuple[str, ...]) -> dict[str, Path]:
     return {layer: out.with_name(f"{out.stem}-{layer}{out.suffix}") for layer in layers}
 
 
+def basis_files(out: Path, layers: tuple[str, ...]) -> dict[str, Path]:
+    """The file that the basis of each layer is saved in."""
+    return {
+        layer: out.with_name(f"{out.stem}-{layer.replace(':', '-')}.basis.npz") for layer in layers
+    }
+
+
 def create_files(
     files: FeatureFiles, arrays: Mapping[str, RowArray], table: RowTable, rows: range
 ) -> ArrayFiles | CsvFiles:
     """What writes ``files``; ``rows`` of the ``table`` are those that are extracted."""
     if files.out.suffix == ".csv":
         return CsvFiles(arrays, files.layers, table, rows)
-    return _array_files(files, arrays)
+    return create_arrays(files, arrays)
+
+
+def create_arrays(files: FeatureFiles, arrays: Mapping[str, RowArray]) -> ArrayFiles:
+    """What writes ``files`` of any format but ``.csv``."""
+    if files.out.suffix == ".npy":
+        return NpyFiles(arrays, files.layers, files.rows_per_file)
+    return _ONE_FILE[files.out.suffix](arrays, files.layers)
 
 
 @contextmanager
@@ -134,7 +150,7 @@ def open_feature_files(
     with atomic_write(*finals) as partial:
         where = dict(zip(finals, partial, strict=True))
         places = {layer: (where[path],) for layer, path in paths.items()}
-        files = _array_files(FeatureFiles(finals[0], places), arrays)
+        files = create_arrays(FeatureFiles(finals[0], places), arrays)
         try:
             files.start()
             yield sinks_of(files)
@@ -155,12 +171,6 @@ def sinks_of(files: ArrayFiles | CsvFiles) -> dict[str, Sink]:
 
 def _sink(files: ArrayFiles | CsvFiles, layer: str) -> Sink:
     return lambda block: files.append(layer, block)
-
-
-def _array_files(files: FeatureFiles, arrays: Mapping[str, RowArray]) -> ArrayFiles:
-    if files.out.suffix == ".npy":
-        return NpyFiles(arrays, files.layers, files.rows_per_file)
-    return _ONE_FILE[files.out.suffix](arrays, files.layers)
 
 
 def write_description(path: Path, description: dict) -> None:

@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+from alexnet_keras.errors import RunError
 from alexnet_keras.features.array_files import ArrayFiles, Span, npy_head, write_all
 
 VERSION = 45  # of zip: 64-bit sizes
@@ -124,6 +125,8 @@ def _checksum(path: Path, member: Member) -> int:
         file.seek(member.content)
         while left:
             chunk = file.read(min(left, CHUNK))
+            if not chunk:
+                raise RunError(f"{path}: expected {left} more bytes of {member.name.decode()}")
             checksum = zlib.crc32(chunk, checksum)
             left -= len(chunk)
     return checksum

@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 class RowFiles(Protocol):
     """What :class:`Unfinished` needs of the files that rows are appended to."""
 
+    rows: dict[str, int]
+
     def start(self) -> None: ...
     def go_on(self, rows: int, positions: Mapping[str, int]) -> None: ...
     def positions(self) -> dict[str, int]: ...
@@ -143,11 +145,17 @@ class Unfinished:
 
     def complete(self) -> None:
         """Give the files their names, once all rows are written."""
-        self._files.finish()
-        self._files.sync()
+        if self._files:
+            for layer, rows in self._files.rows.items():
+                if rows != len(self._rows):
+                    raise RunError(
+                        f"{self._out}: expected {len(self._rows)} rows of {layer}, got {rows}"
+                    )
+            self._files.finish()
         for final in self._finals:
             sync_file(self.place(final))
         self._save(renaming=True)
+        self._has_begun = False  # nothing is to be kept any more: the state says what is left
         self._rename()
 
     def _open(self, resume: bool, overwrite: bool) -> None:
@@ -218,7 +226,8 @@ class Unfinished:
             )
 
     def _save(self, renaming: bool = False) -> None:
-        self._files.sync()
+        if self._files:
+            self._files.sync()
         state = {
             "rows": len(self._rows),
             "done": self.done,
