@@ -276,11 +276,11 @@ def test_killed_at_any_moment_and_resumed(folder, tmp_path, chain):
     unfinished = tmp_path / "killed" / "f.unfinished"
     options["out"] = str(tmp_path / "killed" / name)
     while kills:
-        process = start(options | {"resume": unfinished.exists()})
-        assert process.stdout.readline() == "begins\n"
-        time.sleep(random.uniform(0.3, 3))
-        process.send_signal(signal.SIGKILL)
-        if process.wait() == 0:  # it was faster
+        with start(options | {"resume": unfinished.exists()}) as process:
+            assert process.stdout.readline() == "begins\n"
+            time.sleep(random.uniform(0.3, 3))
+            process.send_signal(signal.SIGKILL)
+        if process.returncode == 0:  # it was faster
             assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
             shutil.rmtree(tmp_path / "killed")
             (tmp_path / "killed").mkdir()
@@ -288,7 +288,9 @@ def test_killed_at_any_moment_and_resumed(folder, tmp_path, chain):
         kills -= 1
         assert [path.name for path in (tmp_path / "killed").iterdir()] in ([], ["f.unfinished"])
     options["resume"] = unfinished.exists()
-    assert start(options).wait() == 0
+    with start(options) as process:
+        process.stdout.read()
+    assert process.returncode == 0
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
