@@ -214,6 +214,13 @@ def _check_probe(dataset: Dataset, parts: list[Samples]) -> None:
                 f"probe: expected the train and val splits among those extracted, got "
                 f"{', '.join(extracted)}"
             )
+        samples = dataset.samples(split)
+        unlabelled = (samples.labels < 0).nonzero()[0]
+        if len(unlabelled):
+            raise ConfigurationError(
+                f"probe: expected a label of every image, got none of {len(unlabelled)} in "
+                f"{samples.split}, first {samples.paths[unlabelled[0]]}"
+            )
 
 
 def _description(source, files, job, dataset) -> dict:

@@ -36,7 +36,8 @@ from alexnet_keras.features.probe_rows import (
     check_classes,
     finite_rows,
     read_probe_rows,
-    read_splits,
+    read_split,
+    split_indices,
 )
 from alexnet_keras.features.probing import (
     Splitter,
@@ -76,8 +77,7 @@ def run_probe(
     layers = options.layers or tuple(features)
     _check_once("layer", layers)
     features.check_layers(layers)
-    rows = finite_rows(features, layers, read_probe_rows(features, options.label, options.group))
-    rows, splitter = _splits(features, rows, options)
+    rows, splitter = _splits(features, layers, options)
     fits = len(layers) * len(classifiers) * len(splitter(rows.labels)) * (options.permutations + 1)
     with Progress(verbose).track("probe", fits, on_stderr=True, unit="fits") as advance:
         scores = tuple(
@@ -116,27 +116,37 @@ def _check_once(option: str, names: tuple[str, ...]) -> None:
 
 
 def _splits(
-    features: Features, rows: ProbeRows, options: ProbeOptions
+    features: Features, layers: tuple[str, ...], options: ProbeOptions
 ) -> tuple[ProbeRows, Splitter]:
-    """How the rows are divided, and those of them that are used."""
+    """The rows that are used, and how they are divided."""
+    if options.split_by is not None:
+        return _one_split(features, layers, options)
+    rows = finite_rows(features, layers, read_probe_rows(features, options.label, options.group))
+    folds = options.folds or FOLDS
     where = f"{features.table}: {options.label or 'label'}"
-    if options.split_by is None:
-        folds = options.folds or FOLDS
-        rows = check_classes(where, rows, folds, options.skip_rare)
-        splitter = group_folds(rows.groups, folds, options.seed)
-        found = len(splitter(rows.labels))
-        if found < folds:
-            raise DataError(
-                f"{features.table}: expected groups that {folds} folds can share out, got groups "
-                f"for {found}; use fewer folds"
-            )
-        return rows, splitter
+    rows = check_classes(where, rows, folds, options.skip_rare)
+    splitter = group_folds(rows.groups, folds, options.seed)
+    found = len(splitter(rows.labels))
+    if found < folds:
+        raise DataError(
+            f"{features.table}: expected groups that {folds} folds can share out, got groups for "
+            f"{found}; use fewer folds"
+        )
+    return rows, splitter
+
+
+def _one_split(
+    features: Features, layers: tuple[str, ...], options: ProbeOptions
+) -> tuple[ProbeRows, Splitter]:
     for setting in ("folds", "skip_rare"):
         if getattr(options, setting):
             raise ConfigurationError(f"{setting}: expected folds, got split_by {options.split_by}")
-    train, test = read_splits(features, rows, options.split_by)
-    check_classes(f"{where}: train", rows.select(train), 1, False)
-    return rows, lambda labels: [(train, test)]
+    masks = read_split(features, options.split_by)
+    rows = read_probe_rows(features, options.label, options.group, masks[0] | masks[1])
+    rows = finite_rows(features, layers, rows)
+    split = split_indices(f"{features.table}: {options.split_by}", rows, *masks)
+    check_classes(f"{features.table}: train", rows.select(split[0]), 1, False)
+    return rows, lambda labels: [split]
 
 
 def _score(

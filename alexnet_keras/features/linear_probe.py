@@ -10,7 +10,7 @@ import numpy as np
 from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.errors import DataError
 from alexnet_keras.features.classifiers import Classifier
-from alexnet_keras.features.probe_rows import finite_rows, read_probe_rows
+from alexnet_keras.features.probe_rows import finite_rows, read_probe_rows, split_indices
 from alexnet_keras.features.probing import cross_validate
 from alexnet_keras.features.saved import Features
 
@@ -32,13 +32,14 @@ def fit_linear_probe(features: Path, layer: str, rows: Path, dataset: Dataset) -
     out. Raises ``DataError`` if the file lacks either split.
     """
     saved = Features({layer: features}, rows)
-    used = finite_rows(saved, (layer,), read_probe_rows(saved, None, None))
-    splits = np.array(saved.rows["split"])[used.rows]
-    parts = [np.flatnonzero(splits == dataset.samples(split).split) for split in ("train", "val")]
-    for split, part in zip(("train", "val"), parts, strict=True):
-        if not len(part):
+    splits = np.array(saved.rows["split"])
+    masks = [splits == dataset.samples(split).split for split in ("train", "val")]
+    for split, mask in zip(("train", "val"), masks, strict=True):
+        if not mask.any():
             raise DataError(f"{features}: probe: expected rows of the {split} split, got none")
-    train, val = parts
+    labelled = read_probe_rows(saved, None, "row", masks[0] | masks[1])
+    used = finite_rows(saved, (layer,), labelled)
+    train, val = split_indices(f"{features}: probe", used, *masks)
     if len(np.unique(used.labels[train])) < 2:
         raise DataError(
             f"{features}: probe: expected rows of two or more classes in the train split, got one"

@@ -48,45 +48,43 @@ class ProbeRows:
         )
 
 
-def read_probe_rows(features: Features, label: str | None, group: str | None) -> ProbeRows:
-    """The labels and groups of all rows, from the columns of the table that ``label`` and
-    ``group`` name: ``label`` and ``image`` unless they are given.
+def read_probe_rows(
+    features: Features, label: str | None, group: str | None, used: np.ndarray | None = None
+) -> ProbeRows:
+    """The labels and groups of the rows where the mask ``used`` is True, all by default: from the
+    columns of the table that ``label`` and ``group`` name, ``label`` and ``image`` unless given.
 
     Raises ``DataError`` for missing labels and ``ConfigurationError`` for unknown columns.
     """
-    table = features.rows
-    if not table:
-        path = next(iter(features.files.values()))
-        raise DataError(
-            f"{path}: probe: expected a table of its rows with labels in "
-            f"{path.with_suffix('.csv')}, got none"
-        )
+    _check_table(features)
     label = label or _LABEL
     column = _column(features, label, "label")
-    missing = [row for row, cell in enumerate(column) if _is_missing(cell, label)]
+    rows = np.arange(len(column)) if used is None else np.flatnonzero(used)
+    missing = [row for row in rows if _is_missing(column[row], label)]
     if missing:
-        what = table.get(IMAGE_COLUMN, [""] * len(column))[missing[0]]
-        where = f"row {missing[0]}" + (f" ({what})" if what else "")
+        image = features.rows.get(IMAGE_COLUMN, {missing[0]: ""})[missing[0]]
         raise DataError(
             f"{features.table}: {label}: expected a label in every row, got none in "
-            f"{len(missing)} of {len(column)}, first in {where}"
+            f"{len(missing)} of {len(rows)}, first in row {missing[0]} {image}".rstrip()
         )
-    labels, values = _numbered(column)
+    labels, values = _numbered([column[row] for row in rows])
+    names = features.rows.get(_CLASS) if label == _LABEL else None
     groups, group_names = _groups(features, group, len(column))
     return ProbeRows(
-        np.arange(len(column)),
+        rows,
         labels,
-        groups,
-        _class_names(values, labels, table.get(_CLASS) if label == _LABEL else None),
+        groups[rows],
+        _class_names(values, labels, names and [names[row] for row in rows]),
         group_names,
     )
 
 
-def read_splits(features: Features, rows: ProbeRows, split_by: str) -> Split:
-    """The train and test rows that a column of the table tells apart: values that begin with
-    ``train``, and with ``val`` or else ``test``.
+def read_split(features: Features, split_by: str) -> Split:
+    """The train and the test rows, as masks, that a column of the table tells apart: values that
+    begin with ``train``, and with ``val`` or else ``test``.
     """
-    values = np.array(_column(features, split_by, "split_by"), str)[rows.rows]
+    _check_table(features)
+    values = np.array(_column(features, split_by, "split_by"), str)
     train = np.char.startswith(values, "train")
     test = next(
         (found for name in ("val", "test") if (found := np.char.startswith(values, name)).any()),
@@ -98,13 +96,26 @@ def read_splits(features: Features, rows: ProbeRows, split_by: str) -> Split:
             f"{features.table}: {split_by}: expected rows of train, and of val or test, got "
             f"{found}"
         )
+    return train, test
+
+
+def split_indices(where: str, rows: ProbeRows, train: np.ndarray, test: np.ndarray) -> Split:
+    """The places in ``rows`` of the rows of two masks. Raises ``DataError`` that begins with
+    ``where`` if a group has rows of both, or one of them has none.
+    """
+    train, test = (np.flatnonzero(mask[rows.rows]) for mask in (train, test))
+    if not len(train) or not len(test):
+        raise DataError(
+            f"{where}: expected finite rows to train and to test on, got {len(train)} and "
+            f"{len(test)}"
+        )
     shared = np.intersect1d(rows.groups[train], rows.groups[test])
     if len(shared):
         raise DataError(
-            f"{features.table}: {split_by}: expected every group in train or in test, got "
+            f"{where}: expected every group in train or in test, got "
             f"{rows.group_names[shared[0]]} in both"
         )
-    return np.flatnonzero(train), np.flatnonzero(test)
+    return train, test
 
 
 def finite_rows(features: Features, layers: Sequence[str], rows: ProbeRows) -> ProbeRows:
@@ -166,6 +177,15 @@ def check_classes(where: str, rows: ProbeRows, folds: int, skip_rare: bool) -> P
         found = ", ".join(rows.class_names) or "none"
         raise DataError(f"{where}: expected two or more classes, got {found}")
     return rows
+
+
+def _check_table(features: Features) -> None:
+    if not features.rows:
+        path = next(iter(features.files.values()))
+        raise DataError(
+            f"{path}: probe: expected a table of its rows with labels in "
+            f"{path.with_suffix('.csv')}, got none"
+        )
 
 
 def _column(features: Features, name: str, option: str) -> list:

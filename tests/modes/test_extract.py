@@ -349,3 +349,14 @@ def test_no_folder_to_write_into(source, dataset, tmp_path):
         match=f"^{tmp_path / 'none'}: expected an existing folder to write the features to$",
     ):
         extract_features(dataset, tmp_path / "none" / "f.npy", source=source)
+
+
+def test_a_probe_of_images_without_labels_is_refused_at_once(dataset):
+    parts = [dataset.samples(split) for split in ("train", "val")]
+    parts[1].labels[2] = -1
+    says = (
+        "^probe: expected a label of every image, got none of 1 in val2017, first "
+        f"{parts[1].paths[2]}$"
+    )
+    with pytest.raises(ConfigurationError, match=says):
+        mode._check_probe(dataset, parts)

@@ -120,6 +120,18 @@ def test_a_split_of_the_table_instead_of_folds(tmp_path):
     assert len(score.permuted) == 2
 
 
+def test_rows_outside_the_split_need_no_labels(tmp_path):
+    labels = ["" if row % 4 == 1 else label for row, label in enumerate(LABELS)]
+    split = [
+        "test" if not str(label) else "train" if row < 32 else "val"
+        for row, label in enumerate(labels)
+    ]
+    report = probe(features(tmp_path, labels, split=split), layers="fc7", split_by="split")
+    assert (len(report.rows.rows), report.tested.sum()) == (36, 12)
+    with pytest.raises(DataError, match="got none in 12 of 48, first in row 1 0.jpg$"):
+        probe(tmp_path / "f.npy")
+
+
 def test_labels_of_another_column(tmp_path):
     report = probe(features(tmp_path, mood=CLASSES[LABELS]), label="mood", layers="fc7")
     assert report.rows.class_names == tuple(CLASSES)
@@ -180,7 +192,7 @@ def unlabelled(labels, rows):
             {"label": unlabelled(LABELS, (4, 9))},
             {},
             DataError,
-            r"label: expected a label in every row, got none in 2 of 48, first in row 4 \(2.jpg\)",
+            r"label: expected a label in every row, got none in 2 of 48, first in row 4 2.jpg$",
         ),
         ({"label": [-1] * 48}, {}, DataError, "label: expected a label in every row, got none in"),
         ({"label": [3] * 48}, {}, DataError, "label: expected two or more classes, got ape"),
