@@ -26,7 +26,8 @@ def overridden(
     another crop, and one that is larger than the resized image or the mean image.
     """
     how = resize or preprocessing.resize
-    side = _side(crop, preprocessing.crop)
+    check_crop(crop)
+    side = preprocessing.crop if crop in (None, WHOLE) else int(crop)
     if crop == WHOLE:
         changed = {"crop": None if how in OF_ANY_SHAPE else side, "resize_to": side}
     else:
@@ -40,21 +41,20 @@ def overridden(
     return replace(preprocessing, resize=how, mean_image=mean_image, **changed)
 
 
+def check_crop(crop: str | int | None) -> None:
+    """Raise ``ConfigurationError`` for a crop that no preprocessing can have."""
+    text = str(crop)
+    is_size = text.isascii() and text.isdecimal() and 0 < int(text[:9]) <= MAX_RESIZE_TO
+    if not is_size and crop not in (None, WHOLE):
+        raise ConfigurationError(
+            f"crop: expected a number of pixels up to {MAX_RESIZE_TO}, or none; got {crop!r}"
+        )
+
+
 def resize_and_crop_in_words(preprocessing: Preprocessing) -> str:
     """Such as ``resize warp to 256, crop 227``."""
     to = "" if preprocessing.resize == "none" else f" to {preprocessing.resize_to}"
     return f"resize {preprocessing.resize}{to}, crop {preprocessing.crop or WHOLE}"
-
-
-def _side(crop: str | int | None, default: int) -> int:
-    if crop in (None, WHOLE):
-        return default
-    text = str(crop)
-    if not (text.isascii() and text.isdecimal() and 0 < int(text[:9]) <= MAX_RESIZE_TO):
-        raise ConfigurationError(
-            f"crop: expected a number of pixels up to {MAX_RESIZE_TO}, or none; got {crop!r}"
-        )
-    return int(text)
 
 
 def _mean_image(image: MeanImage | None, crop: int | None) -> MeanImage | None:

@@ -10,7 +10,11 @@ from alexnet_keras.configs.option_groups import (
     PreprocessingOptions,
     WeightsOptions,
 )
-from alexnet_keras.configs.preprocessing_override import overridden, resize_and_crop_in_words
+from alexnet_keras.configs.preprocessing_override import (
+    check_crop,
+    overridden,
+    resize_and_crop_in_words,
+)
 from alexnet_keras.configs.recipe import VARIANT_RECIPES
 from alexnet_keras.data.demo import DEMONSTRATIONS
 from alexnet_keras.models.resized import with_preprocessing
@@ -35,8 +39,11 @@ def open_network(name: str, options: PartialOptions, progress: Progress) -> Pret
     untrained one of ``random:SEED``. Its preprocessing is that of the weights, or of ``options``
     where they have another resize or crop, which is logged.
     """
+    is_overriding = isinstance(options, PreprocessingOptions)
+    if is_overriding:
+        check_crop(options.crop)  # before a download
     source = _opened(name, options, progress)
-    if not isinstance(options, PreprocessingOptions) or source.model.preprocessing is None:
+    if not is_overriding or source.model.preprocessing is None:
         return source
     expected = source.model.preprocessing
     used = overridden(expected, options.resize, options.crop)

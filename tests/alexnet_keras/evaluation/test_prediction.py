@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from alexnet_keras.configs.loading import Loading
+from alexnet_keras.configs.preprocessing_override import overridden
 from alexnet_keras.errors import ConfigurationError, DataError
 from alexnet_keras.evaluation import prediction
+from alexnet_keras.models.resized import with_preprocessing
 from tests.alexnet_keras.tiny import encoded, picture, picture_files, samples_of, tiny_model
 
 MEAN_BGR = np.float32([104.00698793, 116.66876762, 122.67891434])
@@ -54,6 +56,23 @@ def logits(model, images):
     return keras.Model(model.input, model.get_layer("fc8").output)(
         np.ascontiguousarray(images)
     ).numpy()
+
+
+def test_the_whole_image_warped_to_the_size_of_the_network(tmp_path, model):
+    paths = picture_files(tmp_path, 2)
+    whole = with_preprocessing(model, overridden(model.preprocessing, "warp", "none"))
+    images = np.stack([warped(path, 67) for path in paths])
+    np.testing.assert_allclose(
+        predict(whole, paths), softmax(logits(model, images)), rtol=1e-3, atol=1e-5
+    )
+
+
+def test_images_of_another_size_than_the_networks(tmp_path, model):
+    small = with_preprocessing(model, overridden(model.preprocessing, crop=60))
+    with pytest.raises(
+        ConfigurationError, match="^crop: expected images of 67 x 67 pixels .*, got 60 x 60$"
+    ):
+        predict(small, picture_files(tmp_path, 1))
 
 
 def test_the_centre_crop(tmp_path, model):

@@ -14,6 +14,7 @@ from alexnet_keras.errors import ConfigurationError, RunError
 from alexnet_keras.features.extraction import extract
 from alexnet_keras.features.extractor import feature_extractor, layer_of, resolve_layers
 from alexnet_keras.features.feature_files import open_feature_files
+from alexnet_keras.models import layers
 from tests.alexnet_keras.tiny import picture_files, samples_of, tiny_model
 
 PUBLIC = (
@@ -231,21 +232,27 @@ def varied(model):
 
 
 @pytest.mark.parametrize(
-    "variant",
+    ("variant", "splits_groups"),
     [
-        "alexnet",
-        "krizhevsky",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("caffenet", "owt", "slim")),
+        ("alexnet", False),
+        ("krizhevsky", True),
+        *(
+            pytest.param(name, False, marks=pytest.mark.slow)
+            for name in ("caffenet", "paper", "owt", "slim")
+        ),
     ],
 )
-def test_the_relu_of_the_values_before_it_is_the_output_bit_for_bit(variant):
+def test_the_relu_of_the_values_before_it_is_the_output_bit_for_bit(
+    variant, splits_groups, monkeypatch
+):
+    monkeypatch.setattr(layers, "should_split_groups", lambda dtype: splits_groups)
     model = varied(tiny_model(variant))
-    layers = PREACTIVATED.get(variant, PREACTIVATED["others"]).split()
-    extractor = feature_extractor(model, ["all", *(f"{layer}:pre" for layer in layers)])
+    names = PREACTIVATED.get(variant, PREACTIVATED["others"]).split()
+    extractor = feature_extractor(model, ["all", *(f"{name}:pre" for name in names)])
     size = model.input.shape[1]
     images = np.random.default_rng(0).standard_normal((2, size, size, 3), np.float32) * 60
     found = tf.function(extractor, autograph=False)(images)
-    for layer in layers:
+    for layer in names:
         before = found[f"{layer}:pre"].numpy()
         assert before.min() < 0 < before.max()
         np.testing.assert_array_equal(np.maximum(before, 0), found[layer])

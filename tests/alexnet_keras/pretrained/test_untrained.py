@@ -101,9 +101,10 @@ def test_the_control_is_given_the_mean_image_of_the_trained_network(narrow, tmp_
 @pytest.mark.slow
 def test_two_processes_draw_the_same_bits():
     code = (
-        "from alexnet_keras.pretrained.untrained import untrained_network; "
-        "from alexnet_keras.configs.option_groups import WeightsOptions; "
-        "print(untrained_network('random:5', WeightsOptions(variant='owt')).digest)"
+        "import keras, zlib; from alexnet_keras.configs.architecture import VARIANTS; "
+        "from alexnet_keras.models.alexnet import build; "
+        "network = build(VARIANTS['owt'].with_width(0.1), keras.Input((224, 224, 3)), 5, seed=5); "
+        "print([zlib.crc32(each.tobytes()) for each in network.get_weights()])"
     )
     found = [
         subprocess.run(
