@@ -76,7 +76,9 @@ def run_similarity(
             f"similarity: expected two layers or a reference, got only {layers[0].name}"
         )
     counts = draw_stimuli(len(rows.stimuli), options.bootstrap, options.seed)
-    with progress.track("bootstrap", len(methods) * len(counts), unit="samples") as advance:
+    with progress.track(
+        "bootstrap", len(methods) * len(counts), unit="samples", on_stderr=True
+    ) as advance:
         similarities = compare_all(
             layers, references, methods, counts, options.bandwidth or BANDWIDTH, advance
         )
@@ -112,7 +114,7 @@ def _layers(
     files: Sequence[Features], options: SimilarityOptions, progress: Progress
 ) -> tuple[Rows, list[Representation]]:
     total = sum(len(options.layers or each) for each in files)
-    with progress.track("read", total, unit="layers") as advance:
+    with progress.track("read", total, unit="layers", on_stderr=True) as advance:
         rows, products = read_layers(files, options.layers, options.repeats, advance)
     if len(rows.stimuli) < FEWEST_STIMULI:
         raise DataError(

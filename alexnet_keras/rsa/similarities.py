@@ -71,7 +71,7 @@ def compare_all(
     pairs += [(a, number + b) for a in range(number) for b in range(len(references))]
     everything = [*layers, *references]
     found = []
-    for method in methods:
+    for method in methods if pairs else ():
         calculate = _Cka if method in CKA else _Rdms
         comparison = calculate(everything, pairs, method, bandwidth)
         of_subjects, samples = comparison.values(), comparison.samples(counts, advance)

@@ -209,6 +209,14 @@ def test_the_files_it_writes(tmp_path):
     similarity(path, bootstrap=3, overwrite=True, **written)
 
 
+def test_the_rdm_of_one_layer(tmp_path):
+    report = similarity(features(tmp_path), layers="fc7", rdm_file=tmp_path / "r.npy", bootstrap=9)
+    assert report.similarities == ()
+    np.testing.assert_allclose(
+        np.load(tmp_path / "r.npy"), rdm_of(LAYERS["fc7"]).get_matrices()[0], atol=1e-6
+    )
+
+
 def test_the_command(tmp_path):
     path = features(tmp_path)
     result = invoke("similarity", path, "--reference", "class", "--bootstrap", "20", "--seed", "1")
@@ -317,3 +325,34 @@ def test_without_rsatoolbox(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "rsatoolbox", None)
     with pytest.raises(ConfigurationError, match=r'"alexnet_keras\[science\]"'):
         similarity(features(tmp_path))
+
+
+# At real size.
+
+
+@pytest.mark.slow
+def test_the_trunk_is_more_like_categories_than_ten_untrained_networks(shared_data, tmp_path):
+    def pool5(name, **weights):
+        out = tmp_path / f"{name}.npy"
+        classes = ["bowl", "elephant", "giraffe", "zebra", "teddy bear", "train", "bus", "car"]
+        return (
+            alexnet_keras.extract(
+                data=shared_data / "coco128",
+                classes=classes,
+                variant="alexnet",
+                layers="pool5",
+                out=out,
+                verbose=0,
+                **weights,
+            )
+            and out
+        )
+
+    trunk = pool5("trunk", weights=shared_data / "bvlc_alexnet_trunk.caffemodel", partial=True)
+    untrained = [pool5(f"random{seed}", weights=f"random:{seed}") for seed in range(10)]
+    report = similarity(trunk, *untrained, reference="class", compare=["spearman", "linear-cka"])
+    for compared in ("spearman", "linear-cka"):
+        best, *controls = (
+            report.between(layer.name, "class", compared).value for layer in report.layers
+        )
+        assert best > 2 * max(controls)
