@@ -97,14 +97,18 @@ class Features(Mapping):
             )
 
     def _shaped(self, array: np.ndarray, layer: str) -> np.ndarray:
-        """``array`` in the shape that the description has for it, which a ``.csv`` cannot show."""
-        about = self.description.get("layers")
-        shape = about.get(layer, {}).get("shape") if isinstance(about, dict) else None
-        if self.files[layer].suffix != ".csv" or not isinstance(shape, list):
+        """``array`` in the shape and dtype that the description has; a ``.csv`` has neither."""
+        if self.files[layer].suffix != ".csv" or "layers" not in self.description:
             return array
-        with suppress(TypeError, ValueError):
-            return array.reshape(len(array), *shape[1:])
-        return array
+        try:
+            about = self.description["layers"][layer]
+            dtype = {"float16": np.float16, "float32": np.float32}[about["dtype"]]
+            return array.reshape(len(array), *about["shape"][1:]).astype(dtype, copy=False)
+        except (LookupError, TypeError, ValueError):
+            raise DataError(
+                f"{self._describing}: {layer}: expected the shape and dtype of its "
+                f"{array.shape[1]} values in each row, got others"
+            ) from None
 
 
 def read_features(path: str | os.PathLike, layer: str | None = None) -> Features:

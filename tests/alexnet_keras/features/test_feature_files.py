@@ -13,8 +13,14 @@ import scipy.io
 from alexnet_keras.errors import ConfigurationError, RunError
 from alexnet_keras.features import unfinished as unfinished_module
 from alexnet_keras.features.array_files import RowArray
-from alexnet_keras.features.feature_files import create_files, name_files, sinks_of
+from alexnet_keras.features.feature_files import (
+    create_files,
+    name_files,
+    sinks_of,
+    write_description,
+)
 from alexnet_keras.features.row_table import RowTable
+from alexnet_keras.features.saved import read_features
 from alexnet_keras.features.unfinished import Unfinished
 from tests.alexnet_keras.tiny import samples_of
 
@@ -81,6 +87,28 @@ def whole(tmp_path, name, **options):
     extraction = Extraction(tmp_path / "whole", name, **options)
     extraction.run()
     return extraction
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("layers", [("fc7",), ("conv3:pre", "fc7")])
+def test_read_features_gives_them_back(tmp_path, name, dtype, layers):
+    if (name, dtype) == ("f.mat", "float16"):
+        pytest.skip("MATLAB has no float16")
+    values = {layer: VALUES[layer].astype(dtype) for layer in layers}
+    extraction = whole(tmp_path, name, values=values)
+    about = {
+        layer: {**extraction.files.describe(layer), "shape": array.shape, "dtype": dtype}
+        for layer, array in values.items()
+    }
+    write_description(extraction.files.description, {"layers": about})
+    features = read_features(tmp_path / "whole" / name.split()[-1])
+    assert list(features) == list(layers)
+    for layer, array in values.items():
+        assert features[layer].dtype == dtype
+        np.testing.assert_array_equal(features[layer], array)
+    assert features.rows["path"][2] == "/pictures/2, a.jpg"
+    assert len(features.rows) == 6
 
 
 def test_npy(tmp_path):

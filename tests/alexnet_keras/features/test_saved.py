@@ -122,7 +122,8 @@ def written(path, **arrays):
 @pytest.mark.parametrize("suffix", [".npz", ".mat", ".h5", ".csv"])
 def test_several_layers_in_one_file(tmp_path, suffix):
     path = written(tmp_path / f"f{suffix}", **{"fc6:pre": X, "fc7": 2 * X})
-    layers = {layer: {"file": path.name, "shape": [6, 2, 3]} for layer in ("fc6:pre", "fc7")}
+    about = {"file": path.name, "shape": [6, 2, 3], "dtype": "float32"}
+    layers = dict.fromkeys(("fc6:pre", "fc7"), about)
     (tmp_path / "f.json").write_text(json.dumps({"layers": layers}))
     features = read_features(path)
     assert list(features) == ["fc6:pre", "fc7"]
@@ -181,12 +182,18 @@ def test_the_table_of_several_csv_is_a_name_for_all(tmp_path):
     for layer in ("pool5", "fc7"):
         written(tmp_path / f"f-{layer}.csv", **{layer: X})
     write_table(tmp_path / "f.csv")
-    layers = {layer: {"file": f"f-{layer}.csv"} for layer in ("pool5", "fc7")}
+    about = {"shape": [6, 2, 3], "dtype": "float32"}
+    layers = {layer: {"file": f"f-{layer}.csv", **about} for layer in ("pool5", "fc7")}
     (tmp_path / "f.json").write_text(json.dumps({"layers": layers}))
     features = read_features(tmp_path / "f.csv")
     assert list(features) == ["pool5", "fc7"]
     assert list(features.rows) == list(HEADER)
-    np.testing.assert_array_equal(features["fc7"], X.reshape(6, 6))
+    np.testing.assert_array_equal(features["fc7"], X)
+    layers["fc7"]["shape"] = [6, 7]
+    (tmp_path / "f.json").write_text(json.dumps({"layers": layers}))
+    says = f"^{tmp_path / 'f.json'}: fc7: expected the shape and dtype of its 6 values in each row"
+    with pytest.raises(DataError, match=says):
+        read_features(tmp_path / "f.csv")["fc7"]
 
 
 def test_rows_without_a_label(tmp_path):
