@@ -84,6 +84,7 @@ def _draw_rdms(figure, shown: tuple[Representation, ...], rows: int, stimuli: in
 def _draw_curves(place, report: SimilarityReport, method: str) -> None:
     layers = [each.name for each in report.layers]
     shift = 0.5 / max(1, len(report.references))
+    line = "-" if len(report.features) == 1 else ""  # layers of different networks are no curve
     for number, reference in enumerate(report.references):
         colour = _COLOURS[number % len(_COLOURS)]
         found = [report.between(layer, reference.name, method) for layer in layers]
@@ -91,7 +92,8 @@ def _draw_curves(place, report: SimilarityReport, method: str) -> None:
         values = np.array([each.value for each in found])
         subjects = len(reference.vectors)
         label = _short(reference.name) + (f" ({subjects} subjects)" if subjects > 1 else "")
-        place.plot(at, values, _MARKERS[number % len(_MARKERS)] + "-", color=colour, label=label)
+        style = {"marker": _MARKERS[number % len(_MARKERS)], "linestyle": line}
+        place.plot(at, values, color=colour, label=label, **style)
         for x, each in zip(at, found, strict=True):
             if each.interval:
                 place.vlines(x, *each.interval, color=colour, linewidth=1.5)

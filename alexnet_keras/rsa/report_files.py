@@ -14,7 +14,7 @@ from alexnet_keras.atomic_files import atomic_write
 from alexnet_keras.configs.analysis_options import SimilarityOptions
 from alexnet_keras.errors import ConfigurationError, RunError
 from alexnet_keras.rsa.figure import draw_figure
-from alexnet_keras.rsa.files import write_rdms
+from alexnet_keras.rsa.files import SUFFIXES, write_rdms
 from alexnet_keras.rsa.report import SimilarityReport
 from alexnet_keras.rsa.similarities import Similarity
 
@@ -38,6 +38,10 @@ def check_writable(options: SimilarityOptions) -> None:
     if options.figure and options.out is None:
         raise ConfigurationError("figure: expected out, the folder to draw it into, got none")
     files = [] if options.rdm_file is None else [options.rdm_file]
+    if files and files[0].suffix.lower() not in SUFFIXES:
+        raise ConfigurationError(
+            f"rdm_file: expected a name that ends in {', '.join(SUFFIXES)}, got {files[0]}"
+        )
     if options.out is not None:
         if options.out.exists() and not options.out.is_dir():
             raise RunError(f"{options.out}: expected a folder for the tables, got a file")
@@ -63,7 +67,7 @@ def write_report(report: SimilarityReport) -> None:
     with atomic_write(*(options.out / name for name in names)) as (table, about, *figure):
         options.out.mkdir(parents=True, exist_ok=True)
         _write_csv(table, report.similarities)
-        text = json.dumps(_described(report), indent=2, allow_nan=False)
+        text = json.dumps(_finite(_described(report)), indent=2, allow_nan=False)
         about.write_text(text + "\n", encoding="utf-8")
         for path in figure:
             draw_figure(path, report)
@@ -88,7 +92,7 @@ def _described(report: SimilarityReport) -> dict:
         "layers": {each.name: each.about for each in report.layers},
         "references": {each.name: each.about for each in report.references},
         "options": options,
-        "similarities": [_finite(asdict(found)) for found in report.similarities],
+        "similarities": [asdict(found) for found in report.similarities],
         "stimuli": list(report.rows.stimuli),
         "rows": len(report.rows.names),
         "left_out": list(report.rows.left_out),
@@ -105,6 +109,6 @@ def _finite(value):
     """JSON has no NaN: null."""
     if isinstance(value, dict):
         return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

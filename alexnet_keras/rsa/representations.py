@@ -127,16 +127,18 @@ def _named_layers(files: Sequence[Features], layers: Sequence[str], orders: list
     missing = [layer for layer in layers if layer not in {layer for layer, _ in asked}]
     for layer in missing:
         files[0].check_layers((layer,))
-    several = {layer for layer, _ in asked if sum(layer == other for other, _ in asked) > 1}
-    named = [
-        (f"{features.files[layer].stem}:{layer}" if layer in several else layer, features, layer)
-        for layer, features in asked
-    ]
-    names = [name for name, _, _ in named]
+    names = [layer for layer, _ in asked]
+    for of_file in (lambda path: path.stem, str):
+        names = [
+            f"{of_file(features.files[layer])}:{layer}" if names.count(name) > 1 else name
+            for name, (layer, features) in zip(names, asked, strict=True)
+        ]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ConfigurationError(f"features: expected each layer once, got {twice} twice")
-    return named, rows
+        raise ConfigurationError(f"features: expected each file once, got {twice} twice")
+    return [
+        (name, features, layer) for name, (layer, features) in zip(names, asked, strict=True)
+    ], rows
 
 
 def _ordered(features: np.ndarray, order: np.ndarray, advance: Callable[[int], None]) -> Products:
@@ -203,7 +205,7 @@ def read_representation(reference: str, rows: Rows, method: str) -> Representati
     apart; the RDM of responses is made by ``method``. A column of the table of rows is the RDM of
     categories. Raises ``ConfigurationError`` for what is neither, and ``DataError``.
     """
-    if not Path(reference).exists() and reference in rows.columns:
+    if not Path(reference).is_file() and reference in rows.columns:
         return _categories(reference, rows)
     if not Path(reference).exists():
         raise ConfigurationError(

@@ -74,22 +74,26 @@ def compare_all(
     for method in methods if pairs else ():
         calculate = _Cka if method in CKA else _Rdms
         comparison = calculate(everything, pairs, method, bandwidth)
-        of_subjects, samples = comparison.values(), comparison.samples(counts, advance)
+        of_subjects = comparison.values()
+        samples = comparison.samples(counts, advance)
+        ceilings = [
+            None if method in CKA else noise_ceiling(each.vectors, method) for each in everything
+        ]
         found += [
-            _similarity(method, everything, pair, values, drawn)
-            for pair, values, drawn in zip(pairs, of_subjects, samples, strict=True)
+            _similarity(method, everything[a], everything[b], ceilings[b], values, drawn)
+            for (a, b), values, drawn in zip(pairs, of_subjects, samples, strict=True)
         ]
     return found
 
 
 def _similarity(
     method: str,
-    everything: Sequence[Representation],
-    pair: tuple[int, int],
+    first: Representation,
+    second: Representation,
+    ceiling: tuple[float, float] | None,
     values: np.ndarray,
     drawn: np.ndarray,
 ) -> Similarity:
-    first, second = (everything[index] for index in pair)
     defined = drawn[np.isfinite(drawn)]
     interval = tuple(map(float, np.percentile(defined, _PERCENTILES))) if len(defined) else None
     value = float(values.mean())
@@ -100,17 +104,10 @@ def _similarity(
             first.name,
             second.name,
         )
-    ceiling = None if method in CKA else noise_ceiling(second.vectors, method)
+    of_subjects = tuple(map(float, values))
     undefined = len(drawn) - len(defined)
     return Similarity(
-        method,
-        first.name,
-        second.name,
-        value,
-        interval,
-        ceiling,
-        tuple(map(float, values)),
-        undefined,
+        method, first.name, second.name, value, interval, ceiling, of_subjects, undefined
     )
 
 

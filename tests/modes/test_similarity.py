@@ -40,7 +40,8 @@ def features(folder, layers=LAYERS, stem="f", **columns):
         writer.writerow(table)
         writer.writerows(zip(*table.values(), strict=True))
     about = {layer: {"file": f"{stem}-{layer}.npy"} for layer in layers}
-    (folder / f"{stem}.json").write_text(json.dumps({"variant": "alexnet", "layers": about}))
+    described = {"variant": "alexnet", "layers": about, "unknown": [float("nan")]}
+    (folder / f"{stem}.json").write_text(json.dumps(described))
     return folder / f"{stem}.npy"
 
 
@@ -167,6 +168,15 @@ def test_several_files_are_matched_by_name(tmp_path):
     assert names == ["conv3", "f-fc7:fc7", "g-fc7:fc7", "fc8"]
     assert report.between("f-fc7:fc7", "g-fc7:fc7").value == pytest.approx(1)
     assert report.between("fc8", "conv3").value == pytest.approx(1)
+    (tmp_path / "other").mkdir()
+    third = features(tmp_path / "other", {"fc7": LAYERS["fc7"]})
+    report = similarity(first, third)
+    assert [layer.name for layer in report.layers][1:] == [
+        f"{tmp_path / 'f-fc7.npy'}:fc7",
+        f"{tmp_path / 'other' / 'f-fc7.npy'}:fc7",
+    ]
+    with pytest.raises(ConfigurationError, match="expected each file once, got .*fc7 twice"):
+        similarity(third, third)
     one = similarity([first, second], layers="fc8", reference="class")
     assert [layer.name for layer in one.layers] == ["fc8"]
 
@@ -255,6 +265,7 @@ def test_the_command(tmp_path):
             "expected the comparison rbf-cka",
         ),
         ({"compare": ["pearson"] * 2}, ConfigurationError, "compare: expected each once"),
+        ({"rdm_file": "rdms.pkl"}, ConfigurationError, "rdm_file: expected a name that ends in"),
         ({"figure": True}, ConfigurationError, "figure: expected out"),
         ({"rdm": "manhattan"}, ConfigurationError, "rdm: expected one of correlation"),
     ],
