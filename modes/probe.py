@@ -34,6 +34,7 @@ from alexnet_keras.features.probe_report import (
 from alexnet_keras.features.probe_rows import (
     ProbeRows,
     check_classes,
+    default_label,
     finite_rows,
     read_probe_rows,
     read_split,
@@ -123,7 +124,7 @@ def _splits(
         return _one_split(features, layers, options)
     rows = finite_rows(features, layers, read_probe_rows(features, options.label, options.group))
     folds = options.folds or FOLDS
-    where = f"{features.table}: {options.label or 'label'}"
+    where = f"{features.table}: {options.label or default_label(features)}"
     rows = check_classes(where, rows, folds, options.skip_rare)
     splitter = group_folds(rows.groups, folds, options.seed)
     found = len(splitter(rows.labels))

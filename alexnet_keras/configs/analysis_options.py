@@ -22,7 +22,7 @@ class ProbeOptions:
         choices=("svm", "logistic", "knn", "all"),
     )
     label: str | None = option(
-        None, "Column of the table to predict.  [default: label]", metavar="COLUMN"
+        None, "Column of the table to predict.  [default: label, else class]", metavar="COLUMN"
     )
     group: str | None = option(
         None,

@@ -52,12 +52,13 @@ def read_probe_rows(
     features: Features, label: str | None, group: str | None, used: np.ndarray | None = None
 ) -> ProbeRows:
     """The labels and groups of the rows where the mask ``used`` is True, all by default: from the
-    columns of the table that ``label`` and ``group`` name, ``label`` and ``image`` unless given.
+    columns of the table that ``label`` and ``group`` name, by default ``label`` (or else
+    ``class``) and ``image``.
 
     Raises ``DataError`` for missing labels and ``ConfigurationError`` for unknown columns.
     """
     _check_table(features)
-    label = label or _LABEL
+    label = label or default_label(features)
     column = _column(features, label, "label")
     rows = np.arange(len(column)) if used is None else np.flatnonzero(used)
     missing = [row for row in rows if _is_missing(column[row], label)]
@@ -77,6 +78,11 @@ def read_probe_rows(
         _class_names(values, labels, names and [names[row] for row in rows]),
         group_names,
     )
+
+
+def default_label(features: Features) -> str:
+    """The column ``label``, or ``class`` of a table without it."""
+    return _CLASS if _LABEL not in features.rows and _CLASS in features.rows else _LABEL
 
 
 def read_split(features: Features, split_by: str) -> Split:
@@ -180,7 +186,7 @@ def check_classes(where: str, rows: ProbeRows, folds: int, skip_rare: bool) -> P
 
 
 def _check_table(features: Features) -> None:
-    if not features.rows:
+    if not any(features.rows.values()):
         path = next(iter(features.files.values()))
         raise DataError(
             f"{path}: probe: expected a table of its rows with labels in "

@@ -132,8 +132,17 @@ def test_rows_outside_the_split_need_no_labels(tmp_path):
         probe(tmp_path / "f.npy")
 
 
+def test_a_table_with_names_of_classes_alone(tmp_path):
+    path = features(tmp_path)
+    table = (tmp_path / "f.csv").read_text().replace("label", "number", 1)
+    (tmp_path / "f.csv").write_text(table)
+    report = probe(path, layers="fc7", classifiers="knn")
+    assert report.rows.class_names == tuple(CLASSES)
+
+
 def test_labels_of_another_column(tmp_path):
-    report = probe(features(tmp_path, mood=CLASSES[LABELS]), label="mood", layers="fc7")
+    path = features(tmp_path, mood=CLASSES[LABELS])
+    report = probe(path, label="mood", layers="fc7", classifiers="knn")
     assert report.rows.class_names == tuple(CLASSES)
 
 
@@ -261,6 +270,11 @@ def test_features_that_say_nothing(tmp_path, fill, says):
 
 def test_features_without_a_table(tmp_path):
     path = tmp_path / "brain.npy"
+    np.save(path, np.empty((0, 5)))
+    (tmp_path / "brain.csv").write_text("row,label\n")
+    with pytest.raises(DataError, match="expected a table of its rows with labels in "):
+        probe(path)
+    (tmp_path / "brain.csv").unlink()
     np.save(path, np.eye(5))
     result = invoke("probe", path)
     assert (result.exit_code, result.stdout) == (2, "")
