@@ -78,7 +78,8 @@ def name_files(
     out: Path, arrays: Mapping[str, RowArray], rows_per_file: int | None = None
 ) -> FeatureFiles:
     """The files for ``out``: ``.npz``, ``.h5`` and ``.mat`` hold all layers; of ``.npy`` and
-    ``.csv`` there is ``<stem>-<layer>`` for each of several layers.
+    ``.csv`` there is ``<stem>-<layer>`` for each of several layers (``<stem>-fc6-pre`` for
+    ``fc6:pre``).
 
     With ``rows_per_file`` each ``.npy`` is divided: ``<stem>-00000-of-00003.npy``. Raises
     ``ConfigurationError`` for a suffix that no format has, and for arrays that the format cannot
@@ -109,14 +110,17 @@ def output_files(out: Path, layers: tuple[str, ...]) -> dict[str, Path]:
         )
     if out.suffix not in FILE_PER_LAYER or len(layers) == 1:
         return dict.fromkeys(layers, out)
-    return {layer: out.with_name(f"{out.stem}-{layer}{out.suffix}") for layer in layers}
+    return {layer: _beside(out, layer, out.suffix) for layer in layers}
 
 
 def basis_files(out: Path, layers: tuple[str, ...]) -> dict[str, Path]:
     """The file that the basis of each layer is saved in."""
-    return {
-        layer: out.with_name(f"{out.stem}-{layer.replace(':', '-')}.basis.npz") for layer in layers
-    }
+    return {layer: _beside(out, layer, ".basis.npz") for layer in layers}
+
+
+def _beside(out: Path, layer: str, suffix: str) -> Path:
+    """``<stem>-fc6-pre<suffix>`` for ``fc6:pre``: Windows and rsync read a ``:`` otherwise."""
+    return out.with_name(f"{out.stem}-{layer.replace(':', '-')}{suffix}")
 
 
 def create_files(

@@ -114,13 +114,17 @@ def test_read_features_gives_them_back(tmp_path, name, dtype, layers):
 def test_npy(tmp_path):
     whole(tmp_path, "f.npy")
     for layer, values in VALUES.items():
-        np.testing.assert_array_equal(np.load(tmp_path / "whole" / f"f-{layer}.npy"), values)
+        path = tmp_path / "whole" / f"f-{layer.replace(':', '-')}.npy"
+        np.testing.assert_array_equal(np.load(path), values)
 
 
 def test_divided_npy(tmp_path):
     whole(tmp_path, "divided f.npy")
     for layer, values in VALUES.items():
-        paths = [tmp_path / "whole" / f"f-{layer}-0000{index}-of-00003.npy" for index in range(3)]
+        paths = [
+            tmp_path / "whole" / f"f-{layer.replace(':', '-')}-0000{index}-of-00003.npy"
+            for index in range(3)
+        ]
         parts = [np.load(path) for path in paths]
         assert list(map(len, parts)) == [4, 4, 3]
         np.testing.assert_array_equal(np.concatenate(parts), values)
@@ -157,7 +161,9 @@ def test_mat(tmp_path):
 def test_csv_has_the_table_before_the_values(tmp_path):
     whole(tmp_path, "f.csv")
     for layer, values in VALUES.items():
-        with open(tmp_path / "whole" / f"f-{layer}.csv", encoding="utf-8", newline="") as file:
+        with open(
+            tmp_path / "whole" / f"f-{layer.replace(':', '-')}.csv", encoding="utf-8", newline=""
+        ) as file:
             header, *lines = csv.reader(file)
         assert header[:7] == ["row", "split", "id", "path", "label", "class", f"{layer}_0"]
         assert header[-1] == f"{layer}_{values[0].size - 1}"
