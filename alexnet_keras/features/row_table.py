@@ -96,8 +96,9 @@ def digest_of_times(parts: list[Samples]) -> str:
 
 
 def _status(path: str) -> os.stat_result | None:
-    """That of a file; that of ``f.npy`` for its row ``f.npy[3]``."""
-    for name in (path, path.rpartition("[")[0]):
+    """That of a file; for a row ``f.h5:pictures[3]`` of an array, that of ``f.h5``."""
+    array = path.rpartition("[")[0]
+    for name in (path, array, array.rpartition(":")[0]):
         try:
             return os.stat(name)
         except (OSError, ValueError):

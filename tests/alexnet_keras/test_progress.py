@@ -137,3 +137,14 @@ def test_downloads_are_shown_on_stderr(monkeypatch):
         "  other: 5.0 MB",
     )
     assert "  caffe: 240.0 of 240.0 MB" in console.file.getvalue()
+
+
+def test_what_was_done_before_is_no_part_of_the_rate(screen, monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr(shown, "perf_counter", lambda: float(next(clock)))
+    with Progress().track("extract", 1000, done=900) as advance:
+        advance(50)
+    text = text_of(screen)
+    assert "950/1000" in text
+    rate = int(re.search(r"(\d+)/s", text)[1])
+    assert rate <= 50
