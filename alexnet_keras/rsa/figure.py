@@ -30,21 +30,15 @@ def draw_figure(path: Path, report: SimilarityReport) -> None:
     every reference, with intervals and noise ceilings, or without a reference that of every two
     layers. Raises ``ConfigurationError`` without Matplotlib.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigurationError(
-            "figure: expected matplotlib, got none; install it with "
-            'python -m pip install "alexnet_keras[science]"'
-        ) from None
+    new_figure, new_canvas = import_matplotlib()
     shown = (*report.layers, *report.references)
     methods = tuple(dict.fromkeys(each.compare for each in report.similarities))
     rdm_rows = math.ceil(len(shown) / _COLUMNS)
     below = 2 if len(methods) > 1 else 1
     rows = math.ceil(len(methods) / below)
-    figure = Figure((11, 2.1 * rdm_rows + 0.5 + 4.2 * rows), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    size = (11, 2.1 * rdm_rows + 0.5 + 4.2 * rows)
+    figure = new_figure(size, dpi=150, layout="constrained")
+    new_canvas(figure)
     upper, lower = figure.subfigures(2, 1, height_ratios=(2.1 * rdm_rows + 0.5, 4.2 * rows or 0.1))
     _draw_rdms(upper, shown, rdm_rows, len(report.rows.stimuli))
     axes = list(lower.subplots(rows, below, squeeze=False).flat) if methods else []
@@ -53,6 +47,21 @@ def draw_figure(path: Path, report: SimilarityReport) -> None:
     for place in axes[len(methods) :]:
         place.set_axis_off()
     figure.savefig(path, format="png")
+
+
+def import_matplotlib() -> tuple[type, type]:
+    """Matplotlib's ``Figure`` and the canvas that needs no screen. Raises
+    ``ConfigurationError``.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ConfigurationError(
+            "figure: expected matplotlib, got none; install it with "
+            'python -m pip install "alexnet_keras[science]"'
+        ) from None
+    return Figure, FigureCanvasAgg
 
 
 def _short(name: str, most: int = 24) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from alexnet_keras.atomic_files import atomic_write
 from alexnet_keras.configs.analysis_options import SimilarityOptions
 from alexnet_keras.errors import ConfigurationError, RunError
-from alexnet_keras.rsa.figure import draw_figure
+from alexnet_keras.rsa.figure import draw_figure, import_matplotlib
 from alexnet_keras.rsa.files import SUFFIXES, write_rdms
 from alexnet_keras.rsa.report import SimilarityReport
 from alexnet_keras.rsa.similarities import Similarity
@@ -34,9 +34,13 @@ FIGURE = "similarity.png"
 
 
 def check_writable(options: SimilarityOptions) -> None:
-    """Raise ``RunError`` where a file that is to be written exists or cannot be."""
-    if options.figure and options.out is None:
-        raise ConfigurationError("figure: expected out, the folder to draw it into, got none")
+    """Raise ``RunError`` where a file that is to be written exists or cannot be, and
+    ``ConfigurationError`` for a figure without Matplotlib or ``out``.
+    """
+    if options.figure:
+        import_matplotlib()
+        if options.out is None:
+            raise ConfigurationError("figure: expected out, the folder to draw it into, got none")
     files = [] if options.rdm_file is None else [options.rdm_file]
     if files and files[0].suffix.lower() not in SUFFIXES:
         raise ConfigurationError(

@@ -131,6 +131,8 @@ def test_repeats(tmp_path):
     np.testing.assert_allclose(
         report.rdms.dissimilarities, np.concatenate([each.dissimilarities for each in oracles])
     )
+    with pytest.raises(DataError, match="class: expected one value for each stimulus, got 'ape'"):
+        similarity(path, repeats="picture", reference="class")
     with pytest.raises(DataError, match="crossnobis: expected at least 2 repeats of each"):
         similarity(path, rdm="crossnobis")
 
@@ -336,6 +338,12 @@ def test_without_rsatoolbox(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "rsatoolbox", None)
     with pytest.raises(ConfigurationError, match=r'"alexnet_keras\[science\]"'):
         similarity(features(tmp_path))
+
+
+def test_without_matplotlib(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ConfigurationError, match="figure: expected matplotlib, got none"):
+        similarity(features(tmp_path), out=tmp_path / "o", figure=True)
 
 
 # At real size.
