@@ -18,17 +18,20 @@ import tensorflow as tf
 
 from alexnet_keras.configs.architecture import ALEXNET
 from alexnet_keras.configs.loading import Loading
+from alexnet_keras.configs.options import PredictOptions
 from alexnet_keras.configs.preprocessing import CAFFE_PREPROCESSING
 from alexnet_keras.configs.recipe import Recipe
 from alexnet_keras.data.batches import Batch, EvaluationBatches, TrainingBatches
 from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.distribute.workers import open_workers
+from alexnet_keras.evaluation.prediction_files import csv_text, write_text
 from alexnet_keras.features.extractor import feature_extractor
 from alexnet_keras.features.projection import load_projection
 from alexnet_keras.features.projection_from_options import ProjectionPlan
 from alexnet_keras.models.alexnet import AlexNetModel, new_model
 from alexnet_keras.pretrained.loading import Pretrained
+from alexnet_keras.progress import Progress
 from alexnet_keras.training.loop import train
 from alexnet_keras.training.train_step import TrainStep
 from benchmarks.input_pipeline import read
@@ -38,8 +41,10 @@ from benchmarks.peers.ours import make_batch
 from benchmarks.photographs import find_photographs, make_samples
 from benchmarks.steady import Clock, sequential_rate, steady_rates
 from modes.extract import extract_features
+from modes.predict import PredictionStream
 
 BATCH_SIZES = (32,)
+WEIGHTS = "random.keras"
 STEPS = 12
 MAX_REPETITIONS = 5
 CLASSES = 1000
@@ -49,10 +54,14 @@ PLAIN = "without a basis"
 PROJECTIONS = [(layer, kind) for layer in ("pool5", "conv1") for kind in ("pca", "srp")]
 COMPONENTS = {"pca": 50, "srp": 1000}
 PROJECTION_TARGET = 0.85
+EXTRACTION = "extraction of prob"
+PREDICTION_TARGET = 0.9
 
 
 def lines(options: Options) -> Iterator[Line]:
-    """Extraction and training, then extraction with a basis, for each batch size."""
+    """Extraction and training, then extraction with a basis and prediction, for each batch
+    size.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths, origin = find_photographs(folder)
@@ -71,16 +80,19 @@ def lines(options: Options) -> Iterator[Line]:
                     f"{measure}, batch {batch_size}", "ours", found, {BOTH: TARGET}, notes=origin
                 )
             about = (model, samples, batch_size, options.threads, folder)
-            for layer, kind in PROJECTIONS:
-                runs = _projection(*about, layer, kind)
+            for measure, runs, targets in _comparisons(about):
                 rates = steady_rates(runs, min(options.repetitions, MAX_REPETITIONS))
-                yield Line(
-                    f"{layer} by {kind}:{COMPONENTS[kind]}, batch {batch_size}",
-                    "ours",
-                    {name: Rate.of(values) for name, values in rates.items()},
-                    {PLAIN: PROJECTION_TARGET},
-                    notes=origin,
-                )
+                found = {name: Rate.of(values) for name, values in rates.items()}
+                measure = f"{measure}, batch {batch_size}"
+                yield Line(measure, "ours", found, targets, notes=origin)
+
+
+def _comparisons(about: tuple) -> Iterator[tuple[str, dict, dict]]:
+    """The measure, what is run and the targets of each comparison with plain extraction."""
+    for layer, kind in PROJECTIONS:
+        measure = f"{layer} by {kind}:{COMPONENTS[kind]}"
+        yield measure, _projection(*about, layer, kind), {PLAIN: PROJECTION_TARGET}
+    yield "prediction to .csv", _prediction(*about), {EXTRACTION: PREDICTION_TARGET}
 
 
 def _extraction(
@@ -130,10 +142,26 @@ def _projection(
     return {"ours": partial(extract, projection=ProjectionPlan(bases=(basis,))), PLAIN: extract}
 
 
+def _prediction(
+    model: AlexNetModel, samples: Samples, batch_size: int, threads: int, folder: Path
+) -> dict:
+    extract = _extract(model, samples, batch_size, threads, folder, layers=("prob",))
+    options = PredictOptions(
+        weights=str(folder / WEIGHTS), batch_size=batch_size, num_threads=threads
+    )
+
+    def predict(clock: Clock) -> None:
+        stream = PredictionStream(list(samples.paths), options, Progress(verbose=0))
+        text = csv_text({}, stream.top.width, stream.rows(clock))
+        write_text(folder / "predictions.csv", text, lambda: True)
+
+    return {"ours": predict, EXTRACTION: extract}
+
+
 def _extract(
     model: AlexNetModel, samples: Samples, batch_size: int, threads: int, folder: Path, **settings
 ) -> Callable:
-    path = folder / "random.keras"
+    path = folder / WEIGHTS
     model.save(path)
     source = Pretrained(model, "random", path)
     dataset = Dataset("photographs", "folder", folder, ("train",), {}, lambda split: samples)

@@ -8,13 +8,15 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from scipy.spatial.distance import pdist
 from sklearn.decomposition import IncrementalPCA
 from sklearn.random_projection import SparseRandomProjection
 
 from alexnet_keras.configs.architecture import ALEXNET, InitialValues
 from alexnet_keras.errors import ConfigurationError, DataError
 from alexnet_keras.features import extraction_job as job
-from alexnet_keras.features.projection import load_projection
+from alexnet_keras.features.incremental_pca import IncrementalFit
+from alexnet_keras.features.projection import load_projection, random_projection
 from alexnet_keras.features.unfinished import Unfinished
 from alexnet_keras.pretrained.loading import Pretrained
 from modes import extract as mode
@@ -215,3 +217,33 @@ def test_the_basis_is_replaced_with_its_features(extract, tmp_path, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         extract("a.npy", project="pca:2", overwrite=True)
     assert (tmp_path / "a-fc6.basis.npz").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_on_pool5_of_the_real_trunk(shared_data, tmp_path):
+    """357 objects of COCO in two batches; the variance is compared with that of all at once."""
+    features = run_extraction(
+        out=tmp_path / "full.npy",
+        data=shared_data / "coco128",
+        splits="train",
+        layers="pool5",
+        flatten=True,
+        weights=shared_data / "bvlc_alexnet_trunk.caffemodel",
+        variant="alexnet",
+        partial=True,
+        verbose=0,
+    )
+    rows = np.asarray(features["pool5"])
+    fit = IncrementalFit(20, rows.shape[1], "pool5")
+    for start in range(0, len(rows), 32):
+        fit.append(rows[start : start + 32])
+    basis = fit.finish()
+    theirs = IncrementalPCA(20, batch_size=fit.rows_per_batch).fit(rows)
+    scores = theirs.transform(rows)
+    assert fit.rows_per_batch < len(rows)
+    np.testing.assert_allclose(basis.apply(rows), scores, atol=1e-6 * np.abs(scores).max())
+    centred = rows - rows.mean(0, dtype=np.float64)
+    full = np.linalg.eigvalsh(centred @ centred.T)[-20:].sum() / (len(rows) - 1)
+    assert basis.explained_variance.sum() == pytest.approx(full, rel=0.05)
+    projected = random_projection(1000, "pool5", rows.shape[1]).apply(rows)
+    assert np.median(np.abs(pdist(projected) / pdist(rows) - 1)) <= 0.05
