@@ -34,6 +34,7 @@ NAMES = (
     "loop",
     "input_pipeline",
     "extraction",
+    "thingsvision",
     "head_training",
     "startup",
     "growth",
