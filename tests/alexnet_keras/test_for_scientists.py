@@ -1,6 +1,5 @@
 """docs/for-scientists.md: its commands and examples run, and its layers are the network's."""
 
-import csv
 import re
 import shlex
 from dataclasses import replace
@@ -90,16 +89,12 @@ def laboratory(tmp_path, monkeypatch):
 
 
 def _write_stimuli(folder):
-    (folder / "stimuli").mkdir()
-    rows = []
-    for index in range(18):
-        label = ("ape", "bee", "car")[index % 3]
-        path = f"stimuli/{label}_{index // 3}.png"
-        Image.fromarray(picture(index)).save(folder / path)
-        rows.append((path, label, ("intact", "scrambled")[index % 2]))
-    with open(folder / "stimuli.csv", "w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("path", "label", "condition"), *rows])
-    np.save(folder / "it.npy", np.random.default_rng(0).standard_normal((len(rows), 30)))
+    for name in ("stimuli/ape", "stimuli/bee", "stimuli/car", "originals", "reconstructions"):
+        (folder / name).mkdir(parents=True)
+        for index in range(6):
+            image = Image.fromarray(picture(index + 10 * len(name)))
+            image.save(folder / name / f"{index}.png")
+    np.save(folder / "it.npy", np.random.default_rng(0).standard_normal((18, 30)))
 
 
 def page_blocks():
