@@ -19,10 +19,12 @@ from threadpoolctl import ThreadpoolController
 
 from alexnet_keras.errors import ConfigurationError, DataError
 from alexnet_keras.features.basis_files import read_array, read_basis, write_basis
+from alexnet_keras.progress import printable
 
 KINDS = {"pca": "principal components", "srp": "a sparse random projection"}
 # Every product has as many rows, so that a row's bits do not depend on how rows are grouped.
 _ROWS_PER_PRODUCT = 32
+_LONGEST_NAME = 160
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +140,7 @@ class Projection:
             if isinstance(wanted, Mapping):
                 wanted, found = _first_difference(wanted, found)
             if wanted != found:
+                found = printable(str(found))[:_LONGEST_NAME]  # of a file, whoever wrote it
                 raise ConfigurationError(
                     f"{place}: {name}: expected a basis of {wanted}, got one of {found}"
                 )

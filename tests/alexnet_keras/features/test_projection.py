@@ -193,6 +193,9 @@ def test_a_basis_of_something_else():
     ):
         with pytest.raises(ConfigurationError, match=f"^b.npz: {told}$"):
             projection.check_fits("b.npz", layer, width, network)
+    hostile = replace(projection, layer="fc6\n" * 1000)
+    with pytest.raises(ConfigurationError, match=r"^b.npz: layer: .* got one of fc6.nfc6.{,200}$"):
+        hostile.check_fits("b.npz", "fc6", WIDTH, NETWORK)
 
 
 def saved(tmp_path, kind="pca", **changes):
