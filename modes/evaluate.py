@@ -20,9 +20,11 @@ from alexnet_keras.configs.option_fields import accept_options, options_of, read
 from alexnet_keras.configs.options import EvaluateOptions
 from alexnet_keras.data.batches import EvaluationBatches
 from alexnet_keras.data.from_options import open_data
+from alexnet_keras.data.samples import ALL
 from alexnet_keras.errors import DataError
 from alexnet_keras.evaluation.class_tables import write_tables
 from alexnet_keras.evaluation.evaluator import Evaluation, evaluate
+from alexnet_keras.evaluation.label_matching import match_labels
 from alexnet_keras.models.resized import check_size
 from alexnet_keras.pretrained.from_options import open_network
 from alexnet_keras.pretrained.loading import check_loaded
@@ -51,11 +53,15 @@ def run_evaluation(
     progress = Progress(verbose)
     if options.data is None:
         options = _with_data_of_run(options, Path(source))
-    dataset, loading = open_data(options)
-    samples = dataset.samples(options.split)
+    dataset, loading = open_data(options, options.recursive)
+    is_one = dataset.split_names == (ALL,) and options.split == EvaluateOptions.split
+    samples = dataset.samples(ALL if is_one else options.split)
+    samples.check_labelled("evaluation")
     pretrained = open_network(source, options, progress)
     check_loaded(pretrained, [FINAL_LAYER])
     model = pretrained.model
+    if dataset.layout == "table":
+        samples = match_labels(samples, model.class_names, options.data)
     if model.class_names != samples.class_names:
         raise DataError(
             f"{options.data}: expected the {len(model.class_names)} classes of {source}, got "

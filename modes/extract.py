@@ -62,7 +62,7 @@ def run_extraction(*, verbose: str | int = "auto", **options) -> Features:
     """
     options = read_options(ExtractOptions, options)
     progress = Progress(verbose)
-    dataset, loading = open_data(options)
+    dataset, loading = open_data(options, options.recursive)
     parts = [dataset.samples(split) for split in options.splits or dataset.split_names]
     if options.probe:
         _check_probe(dataset, parts)

@@ -26,7 +26,8 @@ from alexnet_keras.configs.loading import Loading
 from alexnet_keras.configs.option_fields import accept_options, read_options
 from alexnet_keras.configs.options import PredictOptions
 from alexnet_keras.data.imagenet import imagenet_classes
-from alexnet_keras.data.samples import Samples
+from alexnet_keras.data.layouts import open_images
+from alexnet_keras.data.samples import join_samples
 from alexnet_keras.errors import DataError, TerminatedError
 from alexnet_keras.evaluation.prediction import predict, prediction_batches
 from alexnet_keras.evaluation.prediction_files import (
@@ -104,7 +105,8 @@ class PredictionStream:
     """The predictions of images, in order, computed as they are asked for."""
 
     def __init__(self, images: Images, options: PredictOptions, progress: Progress):
-        self.samples = _open_files(images)
+        dataset = open_images(images, options.recursive)
+        self.samples = join_samples([dataset.samples(name) for name in dataset.split_names])
         self.source = open_network(options.weights, options, progress)
         check_loaded(self.source, [FINAL_LAYER])
         model = self.source.model
@@ -164,7 +166,7 @@ def _write(stream: PredictionStream, options: PredictOptions, progress: Progress
         if options.out.suffix == ".json":
             text = json_text(stream.source.describe(), options.crops, rows)
         else:
-            text = csv_text({}, stream.top.width, rows)
+            text = csv_text(stream.samples.columns, stream.top.width, rows)
         written = write_text(options.out, text, lambda: request.signal is None)
     if request.signal is None:
         progress.print(f"{len(stream.samples)} images -> {written}")
@@ -173,24 +175,6 @@ def _write(stream: PredictionStream, options: PredictOptions, progress: Progress
     else:
         progress.print_error(f"the rows that were finished are in {written}")
         raise KeyboardInterrupt
-
-
-def _open_files(images: Images) -> Samples:
-    """The images as samples. Refuses folders and missing files, before any weights are
-    downloaded.
-    """
-    paths = tuple(map(Path, [images] if isinstance(images, str | os.PathLike) else images))
-    for path in paths:
-        if not path.exists():
-            raise DataError(f"{path}: expected an image file, got nothing")
-        if path.is_dir():
-            raise DataError(
-                f"{path}: expected an image file, got a folder; name the files in it, such as "
-                f"{path / '*.jpg'}"
-            )
-    names = np.array([os.fspath(path) for path in paths], object)
-    ids = np.array([str(row) for row in range(len(paths))], object)
-    return Samples(ids, names, np.full(len(paths), -1, np.int32), None, (), "all", {})
 
 
 def _with_ids(class_names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

@@ -30,7 +30,7 @@ from alexnet_keras.configs.recipe import (
     Recipe,
 )
 from alexnet_keras.data.batches import EvaluationBatches, TrainingBatches
-from alexnet_keras.data.demo import DEMONSTRATIONS
+from alexnet_keras.data.demo import is_demonstration
 from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.models.alexnet import new_model
 from alexnet_keras.training.final_model import in_float32
@@ -131,7 +131,7 @@ def train_from_scratch(
 
 
 def _default_recipe(options: ScratchOptions) -> Recipe:
-    if options.data in DEMONSTRATIONS:
+    if is_demonstration(options.data):
         return KRIZHEVSKY_DEMO_RECIPE if options.variant == "krizhevsky" else DEMO_RECIPE
     return VARIANT_RECIPES[options.variant or "alexnet"]
 
@@ -139,7 +139,7 @@ def _default_recipe(options: ScratchOptions) -> Recipe:
 def _architecture(options: ScratchOptions) -> Architecture:
     """The variant at the requested width; on demonstration data narrow by default."""
     variant = options.variant or "alexnet"
-    if options.data not in DEMONSTRATIONS:
+    if not is_demonstration(options.data):
         return VARIANTS[variant].with_width(1.0 if options.width is None else options.width)
     if options.width is None:
         return demo_architecture(variant)
@@ -151,7 +151,7 @@ def _explain_demonstration(session, architecture: Architecture, recipe: Recipe) 
     that the call names every departure from that variant's recipe.
     """
     options = session.options
-    if options.data not in DEMONSTRATIONS or not session.workers.is_chief:
+    if not is_demonstration(options.data) or not session.workers.is_chief:
         return
     if options.width is None:
         session.progress.print(

@@ -32,7 +32,7 @@ from alexnet_keras.configs.recipe import (
     Recipe,
 )
 from alexnet_keras.data.batches import EvaluationBatches, TrainingBatches
-from alexnet_keras.data.demo import DEMONSTRATIONS
+from alexnet_keras.data.demo import is_demonstration
 from alexnet_keras.data.feature_batches import FeatureBatches
 from alexnet_keras.data.layouts import Dataset
 from alexnet_keras.data.samples import Samples
@@ -67,7 +67,7 @@ def run_transfer(*, verbose: str | int = "auto", **options) -> Run:
     """
     with open_session("transfer", TransferOptions, options, verbose) as session:
         options = session.options
-        default = DEMO_FINETUNE_RECIPE if options.data in DEMONSTRATIONS else FINETUNE_RECIPE
+        default = DEMO_FINETUNE_RECIPE if is_demonstration(options.data) else FINETUNE_RECIPE
         recipe = session.choose_recipe(default)
         finished = session.finished_run(recipe)
         if finished:

@@ -12,12 +12,12 @@ from alexnet_keras.configs.option_fields import option
 class DataOptions:
     """The data set, and how it is read."""
 
-    data: str = option("demo", "Data set.", metavar="demo|demo-new|PATH")
+    data: str = option("demo", "Data set.", metavar="demo|demo-new|PATH", also=(list, tuple))
     layout: str | None = option(
         None,
         "Layout of the data set.  [default: detected]",
         flag="--format",
-        choices=("coco", "imagenet", "folder"),
+        choices=("coco", "imagenet", "folder", "images", "list", "table"),
     )
     classes: tuple[str, ...] = option(
         (), "COCO: use only these classes (repeatable).", metavar="NAME"
@@ -33,6 +33,15 @@ class DataOptions:
     )
     num_threads: int = option(
         2, "Threads that load images.", flag="--threads", minimum=1, metavar="N", changeable=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderOptions:
+    """Which images of a folder."""
+
+    recursive: bool = option(
+        False, "All images in a folder and in the folders in it, without classes."
     )
 
 

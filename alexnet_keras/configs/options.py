@@ -20,6 +20,7 @@ from alexnet_keras.configs.option_fields import option
 from alexnet_keras.configs.option_groups import (
     DataOptions,
     ExecutionOptions,
+    FolderOptions,
     NetworkOptions,
     PartialOptions,
     PreprocessingOptions,
@@ -56,6 +57,7 @@ class ExtractOptions(
     LayerOptions,
     PreprocessingOptions,
     WeightsOptions,
+    FolderOptions,
     DataOptions,
 ):
     """Options of ``extract``."""
@@ -70,11 +72,15 @@ class ExtractOptions(
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(PreprocessingOptions, PartialOptions, DataOptions):
+class EvaluateOptions(PreprocessingOptions, PartialOptions, FolderOptions, DataOptions):
     """Options of ``evaluate``."""
 
     data: str | None = option(
-        None, "Data set.", metavar="demo|demo-new|PATH", default_text="the run's own"
+        None,
+        "Data set.",
+        metavar="demo|demo-new|PATH",
+        default_text="the run's own",
+        also=(list, tuple),
     )
     split: str = option(
         "val", "train, val, or a split of the data set by its own name.", metavar="NAME"
@@ -85,7 +91,7 @@ class EvaluateOptions(PreprocessingOptions, PartialOptions, DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(PreprocessingOptions, PartialOptions):
+class PredictOptions(PreprocessingOptions, PartialOptions, FolderOptions):
     """Options of ``predict``."""
 
     weights: str = option(

@@ -28,7 +28,13 @@ RADII = (40.0, 92.0)
 GAP = 4
 
 DEMONSTRATIONS = tuple(SHAPES)
+
 OBJECTS_PER_CLASS = {"demo": {"train": 150, "val": 45}, "demo-new": {"train": 12, "val": 36}}
+
+
+def is_demonstration(data: object) -> bool:
+    """Whether ``data`` names one of the built-in data sets."""
+    return isinstance(data, str) and data in DEMONSTRATIONS
 
 
 def demo_root(group: str) -> Path:

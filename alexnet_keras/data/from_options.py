@@ -8,15 +8,16 @@ from alexnet_keras.data.layouts import Dataset, open_dataset
 from alexnet_keras.errors import ConfigurationError
 
 
-def open_data(options: DataOptions) -> tuple[Dataset, Loading]:
+def open_data(options: DataOptions, recursive: bool = False) -> tuple[Dataset, Loading]:
     """Open the data set. Raises ``DataError``, and ``ConfigurationError`` for an option that does
-    not apply to its layout.
+    not apply to its layout. ``recursive``: all images in a folder, without classes.
     """
     dataset = open_dataset(
         options.data,
         options.layout,
         classes=options.classes or None,
         min_size=options.min_size,
+        recursive=recursive,
     )
     cut = {
         name: getattr(options, name)

@@ -1,30 +1,42 @@
-"""Open a data set by its name or path: detect its layout, and read each split once."""
+"""Open a data set by its name, path or files: detect its layout, and read each split once."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from alexnet_keras.data import coco, folder, imagenet
-from alexnet_keras.data.demo import DEMONSTRATIONS, demo_root
-from alexnet_keras.data.samples import Samples
+from alexnet_keras.data.demo import demo_root, is_demonstration
+from alexnet_keras.data.image_files import is_glob, read_images
+from alexnet_keras.data.image_list import STANDARD_INPUT, read_list
+from alexnet_keras.data.image_table import read_table, table_splits
+from alexnet_keras.data.listing import find_split, image_names, list_folder
+from alexnet_keras.data.samples import ALL, Samples
 from alexnet_keras.errors import ConfigurationError, DataError
 
 logger = logging.getLogger(__name__)
 
-LAYOUTS = {
+Source = str | os.PathLike | Sequence
+"""A data set: its name or path, or in Python several images."""
+
+FOLDERS = {
     "coco": (coco.splits, coco.read_coco),
     "imagenet": (imagenet.splits, imagenet.read_imagenet),
     "folder": (folder.splits, folder.read_folder),
 }
+"""Layouts of folders with classes."""
+
+LAYOUTS = (*FOLDERS, "images", "list", "table")
+
+_SUFFIXES = {".txt": "list", ".csv": "table"}
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set whose splits are read when they are needed. ``layout``: coco, imagenet or folder.
+    """A data set whose splits are read when they are needed. ``layout``: one of ``LAYOUTS``.
     ``split_names``: train before val. ``options``: those that select samples.
     """
 
@@ -93,52 +105,105 @@ class Dataset:
 
 
 def open_dataset(
-    data: str | Path,
+    data: Source,
     layout: str | None = None,
     *,
     classes: Iterable[str] | None = None,
     min_size: float | None = None,
+    recursive: bool = False,
 ) -> Dataset:
-    """Open the data set at a path, or the built-in ``demo`` or ``demo-new``, which are generated
-    at first use.
+    """Open the data set ``data``, or the built-in ``demo`` or ``demo-new``, which are generated at
+    first use.
 
-    ``layout`` is coco, imagenet or folder, and detected if it is None. ``classes`` (two or more
-    names) and ``min_size`` (pixels of the box's shorter side, by default 32) select objects of a
-    COCO data set. Raises ``DataError`` if there is no data set, and ``ConfigurationError`` for an
+    ``layout`` is one of ``LAYOUTS``, and detected if it is None: a folder is coco, imagenet or
+    folder, or images if it has no classes (:func:`~.image_files.read_images`), as are files and
+    globs; a ``.txt`` or ``-`` (standard input) is a list (:func:`~.image_list.read_list`); a
+    ``.csv`` a table (:func:`~.image_table.read_table`). Several images are a list or tuple.
+
+    ``classes`` (two or more names) and ``min_size`` (pixels of the box's shorter side, by default
+    32) select objects of a COCO data set. ``recursive``: all images in a folder, whatever its
+    folders are. Raises ``DataError`` if there is no data set, and ``ConfigurationError`` for an
     option that does not apply to its layout.
     """
     if layout is not None and layout not in LAYOUTS:
         raise ConfigurationError(f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}")
-    if data in DEMONSTRATIONS:
+    data = os.fspath(data) if isinstance(data, os.PathLike) else data
+    if is_demonstration(data):
         if layout not in (None, "coco"):
             raise ConfigurationError(
                 f"layout: expected coco for the built-in {data}, got {layout!r}"
             )
-        name = data
-        root = demo_root(data)
-        layout = "coco"
-    else:
+        return _open_folder(data, demo_root(data), "coco", classes, min_size)
+    if recursive and layout not in (None, "images"):
+        raise ConfigurationError(f"recursive: expected the images layout, got {layout}")
+    layout = layout or detect_layout(data, recursive)
+    if layout in FOLDERS:
         root = _absolute(data)
-        name = root.name
-        layout = layout or detect_layout(root)
-    split_names, read = LAYOUTS[layout]
+        return _open_folder(root.name, root, layout, classes, min_size)
+    _check_no_objects(layout, data, classes, min_size)
+    return _open_images(data, layout, recursive)
+
+
+def open_images(images: Source, recursive: bool = False) -> Dataset:
+    """The data set that ``images`` name, as :func:`open_dataset`; several files, folders and globs
+    may be named, but only one list, table or folder with classes.
+    """
+    if isinstance(images, str | os.PathLike):
+        return open_dataset(images, recursive=recursive)
+    if len(images) == 1:
+        return open_images(images[0], recursive)
+    others = {each: detect_layout(each, recursive) for each in images}
+    for each, layout in others.items():
+        if layout != "images":
+            raise DataError(
+                f"{each}: expected image files, globs and folders of images, or one data set "
+                f"alone, got a {layout} among others"
+            )
+    return open_dataset(images, recursive=recursive)
+
+
+def _open_folder(name: str, root: Path, layout: str, classes, min_size) -> Dataset:
+    split_names, read = FOLDERS[layout]
     options = {}
     if layout == "coco":
         options = {
             "classes": None if classes is None else tuple(classes),
             "min_size": coco.MIN_SIZE if min_size is None else min_size,
         }
-    elif classes is not None or min_size is not None:
-        raise ConfigurationError(
-            f"{'min_size' if classes is None else 'classes'}: expected data of the coco layout, "
-            f"which has objects to select; {root} has the {layout} layout"
-        )
+    else:
+        _check_no_objects(layout, root, classes, min_size)
     return Dataset(
         name, layout, root, split_names(root), options, lambda split: read(root, split, **options)
     )
 
 
-def _absolute(data: str | Path) -> Path:
+def _check_no_objects(layout: str, place: Source, classes, min_size) -> None:
+    if classes is not None or min_size is not None:
+        raise ConfigurationError(
+            f"{'min_size' if classes is None else 'classes'}: expected data of the coco layout, "
+            f"which has objects to select; {place} has the {layout} layout"
+        )
+
+
+def _open_images(data: Source, layout: str, recursive: bool) -> Dataset:
+    """A data set without folders of classes."""
+    is_path = isinstance(data, str | os.PathLike) and data != STANDARD_INPUT
+    root = _absolute(data) if is_path else Path.cwd()
+    name = root.name if is_path else layout
+    if layout == "table":
+        names = table_splits(root)
+        return Dataset(name, layout, root, names, {}, lambda split: read_table(root, split))
+    read = {"images": lambda: read_images(data, recursive), "list": lambda: read_list(data)}
+    options = {"recursive": True} if recursive else {}
+
+    def read_all(split: str) -> Samples:
+        find_split(split, (ALL,), root)
+        return read[layout]()
+
+    return Dataset(name, layout, root, (ALL,), options, read_all)
+
+
+def _absolute(data: str | os.PathLike) -> Path:
     path = os.path.abspath(data)
     try:
         path.encode()
@@ -147,22 +212,33 @@ def _absolute(data: str | Path) -> Path:
     return Path(path)
 
 
-def detect_layout(root: Path) -> str:
-    """The layout of a folder: coco, imagenet or folder, the first that matches; ``DataError`` if
-    none does.
-    """
-    if not os.path.isdir(root):
-        raise DataError(
-            f"{root}: expected a folder, got {'a file' if os.path.exists(root) else 'nothing'}"
-        )
-    for layout, (split_names, _) in LAYOUTS.items():
+def detect_layout(data: Source, recursive: bool = False) -> str:
+    """The layout of a data set, the first that matches; ``DataError`` if none does."""
+    if not isinstance(data, str | os.PathLike):
+        return "images"
+    if data == STANDARD_INPUT:
+        return "list"
+    if os.path.isdir(data):
+        return "images" if recursive else _detect_folder(_absolute(data))
+    if is_glob(os.fspath(data)):
+        return "images"
+    path = _absolute(data)
+    if not os.path.exists(path):
+        raise DataError(f"{path}: expected a folder or a file, got nothing")
+    return _SUFFIXES.get(path.suffix.lower(), "images")
+
+
+def _detect_folder(root: Path) -> str:
+    for layout, (split_names, _) in FOLDERS.items():
         try:
             split_names(root)
         except DataError:
             continue
         return layout
+    if image_names(list_folder(root)):
+        return "images"
     raise DataError(
-        f"{root}: expected annotations/instances_<split>.json (coco), train/<wnid>/ or "
+        f"{root}: expected images, annotations/instances_<split>.json (coco), train/<wnid>/ or "
         "val/<wnid>/ (imagenet), or <split>/<class>/ or <class>/ with images (folder), got none "
-        "of these"
+        "of these; recursive reads the images in all of its folders"
     )

@@ -126,14 +126,19 @@ def _kind(entry: os.DirEntry) -> str:
 
 
 def _warnings(folder: Path, ignored: dict[str, int]) -> Iterator[str]:
+    yield from ignored_files_warning(folder, ignored)
+    if FOLDER in ignored:
+        yield f"{folder}: {ignored[FOLDER]} folders within the class folders were not read"
+
+
+def ignored_files_warning(folder: Path | str, ignored: dict[str, int]) -> Iterator[str]:
+    """A line about the files that are no images, by suffix, if there are any."""
     files = {kind: count for kind, count in ignored.items() if kind != FOLDER}
     if files:
         yield (
             f"{folder}: {sum(files.values())} files were not read as images: "
             f"{_counts_as_text(files)}"
         )
-    if FOLDER in ignored:
-        yield f"{folder}: {ignored[FOLDER]} folders within the class folders were not read"
 
 
 def _counts_as_text(kinds: dict[str, int]) -> str:

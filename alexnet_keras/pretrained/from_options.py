@@ -16,7 +16,7 @@ from alexnet_keras.configs.preprocessing_override import (
     resize_and_crop_in_words,
 )
 from alexnet_keras.configs.recipe import VARIANT_RECIPES
-from alexnet_keras.data.demo import DEMONSTRATIONS
+from alexnet_keras.data.demo import is_demonstration
 from alexnet_keras.models.resized import with_preprocessing
 from alexnet_keras.pretrained.loading import Pretrained, load_pretrained
 from alexnet_keras.pretrained.untrained import is_untrained, untrained_network
@@ -30,7 +30,7 @@ def open_weights(options: WeightsOptions, data: str, progress: Progress) -> Pret
     """The network of ``options.weights``, by default that of ``data``: ``demo`` knows nothing but
     the demonstration, and everything else starts from Caffe's weights.
     """
-    default = "demo" if data in DEMONSTRATIONS else "caffe"
+    default = "demo" if is_demonstration(data) else "caffe"
     return open_network(options.weights or default, options, progress)
 
 

@@ -186,4 +186,8 @@ def _check_splits(dataset: Dataset) -> None:
                 f"{dataset.root}: expected train and val splits, got only "
                 f"{', '.join(dataset.split_names)}"
             )
-        dataset.samples(split)
+        dataset.samples(split).check_labelled("training")
+    if len(dataset.class_names) < 2:
+        raise DataError(
+            f"{dataset.root}: expected two or more classes, got {len(dataset.class_names)}"
+        )
