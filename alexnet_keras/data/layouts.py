@@ -13,7 +13,13 @@ from alexnet_keras.data.demo import demo_root, is_demonstration
 from alexnet_keras.data.image_files import is_glob, read_images
 from alexnet_keras.data.image_list import STANDARD_INPUT, read_list
 from alexnet_keras.data.image_table import read_table, table_splits
-from alexnet_keras.data.listing import find_split, image_names, list_folder
+from alexnet_keras.data.listing import (
+    IMAGE_SUFFIXES,
+    find_split,
+    image_names,
+    list_folder,
+    subfolders,
+)
 from alexnet_keras.data.samples import ALL, Samples
 from alexnet_keras.errors import ConfigurationError, DataError
 
@@ -149,10 +155,11 @@ def open_images(images: Source, recursive: bool = False) -> Dataset:
     may be named, but only one list, table or folder with classes.
     """
     if isinstance(images, str | os.PathLike):
-        return open_dataset(images, recursive=recursive)
+        images = os.fspath(images)
+        return open_dataset(images, _layout_of_any_file(images), recursive=recursive)
     if len(images) == 1:
         return open_images(images[0], recursive)
-    others = {each: detect_layout(each, recursive) for each in images}
+    others = {each: _layout_of_any_file(each) or detect_layout(each, recursive) for each in images}
     for each, layout in others.items():
         if layout != "images":
             raise DataError(
@@ -160,6 +167,12 @@ def open_images(images: Source, recursive: bool = False) -> Dataset:
                 f"alone, got a {layout} among others"
             )
     return open_dataset(images, recursive=recursive)
+
+
+def _layout_of_any_file(path: str | os.PathLike) -> str | None:
+    """``images`` for what can only be the name of a file, whatever its suffix."""
+    is_other = path == STANDARD_INPUT or is_demonstration(path) or os.path.isdir(path)
+    return None if is_other or Path(path).suffix.lower() in _SUFFIXES else "images"
 
 
 def _open_folder(name: str, root: Path, layout: str, classes, min_size) -> Dataset:
@@ -225,17 +238,26 @@ def detect_layout(data: Source, recursive: bool = False) -> str:
     path = _absolute(data)
     if not os.path.exists(path):
         raise DataError(f"{path}: expected a folder or a file, got nothing")
-    return _SUFFIXES.get(path.suffix.lower(), "images")
+    suffix = path.suffix.lower()
+    if suffix not in _SUFFIXES and suffix not in IMAGE_SUFFIXES:
+        raise DataError(
+            f"{path}: expected a folder, an image or one of {' '.join(_SUFFIXES)}, got a file "
+            "that is none of them by its suffix"
+        )
+    return _SUFFIXES.get(suffix, "images")
 
 
 def _detect_folder(root: Path) -> str:
+    has_images = bool(image_names(list_folder(root)))
+    if has_images and len(subfolders(root)) < 2:
+        return "images"
     for layout, (split_names, _) in FOLDERS.items():
         try:
             split_names(root)
         except DataError:
             continue
         return layout
-    if image_names(list_folder(root)):
+    if has_images:
         return "images"
     raise DataError(
         f"{root}: expected images, annotations/instances_<split>.json (coco), train/<wnid>/ or "

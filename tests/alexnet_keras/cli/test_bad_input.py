@@ -413,7 +413,7 @@ def test_evaluate_on_other_classes(files):
 @pytest.mark.parametrize("name", ["two\nlines", "\x1b[31mred", "[/bold]", "ünï 日本", "a\tb"])
 def test_a_name_is_told_on_one_line(tmp_path, name):
     line = assert_refused(
-        "extract", "--data", tmp_path / name, says="expected a folder, got nothing"
+        "extract", "--data", tmp_path / name, says="expected a folder or a file, got nothing"
     )
     assert line[:-1].isprintable()
 

@@ -97,26 +97,28 @@ def test_splits_with_other_classes_are_refused(tmp_path):
         dataset.samples("val")
 
 
-@pytest.mark.parametrize("paths", [[], ["a.jpg"], ["annotations/person.json", "notes/a.txt"]])
+@pytest.mark.parametrize("paths", [[], ["a.txt"], ["annotations/person.json", "notes/a.txt"]])
 def test_unknown_layout(tmp_path, paths):
     with pytest.raises(
-        DataError, match=r"expected annotations/instances_<split>.json \(coco\), train/<wnid>/"
+        DataError,
+        match=r"expected images, annotations/instances_<split>.json \(coco\), train/<wnid>/",
     ):
         open_dataset(write(tmp_path, *paths))
     with pytest.raises(DataError):
         open_dataset(tmp_path, "coco")
     with pytest.raises(
-        ConfigurationError, match="layout: expected one of coco, imagenet, folder, got 'voc'"
+        ConfigurationError,
+        match="layout: expected one of coco, imagenet, folder, images, list, table, got 'voc'",
     ):
         open_dataset(tmp_path, "voc")
 
 
 def test_a_path_that_is_no_folder(tmp_path):
-    with pytest.raises(DataError, match="absent: expected a folder, got nothing"):
+    with pytest.raises(DataError, match="absent: expected a folder or a file, got nothing"):
         open_dataset(tmp_path / "absent")
-    with pytest.raises(DataError, match="xxx: expected a folder, got nothing"):
+    with pytest.raises(DataError, match="xxx: expected a folder or a file, got nothing"):
         open_dataset(tmp_path / ("x" * 1000))
-    with pytest.raises(DataError, match="file: expected a folder, got a file"):
+    with pytest.raises(DataError, match="file: expected a folder, an image or one of"):
         open_dataset(write(tmp_path, "file") / "file")
 
 
