@@ -42,7 +42,7 @@ from alexnet_keras.pretrained.loading import Pretrained, check_loaded
 from alexnet_keras.progress import Progress
 from alexnet_keras.training.signals import catch_stop_signals
 
-Images = str | os.PathLike | Sequence[str | os.PathLike]
+Images = str | os.PathLike | Sequence[str | os.PathLike] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,12 @@ class Predictions:
 def run_prediction(images: Images, *, verbose: str | int = "auto", **options) -> Predictions:
     """Classify images and return class probabilities.
 
-    Does the same as the command ``predict``. ``images``: one image file or several: JPEG, PNG, BMP
-    or GIF. With ``out`` the rows are written as they are computed and
-    their probabilities are not all kept: 10^5 images take 40 MB instead of 400. ``verbose``: 0
-    hides the progress, which is shown on stderr. Raises ``ConfigurationError``, ``DataError``
-    naming the file, ``RunError`` and ``WeightsError``.
+    Does the same as the command ``predict``. ``images``: files (JPEG, PNG, BMP or GIF), globs and
+    folders, one or several; or one list, table, array or data set, like ``data`` of ``extract``.
+    With ``out`` the rows are written as they are computed, and their probabilities are not all
+    kept: 10^5 images take 40 MB instead of 400. ``verbose``: 0 hides the progress, which is shown
+    on stderr. Raises ``ConfigurationError``, ``DataError`` naming the file, ``RunError`` and
+    ``WeightsError``.
 
     Example::
 

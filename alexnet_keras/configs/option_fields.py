@@ -33,7 +33,8 @@ def option(default: Any, help: str, **about: Any) -> Any:  # noqa: A002  click's
     ``about``: ``choices``; ``minimum`` and ``maximum``, both inclusive; ``flag``, the name on the
     command line if it is not the field's; ``metavar`` and ``default_text`` (the default in words)
     for ``--help``; ``changeable``, whether a resumed run may change it; ``or_number``, whether a
-    text may be given as an integer; ``also``, other types that a Python call may give.
+    text may be given as an integer; ``or_images``, whether a Python call may give images
+    themselves instead of text.
     """
     return dataclasses.field(default=default, metadata={"help": help, **about})
 
@@ -58,7 +59,7 @@ class Option:
     default_text: str | None = None
     changeable: bool = False
     or_number: bool = False
-    also: tuple[type, ...] = ()
+    or_images: bool = False
 
     def convert(self, value: Any) -> Any:
         """``value`` converted to the option's type. Raises ``ConfigurationError`` for a value that
@@ -67,7 +68,9 @@ class Option:
         Paths may be ``str`` or ``os.PathLike``; a repeatable option accepts one value or several,
         and a dictionary for pairs such as ``{"fc8": 10}``.
         """
-        if (value is None and self.optional) or isinstance(value, self.also):
+        if value is None and self.optional:
+            return None
+        if self.or_images and not isinstance(value, str | os.PathLike):
             return value
         if not self.repeatable:
             return self._convert_one(value)

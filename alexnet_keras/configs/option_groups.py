@@ -12,12 +12,12 @@ from alexnet_keras.configs.option_fields import option
 class DataOptions:
     """The data set, and how it is read."""
 
-    data: str = option("demo", "Data set.", metavar="demo|demo-new|PATH", also=(list, tuple))
+    data: str = option("demo", "Data set.", metavar="demo|demo-new|PATH", or_images=True)
     layout: str | None = option(
         None,
         "Layout of the data set.  [default: detected]",
         flag="--format",
-        choices=("coco", "imagenet", "folder", "images", "list", "table"),
+        choices=("coco", "imagenet", "folder", "images", "list", "table", "array"),
     )
     classes: tuple[str, ...] = option(
         (), "COCO: use only these classes (repeatable).", metavar="NAME"

@@ -80,7 +80,7 @@ class EvaluateOptions(PreprocessingOptions, PartialOptions, FolderOptions, DataO
         "Data set.",
         metavar="demo|demo-new|PATH",
         default_text="the run's own",
-        also=(list, tuple),
+        or_images=True,
     )
     split: str = option(
         "val", "train, val, or a split of the data set by its own name.", metavar="NAME"

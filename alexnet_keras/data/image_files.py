@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from alexnet_keras.data.listing import (
 )
 from alexnet_keras.data.samples import ALL, Samples
 from alexnet_keras.errors import DataError
+
+if TYPE_CHECKING:
+    from alexnet_keras.data.pixel_arrays import PixelArray
 
 
 def read_images(source: str | Path | Sequence, recursive: bool = False) -> Samples:
@@ -48,7 +52,10 @@ def read_images(source: str | Path | Sequence, recursive: bool = False) -> Sampl
 
 
 def unlabelled_samples(
-    names: Sequence[str], paths: Sequence[str], warnings: tuple[str, ...] = ()
+    names: Sequence[str],
+    paths: Sequence[str],
+    warnings: tuple[str, ...] = (),
+    pixels: PixelArray | None = None,
 ) -> Samples:
     """Samples without labels, in the split ``all``."""
     return Samples(
@@ -60,6 +67,7 @@ def unlabelled_samples(
         ALL,
         {},
         warnings=warnings,
+        pixels=pixels,
     )
 
 

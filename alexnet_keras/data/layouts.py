@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alexnet_keras.data import coco, folder, imagenet
+import numpy as np
+
+from alexnet_keras.data import coco, folder, image_arrays, imagenet
 from alexnet_keras.data.demo import demo_root, is_demonstration
 from alexnet_keras.data.image_files import is_glob, read_images
 from alexnet_keras.data.image_list import STANDARD_INPUT, read_list
@@ -25,8 +27,8 @@ from alexnet_keras.errors import ConfigurationError, DataError
 
 logger = logging.getLogger(__name__)
 
-Source = str | os.PathLike | Sequence
-"""A data set: its name or path, or in Python several images."""
+Source = str | os.PathLike | Sequence | np.ndarray
+"""A data set: its name or path, or in Python several images or an array of images."""
 
 FOLDERS = {
     "coco": (coco.splits, coco.read_coco),
@@ -35,9 +37,9 @@ FOLDERS = {
 }
 """Layouts of folders with classes."""
 
-LAYOUTS = (*FOLDERS, "images", "list", "table")
+LAYOUTS = (*FOLDERS, "images", "list", "table", "array")
 
-_SUFFIXES = {".txt": "list", ".csv": "table"}
+_SUFFIXES = {".txt": "list", ".csv": "table"} | dict.fromkeys(image_arrays.SUFFIXES, "array")
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,8 @@ def open_dataset(
     ``layout`` is one of ``LAYOUTS``, and detected if it is None: a folder is coco, imagenet or
     folder, or images if it has no classes (:func:`~.image_files.read_images`), as are files and
     globs; a ``.txt`` or ``-`` (standard input) is a list (:func:`~.image_list.read_list`); a
-    ``.csv`` a table (:func:`~.image_table.read_table`). Several images are a list or tuple.
+    ``.csv`` a table (:func:`~.image_table.read_table`); ``.npy``, ``.npz``, ``.h5:name`` and NumPy
+    arrays are arrays (:func:`~.image_arrays.read_array`). Several images are a list or tuple.
 
     ``classes`` (two or more names) and ``min_size`` (pixels of the box's shorter side, by default
     32) select objects of a COCO data set. ``recursive``: all images in a folder, whatever its
@@ -157,6 +160,8 @@ def open_images(images: Source, recursive: bool = False) -> Dataset:
     if isinstance(images, str | os.PathLike):
         images = os.fspath(images)
         return open_dataset(images, _layout_of_any_file(images), recursive=recursive)
+    if isinstance(images, np.ndarray):
+        return open_dataset(images)
     if len(images) == 1:
         return open_images(images[0], recursive)
     others = {each: _layout_of_any_file(each) or detect_layout(each, recursive) for each in images}
@@ -172,7 +177,8 @@ def open_images(images: Source, recursive: bool = False) -> Dataset:
 def _layout_of_any_file(path: str | os.PathLike) -> str | None:
     """``images`` for what can only be the name of a file, whatever its suffix."""
     is_other = path == STANDARD_INPUT or is_demonstration(path) or os.path.isdir(path)
-    return None if is_other or Path(path).suffix.lower() in _SUFFIXES else "images"
+    suffix = Path(image_arrays.array_file(os.fspath(path))).suffix.lower()
+    return None if is_other or suffix in _SUFFIXES else "images"
 
 
 def _open_folder(name: str, root: Path, layout: str, classes, min_size) -> Dataset:
@@ -206,7 +212,11 @@ def _open_images(data: Source, layout: str, recursive: bool) -> Dataset:
     if layout == "table":
         names = table_splits(root)
         return Dataset(name, layout, root, names, {}, lambda split: read_table(root, split))
-    read = {"images": lambda: read_images(data, recursive), "list": lambda: read_list(data)}
+    read = {
+        "images": lambda: read_images(data, recursive),
+        "list": lambda: read_list(data),
+        "array": lambda: image_arrays.read_array(data),
+    }
     options = {"recursive": True} if recursive else {}
 
     def read_all(split: str) -> Samples:
@@ -227,15 +237,21 @@ def _absolute(data: str | os.PathLike) -> Path:
 
 def detect_layout(data: Source, recursive: bool = False) -> str:
     """The layout of a data set, the first that matches; ``DataError`` if none does."""
-    if not isinstance(data, str | os.PathLike):
+    if isinstance(data, np.ndarray):
+        return "array"
+    if isinstance(data, list | tuple):
         return "images"
+    if not isinstance(data, str | os.PathLike):
+        raise ConfigurationError(
+            f"data: expected a path, a list of paths or an array, got {type(data).__name__}"
+        )
     if data == STANDARD_INPUT:
         return "list"
     if os.path.isdir(data):
         return "images" if recursive else _detect_folder(_absolute(data))
     if is_glob(os.fspath(data)):
         return "images"
-    path = _absolute(data)
+    path = _absolute(image_arrays.array_file(os.fspath(data)))
     if not os.path.exists(path):
         raise DataError(f"{path}: expected a folder or a file, got nothing")
     suffix = path.suffix.lower()

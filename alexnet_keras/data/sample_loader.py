@@ -10,6 +10,7 @@ from alexnet_keras.configs.preprocessing import Preprocessing
 from alexnet_keras.data import decoding, image_headers
 from alexnet_keras.data.bad_files import reason_of
 from alexnet_keras.data.samples import Samples
+from alexnet_keras.errors import error_reason
 
 
 class SampleLoader:
@@ -23,12 +24,15 @@ class SampleLoader:
         self._paths = tf.constant(samples.paths.astype(object), tf.string)
         self._boxes = _tensor(samples.boxes, tf.float32)
         self._sizes = _tensor(samples.image_sizes, tf.int32)
+        self._pixels = samples.pixels
 
     def try_to_load(self, row):
         """Like :meth:`load`, but False for a file that cannot be read. An error in the pipeline
         would discard everything it has prefetched, so a file that looks incomplete is loaded in
         Python first.
         """
+        if self._pixels is not None:
+            return self._load_row(row)
         contents = tf.io.read_file(tf.gather(self._paths, row))
         is_readable = tf.cond(
             image_headers.is_complete_jpeg(contents),
@@ -39,6 +43,11 @@ class SampleLoader:
         )
         pixels, loaded = tf.cond(is_readable, lambda: self.load(contents, row), self.placeholder)
         return tf.ensure_shape(pixels, (None, None, 3)), loaded
+
+    def _load_row(self, row):
+        """The pixels of a row of the array, and True."""
+        pixels = tf.numpy_function(self._pixels.row, [row], self._pixels.dtype, stateful=False)
+        return tf.ensure_shape(pixels, (None, None, 3)), tf.constant(True)
 
     def _is_loadable(self, contents: bytes, row: np.int64) -> np.bool_:
         if image_headers.is_intact(contents):
@@ -71,16 +80,23 @@ class SampleLoader:
     def placeholder(self):
         """The pixels of a sample that is not loaded, and False."""
         dtype = tf.uint8 if self._boxes is None else tf.float32
+        if self._pixels is not None:
+            dtype = self._pixels.dtype
         return tf.zeros((1, 1, 3), dtype), tf.constant(False)
 
     def failure(self, row: int) -> str | None:
         """Why a sample cannot be read, or None if it can; reads it eagerly."""
         try:
+            if self._pixels is not None:
+                self._load_row(row)
+                return None
             with tf.device("CPU"):
                 contents = tf.io.read_file(tf.gather(self._paths, row))
                 _, size_matches = self.load(contents, row)
         except tf.errors.OpError as error:
             return reason_of(error)
+        except OSError as error:  # of an array's file
+            return error_reason(error)
         if size_matches:
             return None
         height, width, _ = decoding.decode_image(contents).shape

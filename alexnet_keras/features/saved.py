@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from alexnet_keras.array_readers.csv_values import csv_rows, value_columns
+from alexnet_keras.array_readers.open_arrays import array_names, open_array
 from alexnet_keras.errors import ConfigurationError, DataError, error_reason
-from alexnet_keras.features.csv_arrays import csv_rows, value_columns
-from alexnet_keras.features.feature_arrays import array_names, open_array
 
 _INTEGERS = {"row": "", "label": "-1"}
 """Columns of integers, and what an empty cell stands for."""

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_keras.array_readers.open_arrays import open_array
 from alexnet_keras.atomic_files import atomic_write
 from alexnet_keras.errors import ConfigurationError, DataError, RunError
-from alexnet_keras.features.feature_arrays import open_array
 from alexnet_keras.features.saved import read_features
 from alexnet_keras.rsa.rdm_arrays import is_triangular, stimuli_of, to_vectors
 from alexnet_keras.rsa.rdm_hdf5 import is_rdm_file, read_rdm_hdf5, to_hdf5

@@ -13,9 +13,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from alexnet_keras.array_readers.mapped import check_expansion
+from alexnet_keras.array_readers.open_arrays import open_array
 from alexnet_keras.errors import DataError, WeightsError, error_reason
-from alexnet_keras.features.feature_arrays import open_array
-from alexnet_keras.features.mapped_arrays import check_expansion
 from alexnet_keras.rsa.rdm_arrays import to_vectors
 from alexnet_keras.rsa.toolbox import import_rsatoolbox
 from weights.hdf5 import link_names, member, text_attribute

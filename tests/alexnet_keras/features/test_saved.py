@@ -231,9 +231,9 @@ def damage(folder, kind):
         return path, "expected the .npy format, got: EOF"
     if kind == "folder":
         path.mkdir()
-        return path, "expected a features file, got a folder or device"
+        return path, "expected a file of arrays, got a folder or device"
     if kind == "none":
-        return path, "expected a features file, got none"
+        return path, "expected a file of arrays, got none"
     np.save(path, X)
     if kind == "truncated":
         path.write_bytes(path.read_bytes()[:-1])
@@ -304,7 +304,7 @@ def test_a_description_names_files_of_its_own_folder_only(tmp_path):
     path = tmp_path / "f.npy"
     about = {"layers": {"fc7": {"file": "../../secret.npy"}, "fc6": 3}}
     (tmp_path / "f.json").write_text(json.dumps(about))
-    with pytest.raises(DataError, match=f"^{path}: expected a features file, got none$"):
+    with pytest.raises(DataError, match=f"^{path}: expected a file of arrays, got none$"):
         read_features(path)
 
 

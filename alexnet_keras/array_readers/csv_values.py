@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from alexnet_keras.array_readers.mapped import read_only
 from alexnet_keras.errors import DataError, error_reason
-from alexnet_keras.features.mapped_arrays import read_only
 
 _VALUE = re.compile(r"(.+)_([0-9]{1,9})", re.DOTALL)
 

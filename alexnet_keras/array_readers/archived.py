@@ -10,15 +10,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from alexnet_keras.errors import DataError
-from alexnet_keras.features.mapped_arrays import (
+from alexnet_keras.array_readers.mapped import (
     HEADER_BYTES,
     check_expansion,
     check_numbers,
     map_array,
     read_only,
 )
-from alexnet_keras.features.stored_arrays import Hdf5
+from alexnet_keras.array_readers.stored import Hdf5
+from alexnet_keras.errors import DataError
 from weights.archive import SmallReads
 from weights.arrays import read_npy_header, view_array
 from weights.matlab import Matrix, read_variables

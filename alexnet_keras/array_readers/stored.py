@@ -8,14 +8,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from alexnet_keras.errors import DataError
-from alexnet_keras.features.mapped_arrays import (
+from alexnet_keras.array_readers.mapped import (
     HEADER_BYTES,
     check_expansion,
     check_numbers,
     map_array,
     read_only,
 )
+from alexnet_keras.errors import DataError
 from weights.arrays import read_npy_header
 from weights.hdf5 import link_names, member
 
@@ -62,16 +62,26 @@ class Hdf5:
     def open(path: Path, name: str) -> np.ndarray:
         place = f"{path}: {name[:80]}"
         with h5py.File(path, "r") as file:
-            dataset = member(file, name, place)
-            if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
-                raise DataError(f"{place}: expected an array in this file, got none")
-            check_numbers(dataset.dtype, place)
+            dataset = _data_set(file, name, place)
             offset = dataset.id.get_offset()
             stored = dataset.id.get_storage_size()
             if offset is not None:
                 return map_array(path, dataset.dtype, dataset.shape, offset, stored)
             check_expansion(dataset.size * dataset.dtype.itemsize, stored, place)
             return read_only(dataset[...])
+
+
+def open_data_set(path: Path, name: str) -> h5py.Dataset:
+    """An array of an HDF5 file, whose rows are read as they are needed; the file stays open."""
+    return _data_set(h5py.File(path, "r"), name, f"{path}: {name[:80]}")
+
+
+def _data_set(file: h5py.File, name: str, place: str) -> h5py.Dataset:
+    dataset = member(file, name, place)
+    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+        raise DataError(f"{place}: expected an array in this file, got none")
+    check_numbers(dataset.dtype, place)
+    return dataset
 
 
 def parts_of(path: Path) -> list[Path]:
