@@ -151,7 +151,7 @@ def test_images_of_mixed_sizes_are_never_unpickled(tmp_path):
     with pytest.raises(DataError, match="expected numbers, got dtype"):
         read_array(npy(tmp_path, mixed))
     with pytest.raises(DataError, match="expected uint8 .* got object"):
-        read_array(np.zeros((2, 3, 4), object))
+        read_array(np.zeros((2, 3, 9, 3), object))
 
 
 def test_several_arrays_and_none(tmp_path):
