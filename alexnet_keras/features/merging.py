@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from alexnet_keras.array_readers.open_arrays import open_array
 from alexnet_keras.errors import ConfigurationError, DataError, error_reason
 from alexnet_keras.features.array_files import ArrayFiles, RowArray
 from alexnet_keras.features.csv_files import csv_line
-from alexnet_keras.features.feature_arrays import open_array
 from alexnet_keras.features.feature_files import (
     FeatureFiles,
     basis_files,
