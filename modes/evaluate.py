@@ -60,11 +60,13 @@ def run_evaluation(
     pretrained = open_network(source, options, progress)
     check_loaded(pretrained, [FINAL_LAYER])
     model = pretrained.model
+    outputs = model.get_layer(FINAL_LAYER).units
+    class_names = model.class_names or tuple(map(str, range(outputs)))
     if dataset.layout == "table":
-        samples = match_labels(samples, model.class_names, options.data)
-    if model.class_names != samples.class_names:
+        samples = match_labels(samples, class_names, options.data)
+    if class_names != samples.class_names:
         raise DataError(
-            f"{options.data}: expected the {len(model.class_names)} classes of {source}, got "
+            f"{options.data}: expected the {len(class_names)} classes of {source}, got "
             f"{len(samples.class_names)} others"
         )
     batches = EvaluationBatches(

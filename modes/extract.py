@@ -225,6 +225,7 @@ def _check_probe(dataset: Dataset, parts: list[Samples]) -> None:
 
 def _description(source, files, job, dataset) -> dict:
     region = job.loading.region
+    pixels = job.table.parts[0].pixels
     return {
         "variant": source.model.architecture.name,
         "weights": source.describe(),
@@ -243,6 +244,7 @@ def _description(source, files, job, dataset) -> dict:
         "data": {
             "name": dataset.name,
             "layout": dataset.layout,
+            **({} if pixels is None else {"pixels": pixels.describe()}),
             "splits": {part.split: len(part) for part in job.table.parts},
         },
     }

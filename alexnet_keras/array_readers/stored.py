@@ -19,6 +19,9 @@ from alexnet_keras.errors import DataError
 from weights.arrays import read_npy_header
 from weights.hdf5 import link_names, member
 
+_MAX_CHUNK_BYTES = 1 << 30
+_MAX_CACHE_BYTES = 256 << 20
+_MAX_CACHE_SLOTS = 1 << 20
 _PART = re.compile(r"-([0-9]{5})-of-([0-9]{5})\.npy")
 
 
@@ -73,7 +76,34 @@ class Hdf5:
 
 def open_data_set(path: Path, name: str) -> h5py.Dataset:
     """An array of an HDF5 file, whose rows are read as they are needed; the file stays open."""
-    return _data_set(h5py.File(path, "r"), name, f"{path}: {name[:80]}")
+    place = f"{path}: {name[:80]}"
+    dataset = _data_set(h5py.File(path, "r"), name, place)
+    stored = dataset.id.get_storage_size()
+    if dataset.shape and dataset.shape[0] > stored:
+        raise DataError(
+            f"{place}: expected at least a byte for each of {dataset.shape[0]} rows, got {stored} "
+            "bytes (truncated?)"
+        )
+    if dataset.chunks is None:
+        return dataset
+    cache = _cache_of_a_row(dataset, place)
+    dataset.file.close()
+    return _data_set(h5py.File(path, "r", **cache), name, place)
+
+
+def _cache_of_a_row(dataset: h5py.Dataset, place: str) -> dict[str, int]:
+    """A cache for the chunks that a row crosses: those that h5py chooses hold parts of 60 rows,
+    and HDF5's own cache of 1 MB would decompress all of these for each of them.
+    """
+    chunk = int(np.prod(dataset.chunks, dtype=object)) * dataset.dtype.itemsize
+    if chunk > _MAX_CHUNK_BYTES:
+        raise DataError(f"{place}: expected chunks of up to {_MAX_CHUNK_BYTES} bytes, got {chunk}")
+    lengths = zip(dataset.shape[1:], dataset.chunks[1:], strict=True)
+    count = int(np.prod([-(-length // part) for length, part in lengths], dtype=object))
+    return {
+        "rdcc_nbytes": min(2 * count * chunk, _MAX_CACHE_BYTES),  # rows come a little out of order
+        "rdcc_nslots": min(4 * count + 1, _MAX_CACHE_SLOTS),
+    }
 
 
 def _data_set(file: h5py.File, name: str, place: str) -> h5py.Dataset:

@@ -49,12 +49,11 @@ def _file_and_name(source: str) -> tuple[str, str]:
 
 
 def _open(path: Path, name: str) -> np.ndarray | h5py.Dataset:
-    if not name:
-        names = array_names(path)
-        if len(names) > 1:
-            raise DataError(
-                f"{path}: expected {path}:NAME, one of its {len(names)} arrays, such as "
-                f"{', '.join(names[:5])}"
-            )
-        name = names[0]
-    return open_images_array(path, name)
+    names = array_names(path)
+    is_below_the_root = "/" in name
+    if not (name in names or is_below_the_root or (len(names) == 1 and not name)):
+        raise DataError(
+            f"{path}: expected {path}:NAME, one of its {len(names)} arrays, such as "
+            f"{', '.join(names[:5])}" + (f", got {name[:80]!r}" if name else "")
+        )
+    return open_images_array(path, name or names[0])

@@ -89,7 +89,13 @@ def unique_ids(names: Iterable[str]) -> list[str]:
 def natural_key(name: str) -> tuple:
     """A sorting key that compares numbers in names by their value, then names as text."""
     parts = re.split(r"(\d+)", name, flags=re.ASCII)
-    return tuple((int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)), name
+    return tuple(_value(part) if i % 2 else (0, part) for i, part in enumerate(parts)), name
+
+
+def _value(digits: str) -> tuple[int, str]:
+    """Sorts as the number does, which int() refuses to read if it is thousands of digits long."""
+    significant = digits.lstrip("0")
+    return len(significant), significant
 
 
 def is_glob(source: str) -> bool:

@@ -23,8 +23,7 @@ _MAX_COLUMNS = 1000
 
 def table_splits(path: Path) -> tuple[str, ...]:
     """The names in the ``split`` column, train before val before others; ``all`` without one."""
-    table = _read(path)
-    return sort_splits(dict.fromkeys(table.column(SPLIT))) if SPLIT in table.header else (ALL,)
+    return _splits(_read(path))
 
 
 def read_table(path: Path, split: str) -> Samples:
@@ -36,7 +35,7 @@ def read_table(path: Path, split: str) -> Samples:
     ``Samples.columns``. Raises ``DataError``, naming the line.
     """
     table = _read(path)
-    name = find_split(split, table_splits(path), path)
+    name = find_split(split, _splits(table), path)
     keep = [name in (ALL, value) for value in table.column(SPLIT, ALL)]
     classes, labels = _labels(table)
     paths = _paths(table, keep)
@@ -102,6 +101,10 @@ def _check_header(path: Path, header: tuple[str, ...]) -> None:
         raise DataError(f"{path}: expected a header with a column path, got {found}")
     if len(set(header)) < len(header):
         raise DataError(f"{path}: expected each column once, got {found}")
+
+
+def _splits(table: _Table) -> tuple[str, ...]:
+    return sort_splits(dict.fromkeys(table.column(SPLIT))) if SPLIT in table.header else (ALL,)
 
 
 def _labels(table: _Table) -> tuple[tuple[str, ...], np.ndarray]:

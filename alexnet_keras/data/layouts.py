@@ -88,12 +88,14 @@ class Dataset:
         :func:`open_dataset`, the classes, and the numbers of samples.
         """
         names = self.class_names
-        ids = self.samples(self.split_names[0]).class_ids or names
+        first = self.samples(self.split_names[0])
+        ids = first.class_ids or names
         return {
             "name": self.name,
             "root": str(self.root),
             "layout": self.layout,
             **self.options,
+            **({} if first.pixels is None else {"pixels": first.pixels.describe()}),
             "classes_by_label": [
                 {"label": label, "id": class_id, "name": name}
                 for label, (class_id, name) in enumerate(zip(ids, names, strict=True))

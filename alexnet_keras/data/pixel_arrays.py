@@ -26,7 +26,7 @@ class PixelArray:
         self.notes: tuple[str, ...] = ()
         self._scale = 1
         self._check_shape(place)
-        if array.ndim == 3 or array.shape[-1] == 1:
+        if self._is_grey:
             self.notes += (f"{place}: grey images: each is repeated as red, green and blue",)
         if array.dtype != np.uint8:
             self._check_values(place)
@@ -39,6 +39,14 @@ class PixelArray:
         """Of :meth:`row`: uint8 or float32."""
         return np.uint8 if self._array.dtype == np.uint8 else np.float32
 
+    def describe(self) -> dict:
+        """How the array is understood, JSON-ready."""
+        return {
+            "dtype": str(self._array.dtype),
+            "range": [0, 1 if self._scale == 255 else 255],
+            "channels": "grey, repeated" if self._is_grey else "RGB",
+        }
+
     def row(self, index: int) -> np.ndarray:
         """An image, (height, width, 3) uint8 or float32, RGB, 0-255."""
         row = np.asarray(self._array[int(index)])
@@ -46,6 +54,10 @@ class PixelArray:
         if row.dtype != np.uint8:
             row = row.astype(np.float32) * np.float32(self._scale)
         return np.repeat(row, 3, axis=2) if row.shape[2] == 1 else np.ascontiguousarray(row)
+
+    @property
+    def _is_grey(self) -> bool:
+        return self._array.ndim == 3 or self._array.shape[-1] == 1
 
     def _check_shape(self, place: str) -> None:
         shape = tuple(self._array.shape)

@@ -187,6 +187,12 @@ def test_ids_are_unique_and_first_ones_unchanged(names):
     assert all(name in ids for name in names)
 
 
+def test_labels_of_thousands_of_digits_are_sorted_too(folder):
+    """int() refuses them."""
+    path = write(folder / "t.csv", f"path,label\n2.png,{'1' * 5000}\n10.png,9\n")
+    assert read_table(path, "all").labels.tolist() == [1, 0]
+
+
 def test_natural_order():
     names = ["b10", "b9", "B1", "a", "b009", "b9x", "٣"]
     assert sorted(names, key=natural_key) == ["B1", "a", "b009", "b9", "b9x", "b10", "٣"]

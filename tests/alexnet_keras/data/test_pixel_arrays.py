@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from alexnet_keras.array_readers.open_arrays import open_images_array
 from alexnet_keras.data.batches import EvaluationBatches
 from alexnet_keras.data.image_arrays import read_array
 from alexnet_keras.data.image_files import read_images
@@ -160,7 +161,7 @@ def test_several_arrays_and_none(tmp_path):
         DataError, match=r"a\.h5:NAME, one of its 2 arrays, such as labels, stimuli"
     ):
         read_array(tmp_path / "a.h5")
-    with pytest.raises(DataError, match="a.h5: nothing: "):
+    with pytest.raises(DataError, match="such as labels, stimuli, got 'nothing'"):
         read_array(f"{tmp_path / 'a.h5'}:nothing")
     with pytest.raises(DataError, match="expected a folder or a file, got nothing"):
         open_dataset(tmp_path / "none.npy")
@@ -177,6 +178,27 @@ def test_a_row_that_cannot_be_read_is_a_bad_file(tmp_path):
     weights = np.concatenate([batch.weights.numpy() for batch in batches])
     assert weights.tolist() == [1, 1, 0, 1, 1, 0]
     assert batches.bad_rows.tolist() == [2]
+
+
+def test_declared_sizes_that_the_file_does_not_hold(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("rows", (10**9, 8, 8, 3), "u1", chunks=(1, 8, 8, 3))
+        chunk = (1, 20_000, 20_000, 3)
+        file.create_dataset("chunks", chunk, "u1", chunks=chunk, compression="gzip")
+        file["chunks"].id.write_direct_chunk((0, 0, 0, 0), b"few bytes")
+    with pytest.raises(DataError, match=r"expected at least a byte for each of 1000000000 rows"):
+        read_array(f"{tmp_path / 'a.h5'}:rows")
+    with pytest.raises(DataError, match=r"expected chunks of up to 1073741824 bytes, got 12000"):
+        read_array(f"{tmp_path / 'a.h5'}:chunks")
+
+
+def test_chunks_across_many_rows_are_decompressed_once(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=np.repeat(PIXELS, 20, 0), chunks=(50, 7, 17, 1))
+    rows = open_images_array(tmp_path / "a.h5", "x")
+    np.testing.assert_array_equal(rows[99], PIXELS[4])
+    _, cache_bytes, _ = rows.id.get_access_plist().get_chunk_cache()
+    assert cache_bytes >= 50 * PIXELS[0].nbytes
 
 
 def test_a_large_array_is_read_by_the_row(tmp_path):
