@@ -82,7 +82,10 @@ def no_objects(root):
 
 ROOTS = {
     "nothing": (nothing, "expected a folder or a file, got nothing"),
-    "a file": (a_file, "expected a folder, an image or one of .txt .csv, got a file"),
+    "a file": (
+        a_file,
+        "expected a folder, an image or one of .txt .csv .npy .npz .h5 .hdf5, got a file",
+    ),
     "empty": (empty, "got none of these"),
     "unknown layout": (of_unknown_layout, "got none of these"),
     "images without classes": (images_without_classes, "got none of these"),
