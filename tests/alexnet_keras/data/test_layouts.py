@@ -108,7 +108,7 @@ def test_unknown_layout(tmp_path, paths):
         open_dataset(tmp_path, "coco")
     with pytest.raises(
         ConfigurationError,
-        match="layout: expected one of coco, imagenet, folder, images, list, table, got 'voc'",
+        match="expected one of coco, imagenet, folder, images, list, table, array, got 'voc'",
     ):
         open_dataset(tmp_path, "voc")
 
