@@ -98,7 +98,7 @@ def test_a_keyword_that_no_option_has():
         ({"deterministic": 1}, "deterministic: expected True or False, got 1"),
         ({"classes": 3}, "classes: expected a list, got 3"),
         ({"classes": [3]}, "classes: expected text, got 3"),
-        ({"data": 3}, "data: expected text, got 3"),
+        ({"data": 3}, "data: expected a path, a list of paths or an array, got int"),
         ({"verbose": 3}, "verbose: expected 'auto', 0, 1 or 2, got 3"),
         ({"verbose": True}, "verbose: expected 'auto', 0, 1 or 2, got True"),
     ],
