@@ -4,8 +4,6 @@ TensorFlow is imported only when a command runs.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from alexnet_keras import __version__
@@ -52,13 +50,15 @@ def evaluate(**options):
 
 
 @command(main)
-@click.argument(
-    "images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE..."
-)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @options_from(PredictOptions)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def predict(as_json, **options):
-    """Classify images and print class probabilities, or write them to a file."""
+    """Classify images and print class probabilities, or write them to a file.
+
+    IMAGE: a file, a folder, a glob, a list (.txt), a table (.csv), - for a list on standard input,
+    or another data set.
+    """
     named = named_options()
     named.pop("as_json", None)
     if options["out"] is None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_keras.atomic_files import atomic_write
-from alexnet_keras.errors import ConfigurationError, RunError
+from alexnet_keras.errors import ConfigurationError, DataError, RunError
 from alexnet_keras.evaluation.predictions import ImagePrediction, Prediction
 
 SUFFIXES = (".csv", ".json")
@@ -73,11 +73,16 @@ def csv_text(
     columns: Mapping[str, Sequence], top: int, rows: Iterable[ImagePrediction]
 ) -> Iterator[str]:
     """A table with a row for each image: ``path``, the ``columns`` of the data set, ``id1, name1,
-    probability1`` and so on, best first, and ``error``.
+    probability1`` and so on, best first, and ``error``. Raises ``DataError`` for a column of the
+    data set that has one of these names.
     """
     writer = csv.writer(_Echo(), lineterminator="\n")
     fields = [f"{name}{rank}" for rank in range(1, top + 1) for name in Prediction._fields]
-    yield writer.writerow(("path", *columns, *fields, "error"))
+    header = ("path", *columns, *fields, "error")
+    if len(set(header)) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise DataError(f"{twice}: expected another name for a column of the data set's table")
+    yield writer.writerow(header)
     for number, row in enumerate(rows):
         found = [
             field

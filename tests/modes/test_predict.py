@@ -20,7 +20,7 @@ from alexnet_keras.errors import ConfigurationError, DataError, RunError, Termin
 from alexnet_keras.evaluation import predictions
 from modes import predict as mode
 from tests.alexnet_keras.tiny import picture_files, tiny_model
-from tests.alexnet_keras.trees import invoke
+from tests.alexnet_keras.trees import class_folders, coco_tree, invoke
 
 CLASSES = ("cat", "dog, wet", "owl", "wolf", "yak")
 FIELDS = [f"{name}{rank}" for rank in (1, 2, 3) for name in ("id", "name", "probability")]
@@ -237,3 +237,66 @@ def test_a_bar_on_stderr_leaves_stdout_alone(monkeypatch, capsys):
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
     assert re.search(r"predict .* 4/4 [\d.]+/s 0:00:00 0:00:00\n", shown)
     assert "a row" not in shown
+
+
+def test_many_files_of_any_kind_of_source(tmp_path, weights, monkeypatch):
+    """The folder's are in natural order, the list's and the table's in their own."""
+    (tmp_path / "pics" / "more" / "old").mkdir(parents=True)
+    paths = picture_files(tmp_path / "pics", 3)
+    os.rename(paths[1], tmp_path / "pics" / "10.jpg")
+    os.rename(paths[2], tmp_path / "pics" / "9.jpg")
+    os.rename(paths[0], tmp_path / "pics" / "more" / "old" / "0.jpg")
+    named = [f"pics/{name}" for name in ("9.jpg", "10.jpg", "more/old/0.jpg")]
+    (tmp_path / "list.txt").write_text("\n".join([named[2], named[0], named[2]]))
+    (tmp_path / "table.csv").write_text(
+        "path,label,rating\n" + f"{named[1]},owl,3\n{named[0]},,5\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    first = {}
+    for images, recursive, expected in (
+        ("pics", True, named),
+        (tmp_path / "pics", False, named[:2]),
+        (["pics", named[2]], False, named),
+        ("pics/*.jpg", False, named[:2]),
+        ("list.txt", False, [named[2], named[0], named[2]]),
+        ("table.csv", False, named[1::-1]),
+    ):
+        found = alexnet_keras.predict(images, weights=weights, recursive=recursive, verbose=0)
+        assert [path.resolve() for path in found.images] == [tmp_path / name for name in expected]
+        if images not in ("pics", tmp_path / "pics", ["pics", named[2]]):
+            assert [str(path) for path in found.images] == expected
+        rows = dict(zip(expected, found.probabilities, strict=True))
+        for name, row in rows.items():
+            np.testing.assert_allclose(row, first.setdefault(name, row), atol=1e-6)
+    assert invoke("predict", "table.csv", "--weights", weights, "--out", "o.csv").exit_code == 0
+    written = table(tmp_path / "o.csv")
+    assert list(written[0])[:3] == ["path", "rating", "class"]
+    assert [(row["rating"], row["class"]) for row in written] == [("3", "owl"), ("5", "")]
+
+
+def test_a_list_on_standard_input(tmp_path, paths, weights, monkeypatch):
+    stdin = io.TextIOWrapper(io.BytesIO("\n".join(paths[:2]).encode()))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    found = alexnet_keras.predict("-", weights=weights, verbose=0)
+    assert [str(path) for path in found.images] == paths[:2]
+
+
+def test_all_splits_of_a_data_set(tmp_path, weights):
+    class_folders(tmp_path / "tree", count=1)
+    alexnet_keras.predict(tmp_path / "tree", weights=weights, out=tmp_path / "o.csv", verbose=0)
+    rows = table(tmp_path / "o.csv")
+    assert [(row["split"], row["class"]) for row in rows] == [
+        (split, name) for split in ("train", "val") for name in ("cat", "dog", "owl")
+    ]
+    coco_tree(tmp_path / "coco", {"val2017": 1})
+    alexnet_keras.predict(tmp_path / "coco", weights=weights, out=tmp_path / "c.csv", verbose=0)
+    rows = table(tmp_path / "c.csv")
+    assert rows[0]["path"] == rows[1]["path"]
+    assert rows[0]["id"] != rows[1]["id"]
+    assert rows[0]["probability1"] != rows[1]["probability1"]
+
+
+def test_a_column_that_the_table_of_predictions_has_itself(tmp_path, paths, weights):
+    (tmp_path / "t.csv").write_text(f"path,name1\n{paths[0]},x\n")
+    with pytest.raises(DataError, match="^name1: expected another name for a column"):
+        alexnet_keras.predict(tmp_path / "t.csv", weights=weights, out=tmp_path / "o.csv")
