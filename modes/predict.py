@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
@@ -26,8 +26,8 @@ from alexnet_keras.configs.loading import Loading
 from alexnet_keras.configs.option_fields import accept_options, read_options
 from alexnet_keras.configs.options import PredictOptions
 from alexnet_keras.data.imagenet import imagenet_classes
-from alexnet_keras.data.layouts import Dataset, open_images
-from alexnet_keras.data.samples import ALL, Samples
+from alexnet_keras.data.layouts import open_images
+from alexnet_keras.data.samples import Samples, join_samples
 from alexnet_keras.errors import DataError, TerminatedError
 from alexnet_keras.evaluation.prediction import predict, prediction_batches
 from alexnet_keras.evaluation.prediction_files import (
@@ -106,7 +106,10 @@ class PredictionStream:
     """The predictions of images, in order, computed as they are asked for."""
 
     def __init__(self, images: Images, options: PredictOptions, progress: Progress):
-        self.samples = _all_samples(open_images(images, options.recursive))
+        dataset = open_images(images, options.recursive)
+        parts = [dataset.samples(name) for name in dataset.split_names]
+        self.samples = join_samples(parts)
+        self.columns = _table_columns(parts, self.samples)
         self.source = open_network(options.weights, options, progress)
         check_loaded(self.source, [FINAL_LAYER])
         model = self.source.model
@@ -167,7 +170,7 @@ def _write(stream: PredictionStream, options: PredictOptions, progress: Progress
         if options.out.suffix == ".json":
             text = json_text(stream.source.describe(), options.crops, rows)
         else:
-            text = csv_text(_table_columns(stream.samples), stream.top.width, rows)
+            text = csv_text(stream.columns, stream.top.width, rows)
         written = write_text(options.out, text, lambda: request.signal is None)
     if request.signal is None:
         progress.print(f"{len(stream.samples)} images -> {written}")
@@ -178,33 +181,18 @@ def _write(stream: PredictionStream, options: PredictOptions, progress: Progress
         raise KeyboardInterrupt
 
 
-def _all_samples(dataset: Dataset) -> Samples:
-    """The samples of all splits, one split after another."""
-    parts = [dataset.samples(split) for split in dataset.split_names]
-    if len(parts) == 1:
-        return parts[0]
-    columns = {name: [part.columns[name] for part in parts] for name in parts[0].columns}
-    splits = [np.full(len(part), part.split, object) for part in parts]
-    joined = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("ids", "paths", "labels", "boxes", "image_sizes")
-        if getattr(parts[0], name) is not None
-    }
-    columns = {name: np.concatenate(arrays) for name, arrays in columns.items()}
-    return replace(
-        parts[0], split=ALL, columns={"split": np.concatenate(splits)} | columns, **joined
-    )
-
-
-def _table_columns(samples: Samples) -> dict[str, Sequence]:
-    """What a table of predictions tells of the images, besides their paths."""
-    columns = dict(samples.columns)
+def _table_columns(parts: Sequence[Samples], samples: Samples) -> dict[str, Sequence]:
+    """What a table of predictions tells of ``samples``, the ``parts`` in turn, besides paths."""
+    columns = {}
+    if len(parts) > 1:
+        splits = np.array([part.split for part in parts], object)
+        columns["split"] = np.repeat(splits, list(map(len, parts)))
     if samples.boxes is not None:
         columns["id"] = samples.ids
     if samples.class_names:
         names = np.array([*samples.class_names, ""], object)  # the last is for the label -1
         columns["class"] = names[samples.labels]
-    return columns
+    return columns | dict(samples.columns)
 
 
 def _shown(samples: Samples, row: int) -> str:

@@ -56,8 +56,8 @@ def evaluate(**options):
 def predict(as_json, **options):
     """Classify images and print class probabilities, or write them to a file.
 
-    IMAGE: a file, a folder, a glob, a list (.txt), a table (.csv), - for a list on standard input,
-    or another data set.
+    IMAGE: a file, a folder, a glob, a list (.txt), a table (.csv), an array (.npy, .npz, .h5), -
+    for a list on standard input, or another data set.
     """
     named = named_options()
     named.pop("as_json", None)

@@ -270,7 +270,7 @@ def test_many_files_of_any_kind_of_source(tmp_path, weights, monkeypatch):
             np.testing.assert_allclose(row, first.setdefault(name, row), atol=1e-6)
     assert invoke("predict", "table.csv", "--weights", weights, "--out", "o.csv").exit_code == 0
     written = table(tmp_path / "o.csv")
-    assert list(written[0])[:3] == ["path", "rating", "class"]
+    assert list(written[0])[:3] == ["path", "class", "rating"]
     assert [(row["rating"], row["class"]) for row in written] == [("3", "owl"), ("5", "")]
 
 
