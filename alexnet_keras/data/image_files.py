@@ -118,7 +118,9 @@ def _expand(source: str, recursive: bool, ignored: Counter) -> Iterator[tuple[st
     elif is_glob(source):
         found = [path for path in glob.glob(source, recursive=True) if os.path.isfile(path)]
         if not found:
-            raise DataError(f"{source}: expected a pattern that matches images, got none")
+            raise DataError(
+                f"{source}: expected a folder or a file, got nothing, and no match as a pattern"
+            )
         yield from ((path, os.path.abspath(path)) for path in sorted(found, key=natural_key))
     elif not os.path.lexists(source):
         raise DataError(f"{source}: expected an image file, got nothing")
