@@ -27,6 +27,8 @@ from alexnet_keras.errors import DataError
 if TYPE_CHECKING:
     from alexnet_keras.data.pixel_arrays import PixelArray
 
+_PATTERN = re.compile(r"[*?]|\[[^/\]]+\]")
+
 
 def read_images(source: str | Path | Sequence, recursive: bool = False) -> Samples:
     """The images of a folder, a glob, a file, or several of these.
@@ -100,7 +102,7 @@ def _value(digits: str) -> tuple[int, str]:
 
 def is_glob(source: str) -> bool:
     """Whether ``source`` is a pattern such as ``photographs/*.jpg``, and no file's name."""
-    return glob.has_magic(source) and not os.path.lexists(source)
+    return bool(_PATTERN.search(source)) and not os.path.lexists(source)
 
 
 def _expand(source: str, recursive: bool, ignored: Counter) -> Iterator[tuple[str, str]]:
