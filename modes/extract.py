@@ -63,7 +63,7 @@ def run_extraction(*, verbose: str | int = "auto", **options) -> Features:
     options = read_options(ExtractOptions, options)
     progress = Progress(verbose)
     dataset, loading = open_data(options, options.recursive)
-    parts = [dataset.samples(split) for split in options.splits or dataset.split_names]
+    parts = _parts(dataset, options.splits)
     if options.probe:
         _check_probe(dataset, parts)
     loading = replace(loading, bad="mark" if options.skip_bad else "error")

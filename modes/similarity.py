@@ -25,6 +25,7 @@ from alexnet_keras.errors import ConfigurationError, DataError
 from alexnet_keras.features.saved import Features, read_features
 from alexnet_keras.progress import Progress
 from alexnet_keras.rsa.comparison import draw_stimuli
+from alexnet_keras.rsa.rdm_arrays import MIN_STIMULI
 from alexnet_keras.rsa.rdms import as_rdms
 from alexnet_keras.rsa.report import SimilarityReport
 from alexnet_keras.rsa.report_files import check_writable, write_report
@@ -37,8 +38,6 @@ from alexnet_keras.rsa.representations import (
 )
 from alexnet_keras.rsa.similarities import BANDWIDTH, COMPARISONS, compare_all
 from alexnet_keras.rsa.toolbox import import_rsatoolbox
-
-FEWEST_STIMULI = 3
 
 Source = str | os.PathLike | Features
 
@@ -116,9 +115,9 @@ def _layers(
     total = sum(len(options.layers or each) for each in files)
     with progress.track("read", total, unit="layers", on_stderr=True) as advance:
         rows, products = read_layers(files, options.layers, options.repeats, advance)
-    if len(rows.stimuli) < FEWEST_STIMULI:
+    if len(rows.stimuli) < MIN_STIMULI:
         raise DataError(
-            f"features: expected at least {FEWEST_STIMULI} stimuli, got {len(rows.stimuli)}"
+            f"features: expected at least {MIN_STIMULI} stimuli, got {len(rows.stimuli)}"
         )
     layers = [
         layer_representation(name, products.pop(name), rows, options.rdm)

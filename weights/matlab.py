@@ -232,9 +232,9 @@ def parse_matrix(content: memoryview, order: str, place: str) -> Matrix:
 
 
 def read_variables(
-    path: Path, names: Container[str], expansion: float = _MAX_EXPANSION
+    path: Path, names: Container[str] | None = None, expansion: float = _MAX_EXPANSION
 ) -> dict[str, Matrix]:
-    """The variables of a file whose name is among ``names``, and all structs.
+    """The variables of a file whose name is among ``names``, and all structs; all by default.
 
     Compressed ones are unpacked, to no more than ``expansion`` times the size of the file and
     16 MB in all. Raises ``WeightsError``.
@@ -259,7 +259,7 @@ def read_variables(
                 else None
             )
             matrix = parse_matrix(packed.head(order) if packed else content, order, str(path))
-            if matrix.name not in names and matrix.kind != _STRUCT:
+            if names is not None and matrix.name not in names and matrix.kind != _STRUCT:
                 continue
             if matrix.name in found:
                 raise matrix.error("every variable once", "a second one of this name")

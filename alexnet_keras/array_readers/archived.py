@@ -71,19 +71,21 @@ class Mat:
         if h5py.is_hdf5(path):
             return Hdf5.open(path, name).T
         variables = _variables(path)
-        variable = name if name in variables else re.sub(r"\W", "_", name, flags=re.ASCII)
+        variable = name if name in variables else variable_name(name)
         if variable not in variables:
             raise DataError(f"{path}: expected a variable {variable[:80]}, got none")
         return read_only(variables[variable].numbers())
 
 
-class _AnyName:
-    def __contains__(self, name: object) -> bool:
-        return True
+def variable_name(layer: str) -> str:
+    """The name of a layer's variable in MATLAB, which has no ``:`` in names: ``fc6:pre`` is
+    ``fc6_pre``.
+    """
+    return re.sub(r"\W", "_", layer, flags=re.ASCII)
 
 
 def _variables(path: Path) -> dict[str, Matrix]:
-    return read_variables(path, _AnyName(), _MAX_MAT_EXPANSION)
+    return read_variables(path, expansion=_MAX_MAT_EXPANSION)
 
 
 def _opened(file: SmallReads, path: Path) -> zipfile.ZipFile:

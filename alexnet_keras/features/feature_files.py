@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from alexnet_keras.array_readers.archived import variable_name
 from alexnet_keras.atomic_files import atomic_write
 from alexnet_keras.errors import ConfigurationError, RunError
 from alexnet_keras.features.array_files import ArrayFiles, Hdf5File, NpyFiles, RowArray
 from alexnet_keras.features.csv_files import CsvFiles
-from alexnet_keras.features.mat_file import MatFile, check_mat, variable_name
+from alexnet_keras.features.mat_file import MatFile, check_mat
 from alexnet_keras.features.npz_file import NpzFile
 from alexnet_keras.features.row_table import RowTable
 
@@ -68,7 +69,7 @@ class FeatureFiles:
         """Whether the table is a file of its own."""
         return (self.table,) not in self.layers.values()
 
-    def moved(self, place) -> FeatureFiles:
+    def moved(self, place: Callable[[Path], Path]) -> FeatureFiles:
         """The same files elsewhere: ``place`` maps each path to another."""
         layers = {layer: tuple(map(place, paths)) for layer, paths in self.layers.items()}
         return replace(self, out=place(self.out), layers=layers)

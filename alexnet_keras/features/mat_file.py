@@ -7,12 +7,12 @@ put in MATLAB's order once all are there.
 from __future__ import annotations
 
 import os
-import re
 import struct
 from pathlib import Path
 
 import numpy as np
 
+from alexnet_keras.array_readers.archived import variable_name
 from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.features.array_files import ArrayFiles, RowArray, Span, write_all
 
@@ -49,13 +49,6 @@ class MatFile(ArrayFiles):
     def _collected(self, layer: str) -> Path:
         (path,) = self.paths
         return path.with_name(f"{path.stem}.{variable_name(layer)}.rows")
-
-
-def variable_name(layer: str) -> str:
-    """The name of a layer's variable in MATLAB, which has no ``:`` in names: ``fc6:pre`` is
-    ``fc6_pre``.
-    """
-    return re.sub(r"\W", "_", layer, flags=re.ASCII)
 
 
 def check_mat(arrays: dict[str, RowArray], out: Path) -> None:

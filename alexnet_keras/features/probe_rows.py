@@ -85,7 +85,7 @@ def default_label(features: Features) -> str:
     return _CLASS if _LABEL not in features.rows and _CLASS in features.rows else _LABEL
 
 
-def read_split(features: Features, split_by: str) -> Split:
+def read_split(features: Features, split_by: str) -> tuple[np.ndarray, np.ndarray]:
     """The train and the test rows, as masks, that a column of the table tells apart: values that
     begin with ``train``, and with ``val`` or else ``test``.
     """
@@ -243,7 +243,8 @@ def _examine(x: np.ndarray) -> tuple[np.ndarray, bool]:
     flat = x.reshape(len(x), -1)
     step = max(1, _BLOCK_BYTES // max(1, flat.shape[1] * flat.itemsize))
     finite = np.ones(len(flat), bool)
-    first, constant = None, True
+    first = None
+    constant = True
     for start in range(0, len(flat), step):
         block = flat[start : start + step]
         found = finite[start : start + step] = np.isfinite(block).all(axis=1)

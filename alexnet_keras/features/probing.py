@@ -101,7 +101,10 @@ def cross_validate(
         return best, *best.predict(fold, labels[train])
 
     predicted = np.full(len(labels), -1)
-    scores, accuracies, chosen, unconverged = [], [], [], 0
+    scores = []
+    accuracies = []
+    chosen = []
+    unconverged = 0
     with _fits_in_parallel(len(rows), x.size // len(x)) as fit_all:
         splits = splitter(labels)
         for (_, test), (best, answers, converged) in zip(

@@ -15,13 +15,6 @@ ARRAYS = ("rdms", "rdm", "dissimilarities", "responses")
 """Variables that are preferred where a file has several."""
 
 
-class _Any:
-    """Contains every name."""
-
-    def __contains__(self, name: str) -> bool:
-        return True
-
-
 def read_mat(path: Path) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """The one array of a file, or that of several which is named ``rdms``, ``rdm``,
     ``dissimilarities`` or ``responses``, in any case; and the names of the stimuli, if the file
@@ -31,7 +24,7 @@ def read_mat(path: Path) -> tuple[np.ndarray, tuple[str, ...] | None]:
     (RDMs, stimuli, stimuli); so does MATLAB's (stimuli, stimuli, RDMs). Raises ``DataError``.
     """
     try:
-        variables = read_variables(path, _Any())
+        variables = read_variables(path)
         names = next((variables[name] for name in NAMES if name in variables), None)
         array = _values(_chosen(variables, path))
         return array, None if names is None else tuple(each.text() for each in names.cells())

@@ -118,7 +118,8 @@ def read_layers(
 
 def _named_layers(files: Sequence[Features], layers: Sequence[str], orders: list):
     """(name, features, layer) of each layer asked for, and the order of its rows."""
-    asked, rows = [], []
+    asked = []
+    rows = []
     for features, order in zip(files, orders, strict=True):
         chosen = [layer for layer in (layers or features) if layer in features or len(files) == 1]
         features.check_layers(tuple(chosen))
