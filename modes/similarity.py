@@ -39,12 +39,12 @@ from alexnet_keras.rsa.representations import (
 from alexnet_keras.rsa.similarities import BANDWIDTH, COMPARISONS, compare_all
 from alexnet_keras.rsa.toolbox import import_rsatoolbox
 
-Source = str | os.PathLike | Features
+FeaturesLike = str | os.PathLike | Features
 
 
 @accept_options(SimilarityOptions, name="similarity")
 def run_similarity(
-    features: Source | Sequence[Source], *, verbose: str | int = "auto", **options
+    features: FeaturesLike | Sequence[FeaturesLike], *, verbose: str | int = "auto", **options
 ) -> SimilarityReport:
     """Compare the representations of layers, and of references, on the same stimuli.
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -152,8 +153,8 @@ def open_feature_files(
     """
     finals = tuple(dict.fromkeys(paths.values()))
     arrays = {layer: RowArray(shape) for layer, shape in shapes.items()}
-    with atomic_write(*finals) as partial:
-        where = dict(zip(finals, partial, strict=True))
+    with atomic_write(*finals) as temporaries:
+        where = dict(zip(finals, temporaries, strict=True))
         places = {layer: (where[path],) for layer, path in paths.items()}
         files = create_arrays(FeatureFiles(finals[0], places), arrays)
         try:
@@ -171,11 +172,7 @@ def open_feature_files(
 
 def sinks_of(files: ArrayFiles | CsvFiles) -> dict[str, Sink]:
     """A function for each layer that appends a block of its rows."""
-    return {layer: _sink(files, layer) for layer in files.arrays}
-
-
-def _sink(files: ArrayFiles | CsvFiles, layer: str) -> Sink:
-    return lambda block: files.append(layer, block)
+    return {layer: partial(files.append, layer) for layer in files.arrays}
 
 
 def write_description(path: Path, description: dict) -> None:
