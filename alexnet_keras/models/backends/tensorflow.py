@@ -67,6 +67,14 @@ def normalize_within(x, size: int, bias: float, alpha: float, beta: float, fixed
 def _normalize(x, radius: int, axes, bias: float, alpha: float, beta: float, fixed_size: bool):
     """``x`` normalized across the ``2 * radius + 1`` neighbours along each of ``axes``."""
     compiled = fixed_size and xla_is_available() and not in_save_context()
+    signature = tf.TensorSpec(x.shape, x.dtype)
+    return _differentiable(signature, radius, axes, bias, alpha, beta, compiled)(x)
+
+
+# TensorFlow never frees a graph that calls a custom gradient: the graph of a function of its own
+# holds no variables, as that of the network would.
+@functools.cache
+def _differentiable(signature: tf.TensorSpec, radius, axes, bias, alpha, beta, compiled: bool):
     normalize_, gradient = (_normalized, _gradient)
     if compiled:
         normalize_, gradient = COMPILED if axes == CHANNELS else COMPILED_WITHIN
@@ -78,7 +86,7 @@ def _normalize(x, radius: int, axes, bias: float, alpha: float, beta: float, fix
             lambda upstream: gradient(x, upstream, radius, axes, bias, alpha, beta),
         )
 
-    return normalized(x)
+    return tf.function(normalized, input_signature=[signature], autograph=False)
 
 
 @functools.cache

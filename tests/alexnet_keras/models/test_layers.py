@@ -2,9 +2,11 @@
 and OpenCV.
 """
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 
 import cv2
 import keras
@@ -92,6 +94,18 @@ def test_gradient_is_that_of_numeric_differences(config):
         assert ours[place] == pytest.approx(
             (upstream * difference).sum() / 2e-4, rel=1e-3, abs=1e-4
         )
+
+
+def test_the_graph_of_a_network_is_freed():
+    """TensorFlow keeps the graph that calls a custom gradient, and with it the variables."""
+    layer = LocalResponseNormalization()
+    variable = tf.Variable(tf.ones((1, 4, 4, 6)))
+    network = tf.function(lambda x: layer(x * variable), autograph=False)
+    network(tf.ones((1, 4, 4, 6)))
+    graph = weakref.ref(network.get_concrete_function(tf.TensorSpec((1, 4, 4, 6))).graph)
+    del network
+    gc.collect()
+    assert graph() is None
 
 
 def test_gradient_is_the_same_inside_a_compiled_function():
