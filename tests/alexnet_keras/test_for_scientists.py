@@ -89,10 +89,11 @@ def laboratory(tmp_path, monkeypatch):
 
 
 def _write_stimuli(folder):
-    for name in ("stimuli/ape", "stimuli/bee", "stimuli/car", "originals", "reconstructions"):
+    names = ("stimuli/ape", "stimuli/bee", "stimuli/car", "originals", "reconstructions")
+    for seed, name in enumerate(names):
         (folder / name).mkdir(parents=True)
         for index in range(6):
-            image = Image.fromarray(picture(index + 10 * len(name)))
+            image = Image.fromarray(picture(10 * seed + index))
             image.save(folder / name / f"{index}.png")
     np.save(folder / "it.npy", np.random.default_rng(0).standard_normal((18, 30)))
 
