@@ -1,5 +1,6 @@
 """docs/for-scientists.md: its commands and examples run, and its layers are the network's."""
 
+import csv
 import re
 import shlex
 from dataclasses import replace
@@ -89,13 +90,20 @@ def laboratory(tmp_path, monkeypatch):
 
 
 def _write_stimuli(folder):
-    names = ("stimuli/ape", "stimuli/bee", "stimuli/car", "originals", "reconstructions")
-    for seed, name in enumerate(names):
-        (folder / name).mkdir(parents=True)
-        for index in range(6):
-            image = Image.fromarray(picture(10 * seed + index))
-            image.save(folder / name / f"{index}.png")
-    np.save(folder / "it.npy", np.random.default_rng(0).standard_normal((18, 30)))
+    (folder / "stimuli").mkdir()
+    rows = []
+    for index in range(18):
+        label = ("ape", "bee", "car")[index % 3]
+        path = f"stimuli/{label}_{index // 3}.png"
+        Image.fromarray(picture(index)).save(folder / path)
+        rows.append((path, label, ("intact", "scrambled")[index % 2]))
+    with open(folder / "stimuli.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("path", "label", "condition"), *rows])
+    for seed, name in enumerate(("originals", "reconstructions")):
+        (folder / name).mkdir()
+        for index in range(3):
+            Image.fromarray(picture(100 + 10 * seed + index)).save(folder / name / f"{index}.png")
+    np.save(folder / "it.npy", np.random.default_rng(0).standard_normal((len(rows), 30)))
 
 
 def page_blocks():
