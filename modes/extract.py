@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from alexnet_keras.atomic_files import check_keeps_inputs
 from alexnet_keras.configs.loading import Loading
 from alexnet_keras.configs.option_fields import accept_options, read_options
 from alexnet_keras.configs.options import ExtractOptions
@@ -153,7 +154,8 @@ def extract_features(
     )
     files = name_files(out if shard is None else shard.name(out), job.arrays, rows_per_file)
     fitted = basis_files(files.out, layers) if projection.is_fitted else {}
-    work, digest = _unfinished(job, files, fitted)
+    inputs = (dataset.file, source.path, *projection.bases)
+    work, digest = _unfinished(job, files, fitted, inputs)
     with work.opened(resume=resume, overwrite=overwrite):
         if not work.is_complete:
             bases = job.write(work, files, fitted, on_batch)
@@ -171,8 +173,10 @@ def extract_features(
     return files.by_layer
 
 
-def _unfinished(job, files, fitted) -> tuple[Unfinished, str]:
-    """The folder of the files until they are complete, and the digest of what determines rows."""
+def _unfinished(job, files, fitted, inputs) -> tuple[Unfinished, str]:
+    """The folder of the files until they are complete, and the digest of what determines rows.
+    Raises ``RunError`` if these files would replace one of ``inputs``.
+    """
     identity = job.identify()
     digest = digest_of_facts(identity)
     facts = {
@@ -182,6 +186,7 @@ def _unfinished(job, files, fitted) -> tuple[Unfinished, str]:
     }
     finals = (*files.features, files.table, *fitted.values(), files.description)
     finals = tuple(dict.fromkeys(finals))
+    check_keeps_inputs(finals, inputs)
     return Unfinished(files.out, finals, job.rows, facts, digest, runtime_environment()), digest
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from alexnet_keras.atomic_files import check_keeps_inputs
 from alexnet_keras.configs.architecture import FINAL_LAYER
 from alexnet_keras.configs.loading import Loading
 from alexnet_keras.configs.option_fields import accept_options, read_options
@@ -107,6 +108,8 @@ class PredictionStream:
 
     def __init__(self, images: Images, options: PredictOptions, progress: Progress):
         dataset = open_images(images, options.recursive)
+        if options.out is not None:
+            check_keeps_inputs([options.out], [dataset.file])
         parts = [dataset.samples(name) for name in dataset.split_names]
         self.samples = join_samples(parts)
         self.columns = _table_columns(parts, self.samples)

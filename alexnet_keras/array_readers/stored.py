@@ -108,7 +108,8 @@ def _cache_of_a_row(dataset: h5py.Dataset, place: str) -> dict[str, int]:
 
 def _data_set(file: h5py.File, name: str, place: str) -> h5py.Dataset:
     dataset = member(file, name, place)
-    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+    is_elsewhere = isinstance(dataset, h5py.Dataset) and (dataset.external or dataset.is_virtual)
+    if not isinstance(dataset, h5py.Dataset) or is_elsewhere or dataset.shape is None:
         raise DataError(f"{place}: expected an array in this file, got none")
     check_numbers(dataset.dtype, place)
     return dataset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import os
@@ -13,12 +14,14 @@ from contextlib import contextmanager
 
 import click
 
+from alexnet_keras.cli.standard_streams import close_stdout, open_standard_streams
 from alexnet_keras.errors import AlexNetError, TerminatedError, WorkerLostError
 
 BAD_INPUT = 2
 WORKER_LOST = 75
 INTERRUPTED = 130
 TERMINATED = 143
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _WarningLines(logging.Handler):
@@ -47,6 +50,7 @@ def command(group: click.Group, tensorflow: bool = True, **settings) -> Callable
         def run(**options):
             for package in ("alexnet_keras", "weights", "modes"):
                 logging.getLogger(package).addHandler(_WARNING_LINES)
+            open_standard_streams()
             try:
                 with _termination_as_error():
                     if tensorflow:
@@ -61,7 +65,14 @@ def command(group: click.Group, tensorflow: bool = True, **settings) -> Callable
             except KeyboardInterrupt:
                 _exit("interrupted", INTERRUPTED)
             except BrokenPipeError:
-                _exit_with_closed_stdout()
+                close_stdout()
+                sys.exit(0)  # who read our output, such as head, wants no more
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                close_stdout()
+                place = error.filename or "standard output"
+                _exit(f"error: {place}: cannot be written: {error.strerror}", BAD_INPUT)
             except _Terminated:
                 _exit("terminated", TERMINATED)
 
@@ -81,12 +92,6 @@ def exit_code_of(error: AlexNetError) -> int:
 def _exit(line: str, code: int) -> None:
     click.echo(_printable(line), err=True)
     sys.exit(code)
-
-
-def _exit_with_closed_stdout() -> None:
-    """Leave quietly and with success: who read our output, such as ``head``, wants no more."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-    sys.exit(0)
 
 
 def _printable(text: str) -> str:

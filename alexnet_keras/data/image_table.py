@@ -97,7 +97,9 @@ def _read(path: Path) -> _Table:
 
 def _check_header(path: Path, header: tuple[str, ...]) -> None:
     found = ", ".join(header)[:200] or "nothing"
-    if PATH not in header or len(header) > _MAX_COLUMNS:
+    if len(header) > _MAX_COLUMNS:
+        raise DataError(f"{path}: expected up to {_MAX_COLUMNS} columns, got {len(header)}")
+    if PATH not in header:
         raise DataError(f"{path}: expected a header with a column path, got {found}")
     if len(set(header)) < len(header):
         raise DataError(f"{path}: expected each column once, got {found}")

@@ -109,6 +109,11 @@ class Dataset:
         }
 
     @property
+    def file(self) -> Path:
+        """The list, table or array that it is read from; or its folder."""
+        return Path(image_arrays.array_file(str(self.root)))
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Class names by label, the same for every split."""
         return self.samples(self.split_names[0]).class_names

@@ -24,11 +24,11 @@ def check_output(path: Path, overwrite: bool) -> None:
     """
     if path.suffix not in SUFFIXES:
         raise ConfigurationError(f"out: expected a name that ends in .csv or .json, got {path}")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise RunError(f"{path}: expected a file to write, got a folder")
-    if path.exists() and not overwrite:
+    if os.path.exists(path) and not overwrite:
         raise RunError(f"{path}: already exists; choose another --out or pass --overwrite")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise RunError(f"{path.parent}: expected an existing folder to write the predictions to")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from alexnet_keras.array_readers.open_arrays import open_array
 from alexnet_keras.errors import ConfigurationError, DataError, error_reason
 from alexnet_keras.features.array_files import ArrayFiles, RowArray
-from alexnet_keras.features.csv_files import csv_line
+from alexnet_keras.features.csv_files import LINE_END, csv_line
 from alexnet_keras.features.feature_files import (
     FeatureFiles,
     basis_files,
@@ -80,7 +80,11 @@ def merge_features(
                 work.begin(writer)
                 _copy_rows(ordered, writer, advance)
         if files.has_own_table:
-            _join([part.path.with_suffix(".csv") for part in ordered], work.place(files.table))
+            _join(
+                [part.path.with_suffix(".csv") for part in ordered],
+                ordered,
+                work.place(files.table),
+            )
         write_description(work.place(files.description), _merged(ordered, files, bases))
         work.complete()
     for layer, path in files.by_layer.items():
@@ -139,20 +143,21 @@ def _arrays_of(part: Part, layer: str, array: RowArray) -> Iterator[np.ndarray]:
 
 def _join_texts(parts: list[Part], files: FeatureFiles, work: Unfinished, advance) -> None:
     for layer, (final,) in files.layers.items():
-        _join([part.files(layer)[0] for part in parts], work.place(final))
+        _join([part.files(layer)[0] for part in parts], parts, work.place(final))
         advance(parts[-1].rows.stop)
 
 
-def _join(sources: Sequence[Path], target: Path) -> None:
-    """The lines of CSV files behind the header of the first."""
+def _join(sources: Sequence[Path], parts: Sequence[Part], target: Path) -> None:
+    """The lines of the parts' CSV files behind the header of the first."""
     header = b""
     with open(target, "wb") as joined:
-        for source in sources:
+        for source, part in zip(sources, parts, strict=True):
             try:
                 found = _header(source)
                 header = header or found
                 if found != header:
                     raise DataError(f"{source}: expected the columns of {sources[0]}, got others")
+                _check_rows(source, len(part.rows))
                 with open(source, "rb") as file:
                     file.seek(0 if source == sources[0] else len(header))
                     shutil.copyfileobj(file, joined, BLOCK_BYTES)
@@ -165,6 +170,21 @@ def _join(sources: Sequence[Path], target: Path) -> None:
 def _header(path: Path) -> bytes:
     with open(path, encoding="utf-8", errors=ERRORS, newline="") as file:
         return csv_line(next(csv.reader(file), ())).encode(errors=ERRORS)
+
+
+def _check_rows(path: Path, expected: int) -> None:
+    with open(path, encoding="utf-8", errors=ERRORS, newline="") as file:
+        rows = csv.reader(file)
+        width = len(next(rows, ()))
+        found = sum(len(row) == width for row in rows)
+    with open(path, "rb") as file:
+        file.seek(-min(len(LINE_END), path.stat().st_size), os.SEEK_END)
+        is_cut = file.read() != LINE_END.encode()
+    if found != expected or is_cut:
+        raise DataError(
+            f"{path}: expected {expected} rows, got {found}"
+            + (", and no end of the last line" if is_cut else "")
+        )
 
 
 def _merged(parts: list[Part], files: FeatureFiles, bases: Mapping[Path, Path]) -> dict:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,9 +59,11 @@ def read_part(path: Path) -> Part:
         )
         for layer, about in part.layers.items():
             if about["shape"][0] != len(part.rows) or any(
-                os.path.dirname(name) for name in map(str, _names(about))
+                not name or Path(name).name != name for name in _names(about)
             ):
                 raise ValueError(f"layer {layer} of other rows or in another folder")
+        if not all(isinstance(row, int) for row in description["bad_rows"]):
+            raise ValueError(f"bad_rows {str(description['bad_rows'])[:80]}")
         if not 1 <= part.shard.index <= part.shard.count or not description["sha256"]:
             raise ValueError(f"part {shard['index']} of {shard['count']}")
     except FileNotFoundError:

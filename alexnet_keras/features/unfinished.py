@@ -102,10 +102,12 @@ class Unfinished:
         After Ctrl-C, and after any failure later than the first checkpoint, the rows written so
         far are kept, and a warning says so. Raises ``RunError``.
         """
-        check_writable(self._out, self._finals)
-        if resume and not self.folder.is_dir() and not self._finals[0].exists():
-            raise RunError(f"resume: expected an unfinished extraction {self.folder}, got none")
         try:
+            check_writable(self._out, self._finals)
+            if resume and not self.folder.is_dir() and not self._finals[0].exists():
+                raise RunError(
+                    f"resume: expected an unfinished extraction {self.folder}, got none"
+                )
             self.folder.mkdir(exist_ok=True)
             with self._locked():
                 try:

@@ -193,10 +193,37 @@ def test_a_damaged_part(parts, tmp_path):
     features.write_bytes(features.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"^[^\n]*f-2-of-2\.npy: "):
         alexnet_keras.merge_features(tmp_path / "f.npy", given, verbose=0)
+    description = json.loads(given[1].read_text())
+    layer = description["layers"]["pool1"]
+    for changed in (
+        description | {"bad_rows": None},
+        {key: value for key, value in description.items() if key != "bad_rows"},
+        description | {"layers": {"pool1": layer | {"file": None}}},
+    ):
+        given[1].write_text(json.dumps(changed))
+        with pytest.raises(DataError, match=r"^[^\n]*f-2-of-2\.json: expected "):
+            alexnet_keras.merge_features(tmp_path / "f.npy", given, verbose=0)
     for content in ("", "{}", "[1]", '{"shard": {"rows": [1, 2], "index": 9, "count": 2}}'):
         given[1].write_text(content)
         with pytest.raises(DataError, match=r"^[^\n]*f-2-of-2\.json: expected "):
             alexnet_keras.merge_features(tmp_path / "f.npy", given, verbose=0)
+    assert not list(tmp_path.glob("f.*"))
+
+
+def test_a_table_of_rows_that_was_cut(parts, tmp_path):
+    for path in parts.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    table = tmp_path / "f-2-of-2.csv"
+    lines = table.read_bytes().splitlines(keepends=True)
+    for content, says in (
+        (lines[:-1], "expected 9 rows, got 8$"),
+        ([*lines[:-1], lines[-1][:-2]], "expected 9 rows, got 9, and no end of the last line$"),
+    ):
+        table.write_bytes(b"".join(content))
+        with pytest.raises(DataError, match=rf"^[^\n]*f-2-of-2\.csv: {says}"):
+            alexnet_keras.merge_features(
+                tmp_path / "f.npy", sorted(tmp_path.glob("*.json")), verbose=0
+            )
     assert not list(tmp_path.glob("f.*"))
 
 

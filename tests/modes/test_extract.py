@@ -23,7 +23,7 @@ from alexnet_keras.features.feature_files import output_files
 from alexnet_keras.pretrained.loading import Pretrained
 from modes import extract as mode
 from modes.extract import extract_features
-from tests.alexnet_keras.tiny import tiny_model
+from tests.alexnet_keras.tiny import encoded, picture, tiny_model
 from tests.alexnet_keras.trees import CATEGORIES, class_folders, coco_tree
 
 PUBLIC = (
@@ -210,6 +210,26 @@ def test_nothing_is_overwritten_unasked(source, dataset, tmp_path):
     out.mkdir()
     with pytest.raises(RunError, match=f"^{out}: expected a file to write, got a folder$"):
         extract_features(dataset, out, source=source, overwrite=True)
+
+
+def test_what_is_read_is_never_overwritten(source, tmp_path):
+    """``--data f.csv --out f.npy`` would replace the labels by the table of rows."""
+    (tmp_path / "a.jpg").write_bytes(encoded(picture()))
+    table = tmp_path / "f.csv"
+    table.write_text("path,label\na.jpg,cat\n")
+    array = tmp_path / "g.npy"
+    np.save(array, picture()[None])
+    for data in (table, array):
+        content = data.read_bytes()
+        out = data.with_suffix(".npy")
+        with pytest.raises(RunError, match=f"^{data}: expected another name for --out"):
+            extract_features(open_dataset(data), out, source=source, overwrite=True)
+        assert data.read_bytes() == content
+
+
+def test_a_name_that_is_too_long(source, dataset, tmp_path):
+    with pytest.raises(RunError, match="cannot be written: File name too long$"):
+        extract_features(dataset, tmp_path / f"{'f' * 300}.npy", source=source)
 
 
 def test_after_a_failure_what_was_there_is_there(source, dataset, tmp_path):

@@ -128,6 +128,19 @@ def test_files_that_cannot_be_written_are_known_before_the_weights(tmp_path, nam
     assert (tmp_path / "old.csv").read_text() == "old"
 
 
+def test_a_list_of_images_is_never_overwritten(tmp_path, paths):
+    listed = tmp_path / "list.csv"
+    listed.write_text(f"path,label\n{paths[0]},cat\n")
+    with pytest.raises(RunError, match=f"^{listed}: expected another name for --out"):
+        alexnet_keras.predict(listed, weights="no such weights", out=listed, overwrite=True)
+    assert listed.read_text().endswith("cat\n")
+
+
+def test_a_name_that_is_too_long(tmp_path, paths, weights):
+    with pytest.raises(RunError, match="cannot be written: File name too long$"):
+        alexnet_keras.predict(paths[0], weights=weights, out=tmp_path / f"{'p' * 300}.csv")
+
+
 def test_json_cannot_be_printed_and_written(tmp_path):
     result = invoke("predict", "a.jpg", "--json", "--out", tmp_path / "preds.json")
     assert result.exit_code == 2
@@ -215,6 +228,31 @@ def test_a_reader_that_wants_no_more_is_no_error(paths, weights, monkeypatch, ca
         monkeypatch.undo()
     assert left.value.code == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_no_room_for_what_is_printed(paths, weights, monkeypatch, capsys):
+    with open(os.open("/dev/full", os.O_WRONLY), "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        with pytest.raises(SystemExit) as left:
+            main(["predict", paths[0], "--weights", str(weights)])
+        monkeypatch.undo()
+    assert left.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: standard output: cannot be written: No space left on device\n"
+    )
+
+
+def test_standard_input_that_is_closed_is_empty(monkeypatch, capsys):
+    """As in ``predict - <&-``."""
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(SystemExit) as left:
+        main(["predict", "-"])
+    sys.stdin.close()
+    assert left.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: standard input: expected one path a line, got an empty list\n"
+    )
 
 
 def test_progress_is_on_stderr(paths, weights, monkeypatch):

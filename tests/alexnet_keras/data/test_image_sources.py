@@ -148,6 +148,7 @@ REFUSED = {
     "an empty table": ("t.csv", "", "expected a header with a column path, got nothing"),
     "no rows": ("t.csv", "path\n", "expected rows below the header, got none"),
     "a column twice": ("t.csv", "path,path\na,b\n", "expected each column once, got path, path"),
+    "too many columns": ("t.csv", "path" + ",x" * 1000, "expected up to 1000 columns, got 1001"),
     "a short row": ("t.csv", "path,label\n2.png\n", r"line 2: expected 2 fields \(path, label\)"),
     "an open quote": ("t.csv", 'path\n"2.png\n', "expected CSV, got: unexpected end of data"),
     "a row's path": ("t.csv", "path\n2.png\nx.png\n", "line 3: expected an image file at 'x.png'"),

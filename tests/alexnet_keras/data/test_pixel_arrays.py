@@ -155,6 +155,15 @@ def test_images_of_mixed_sizes_are_never_unpickled(tmp_path):
         read_array(np.zeros((2, 3, 9, 3), object))
 
 
+def test_an_hdf5_data_set_without_values(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"] = h5py.Empty("f4")
+    with pytest.raises(
+        DataError, match=r"a\.h5: images: expected an array in this file, got none"
+    ):
+        read_array(tmp_path / "a.h5")
+
+
 def test_several_arrays_and_none(tmp_path):
     hdf5(tmp_path, PIXELS)
     with pytest.raises(
