@@ -1,4 +1,4 @@
-"""Features in ``.csv`` files: columns ``fc7_0``, ``fc7_1``, ... behind those of the table."""
+"""Features in ``.csv`` files: columns ``fc7_0``, ``fc7_1``, ... after those of the table."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def value_columns(header: Sequence[str]) -> dict[str, slice]:
         match = _VALUE.fullmatch(name)
         if not match:
             continue
-        layer, index = match[1], int(match[2])
+        layer = match[1]
+        index = int(match[2])
         if index == 0 and layer not in found:
             found[layer] = slice(place, place + 1)
         elif layer in found and place == found[layer].stop == found[layer].start + index:

@@ -13,9 +13,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from alexnet_keras.array_readers.archived import Mat, Npz
 from alexnet_keras.array_readers.csv_values import Csv
-from alexnet_keras.array_readers.stored import Hdf5, Npy, open_data_set, parts_of
+from alexnet_keras.array_readers.npy_hdf5 import Hdf5, Npy, open_data_set, parts_of
+from alexnet_keras.array_readers.npz_mat import Mat, Npz
 from alexnet_keras.errors import DataError, WeightsError, error_reason
 
 _FORMATS: dict[str, type] = {

@@ -18,7 +18,7 @@ _SVM_ITERATIONS = 10_000
 _BLOCK_VALUES = 1 << 22
 _BLOCK_FEATURES = 64
 _SMALL_ARRAY = 1 << 25
-# Of the mean square of a row: rows that depend on others, as centred ones do, have a factor too.
+# Of the mean square of a row, so that dependent rows, as centred ones are, have a Cholesky factor.
 _JITTER = 1e-9
 
 
@@ -72,7 +72,7 @@ class Classifier:
 @dataclass(frozen=True)
 class StandardizedFold:
     """Train and test rows, floats, standardized by the mean and the standard deviation of the
-    train rows alone. ``features``: their number, which that of the columns may be less than.
+    train rows alone. ``features``: how many there were, though there may be fewer columns.
     """
 
     train: np.ndarray

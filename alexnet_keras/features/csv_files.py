@@ -1,5 +1,5 @@
-"""Features as text: ``.csv`` files whose lines are those of the table of rows, with the values of
-the row behind.
+"""Features as text: ``.csv`` files whose lines are those of the table of rows, each followed by
+the values of its row.
 """
 
 from __future__ import annotations

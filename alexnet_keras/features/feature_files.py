@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_keras.array_readers.archived import variable_name
+from alexnet_keras.array_readers.npz_mat import variable_name
 from alexnet_keras.atomic_files import atomic_write
 from alexnet_keras.errors import ConfigurationError, RunError
 from alexnet_keras.features.array_files import ArrayFiles, Hdf5File, NpyFiles, RowArray

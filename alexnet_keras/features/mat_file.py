@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_keras.array_readers.archived import variable_name
+from alexnet_keras.array_readers.npz_mat import variable_name
 from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.features.array_files import ArrayFiles, RowArray, Span, write_all
 

@@ -148,7 +148,7 @@ def _join_texts(parts: list[Part], files: FeatureFiles, work: Unfinished, advanc
 
 
 def _join(sources: Sequence[Path], parts: Sequence[Part], target: Path) -> None:
-    """The lines of the parts' CSV files behind the header of the first."""
+    """The lines of the parts' CSV files under the header of the first."""
     header = b""
     with open(target, "wb") as joined:
         for source, part in zip(sources, parts, strict=True):

@@ -203,7 +203,9 @@ def _column(features: Features, name: str, option: str) -> list:
     return table[name]
 
 
-def _groups(features: Features, group: str | None, count: int) -> tuple[np.ndarray, tuple]:
+def _groups(
+    features: Features, group: str | None, count: int
+) -> tuple[np.ndarray, tuple[str, ...]]:
     table = features.rows
     if group is None and IMAGE_COLUMN not in table:
         return np.arange(count), tuple(map(str, range(count)))

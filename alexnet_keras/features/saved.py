@@ -112,7 +112,7 @@ class Features(Mapping):
 
 
 def read_features(path: str | os.PathLike, layer: str | None = None) -> Features:
-    """Open the features that ``extract`` wrote, or an array of anybody.
+    """Open the features that ``extract`` wrote, or anyone's arrays.
 
     ``path``: a ``.npy``, ``.npz``, ``.h5``, ``.mat`` (MATLAB 5 to 7.3) or ``.csv`` (columns
     ``fc7_0``, ``fc7_1``, ...); or the name that was given to ``extract`` as ``out`` where it is
@@ -141,8 +141,8 @@ def read_features(path: str | os.PathLike, layer: str | None = None) -> Features
 
 
 def _description_of(path: Path) -> Path | None:
-    """The JSON beside ``path``: of its own stem, or of the stem that ``extract`` has put a layer's
-    name behind.
+    """The JSON beside ``path``: of its own stem, or of the stem that ``extract`` has added a
+    layer's name to.
     """
     own = path.with_suffix(".json")
     if own.is_file():

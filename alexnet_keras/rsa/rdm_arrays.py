@@ -1,4 +1,4 @@
-"""Arrays of anybody as representational dissimilarity matrices (RDMs), checked."""
+"""Anyone's arrays as representational dissimilarity matrices (RDMs), checked."""
 
 from __future__ import annotations
 

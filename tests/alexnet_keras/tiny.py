@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import keras
 import numpy as np
 from PIL import Image
 
-from alexnet_keras.configs.architecture import ALEXNET, VARIANTS
+from alexnet_keras.configs.architecture import ALEXNET, VARIANTS, InitialValues
 from alexnet_keras.configs.preprocessing import PREPROCESSING, Preprocessing
 from alexnet_keras.data.samples import Samples
 from alexnet_keras.models.alexnet import build
+from alexnet_keras.pretrained.loading import Pretrained
 
 PREPROCESSING_16 = Preprocessing(crop=16, resize_to=20)
 SMALLEST = {"alexnet": 67, "caffenet": 67, "paper": 67, "owt": 63, "krizhevsky": 52, "slim": 67}
@@ -28,6 +30,16 @@ def tiny_model(variant="alexnet", width=0.05, size=None, classes=5, **options):
         "class_names": tuple(f"class {index}" for index in range(classes)),
     }
     return build(architecture, keras.Input((size, size, 3)), classes, **{**facts, **options})
+
+
+def tiny_source(folder):
+    """A tiny network whose activations are not tiny, as if read from a file in ``folder``."""
+    keras.utils.set_random_seed(0)
+    he = InitialValues(kernels="he")
+    path = folder / "tiny.keras"
+    path.write_bytes(b"tiny")
+    model = tiny_model(replace(ALEXNET.with_width(0.05), initial_values=he))
+    return Pretrained(model, "tiny", path)
 
 
 def tiny_layers(seed=0, width=0.05, size=67, classes=5):

@@ -13,17 +13,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_keras.configs.architecture import ALEXNET, InitialValues
 from alexnet_keras.configs.loading import BoxRegion, Loading
 from alexnet_keras.data import decoding, image_ops
 from alexnet_keras.data.layouts import open_dataset
 from alexnet_keras.errors import ConfigurationError, DataError, RunError, WeightsError
 from alexnet_keras.features import array_files as features_module
 from alexnet_keras.features.feature_files import output_files
-from alexnet_keras.pretrained.loading import Pretrained
 from modes import extract as mode
 from modes.extract import extract_features
-from tests.alexnet_keras.tiny import encoded, picture, tiny_model
+from tests.alexnet_keras.tiny import encoded, picture, tiny_source
 from tests.alexnet_keras.trees import CATEGORIES, class_folders, coco_tree
 
 PUBLIC = (
@@ -35,13 +33,7 @@ PUBLIC = (
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    keras.utils.set_random_seed(0)
-    model = tiny_model(
-        replace(ALEXNET.with_width(0.05), initial_values=InitialValues(kernels="he"))
-    )
-    path = tmp_path_factory.mktemp("source") / "tiny.keras"
-    path.write_bytes(b"tiny")
-    return Pretrained(model, "tiny", path)
+    return tiny_source(tmp_path_factory.mktemp("source"))
 
 
 @pytest.fixture

@@ -3,16 +3,13 @@ saved beside the features and used again.
 """
 
 import json
-from dataclasses import replace
 
-import keras
 import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
 from sklearn.decomposition import IncrementalPCA
 from sklearn.random_projection import SparseRandomProjection
 
-from alexnet_keras.configs.architecture import ALEXNET, InitialValues
 from alexnet_keras.errors import ConfigurationError, DataError
 from alexnet_keras.features import extraction_job as job
 from alexnet_keras.features.incremental_pca import IncrementalFit
@@ -21,19 +18,13 @@ from alexnet_keras.features.unfinished import Unfinished
 from alexnet_keras.pretrained.loading import Pretrained
 from modes import extract as mode
 from modes.extract import run_extraction
-from tests.alexnet_keras.tiny import tiny_model
+from tests.alexnet_keras.tiny import tiny_source
 from tests.alexnet_keras.trees import assert_refused, class_folders
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    keras.utils.set_random_seed(0)
-    model = tiny_model(
-        replace(ALEXNET.with_width(0.05), initial_values=InitialValues(kernels="he"))
-    )
-    path = tmp_path_factory.mktemp("source") / "tiny.keras"
-    path.write_bytes(b"tiny")
-    return Pretrained(model, "tiny", path)
+    return tiny_source(tmp_path_factory.mktemp("source"))
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from alexnet_keras.array_readers.mapped import (
     map_array,
     read_only,
 )
-from alexnet_keras.array_readers.stored import Hdf5
+from alexnet_keras.array_readers.npy_hdf5 import Hdf5
 from alexnet_keras.errors import DataError
 from weights.archive import SmallReads
 from weights.arrays import read_npy_header, view_array
