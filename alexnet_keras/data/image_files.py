@@ -126,6 +126,8 @@ def _expand(source: str, recursive: bool, ignored: Counter) -> Iterator[tuple[st
         yield from ((path, os.path.abspath(path)) for path in sorted(found, key=natural_key))
     elif not os.path.lexists(source):
         raise DataError(f"{source}: expected an image file, got nothing")
+    elif os.path.exists(source) and not os.path.isfile(source):
+        raise DataError(f"{source}: expected an image file, got a pipe or device")
     else:
         yield source, os.path.abspath(source)
 

@@ -259,8 +259,9 @@ def detect_layout(data: Source, recursive: bool = False) -> str:
     if is_glob(os.fspath(data)):
         return "images"
     path = _absolute(image_arrays.array_file(os.fspath(data)))
-    if not os.path.exists(path):
-        raise DataError(f"{path}: expected a folder or a file, got nothing")
+    if not os.path.isfile(path):
+        found = "a pipe or device" if os.path.exists(path) else "nothing"
+        raise DataError(f"{path}: expected a folder or a file, got {found}")
     suffix = path.suffix.lower()
     if suffix not in _SUFFIXES and suffix not in IMAGE_SUFFIXES:
         raise DataError(

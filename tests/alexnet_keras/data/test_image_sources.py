@@ -162,6 +162,14 @@ def test_bad_lists_and_tables(folder, case):
         open_dataset(write(folder / name, text)).samples("all")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    for name, opened in (("a.jpg", open_images), ("b.jpg", open_dataset), ("c.txt", open_images)):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(DataError, match=rf"{name}: expected .* file, got a pipe or device"):
+            opened(tmp_path / name).samples("all")
+
+
 def test_other_bytes_than_utf8(folder):
     for name, kind in (("a.txt", "a text list"), ("t.csv", "a CSV table")):
         (folder / name).write_bytes(b"path\n\xff.png")
