@@ -13,7 +13,7 @@ classes that the network was trained on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -28,7 +28,12 @@ from alexnet_keras.errors import ConfigurationError
 from alexnet_keras.features.extraction_job import ExtractionJob
 from alexnet_keras.features.extraction_state import digest_of_facts
 from alexnet_keras.features.extractor import feature_extractor, layer_of
-from alexnet_keras.features.feature_files import basis_files, name_files, write_description
+from alexnet_keras.features.feature_files import (
+    FeatureFiles,
+    basis_files,
+    name_files,
+    write_description,
+)
 from alexnet_keras.features.image_size import fit_to_images
 from alexnet_keras.features.linear_probe import ProbeResult, fit_linear_probe
 from alexnet_keras.features.projection_from_options import (
@@ -173,7 +178,12 @@ def extract_features(
     return files.by_layer
 
 
-def _unfinished(job, files, fitted, inputs) -> tuple[Unfinished, str]:
+def _unfinished(
+    job: ExtractionJob,
+    files: FeatureFiles,
+    fitted: Mapping[str, Path],
+    inputs: Iterable[Path | None],
+) -> tuple[Unfinished, str]:
     """The folder of the files until they are complete, and the digest of what determines rows.
     Raises ``RunError`` if these files would replace one of ``inputs``.
     """
@@ -228,7 +238,9 @@ def _check_probe(dataset: Dataset, parts: list[Samples]) -> None:
             )
 
 
-def _description(source, files, job, dataset) -> dict:
+def _description(
+    source: Pretrained, files: FeatureFiles, job: ExtractionJob, dataset: Dataset
+) -> dict:
     region = job.loading.region
     pixels = job.table.parts[0].pixels
     return {

@@ -5,7 +5,13 @@ import pytest
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import StratifiedKFold, cross_val_score, permutation_test_score
+from sklearn.model_selection import (
+    GridSearchCV,
+    StratifiedKFold,
+    cross_val_score,
+    permutation_test_score,
+)
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -13,6 +19,7 @@ from alexnet_keras.errors import DataError
 from alexnet_keras.features.classifiers import Classifier
 from alexnet_keras.features.probing import (
     C_GRID,
+    NEIGHBORS_GRID,
     CrossValidation,
     balanced_accuracy,
     cross_validate,
@@ -150,12 +157,33 @@ def test_what_is_tuned_is_chosen_within_the_train_rows():
     assert again.chosen == result.chosen[:1]
 
 
-def test_neighbours_are_tuned_too():
+@pytest.mark.parametrize(
+    ("classifier", "setting", "candidates", "estimator", "grid"),
+    [
+        (LOGISTIC, "c", C_GRID, oracle(), {"logisticregression__C": np.array(C_GRID) / 10}),
+        (
+            Classifier("knn"),
+            "n_neighbors",
+            NEIGHBORS_GRID,
+            make_pipeline(StandardScaler(), KNeighborsClassifier()),
+            {"kneighborsclassifier__n_neighbors": NEIGHBORS_GRID},
+        ),
+    ],
+)
+def test_what_is_tuned_is_what_scikit_learns_grid_search_chooses(
+    classifier, setting, candidates, estimator, grid
+):
+    x = noisy(0.7, seed=1)
     splitter = group_folds(OWN_GROUP, 2, 0)
-    result = cross_validate(
-        noisy(1), ROWS, LABELS, OWN_GROUP, splitter, Classifier("knn"), tune=True
-    )
-    assert all(classifier.n_neighbors in (1, 3, 5, 10, 20) for classifier in result.chosen)
+    result = cross_validate(x, ROWS, LABELS, OWN_GROUP, splitter, classifier, tune=True)
+    inner = StratifiedKFold(3, shuffle=True, random_state=0)
+    search = GridSearchCV(estimator, grid, scoring="balanced_accuracy", cv=inner, refit=False)
+    expected = [
+        candidates[search.fit(x[train], LABELS[train]).best_index_]
+        for train, _ in splitter(LABELS)
+    ]
+    assert [getattr(each, setting) for each in result.chosen] == expected
+    assert set(expected) != {candidates[0]}
 
 
 def test_too_few_rows_to_tune():
