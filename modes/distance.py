@@ -80,7 +80,10 @@ def run_distance(
     options = read_options(DistanceOptions, options)
     progress = Progress(verbose)
     a, b = Path(a), Path(b)
-    of_folders = a.is_dir() and b.is_dir()
+    of_folders = a.is_dir()
+    if of_folders != b.is_dir():
+        folder, file = (a, b) if of_folders else (b, a)
+        raise DataError(f"{folder}: expected a file as {file}, or two folders, got one folder")
     pairs = _pairs(a, b) if of_folders else ((a, b),)
     metric = PerceptualDistance(
         options.weights, options.heads, partial=options.partial, progress=progress

@@ -100,7 +100,9 @@ def run_extraction(*, verbose: str | int = "auto", **options) -> Features:
         if options.probe:
             probes[layer] = fit_linear_probe(path, layer, rows, dataset)
             progress.print(_probe_line(layer, probes[layer]))
-    return Features(files, rows, probes, out.with_suffix(".json"))
+    description = out.with_suffix(".json")
+    progress.print(f"rows: {rows}, description: {description}")
+    return Features(files, rows, probes, description)
 
 
 def extract_features(

@@ -26,8 +26,8 @@ class ProbeOptions:
     )
     group: str | None = option(
         None,
-        "Column whose equal values are never in train and test both; row: none are.  "
-        "[default: image, that is path]",
+        "Column whose equal values stay together, all in train or all in test; row: every row by "
+        "itself.  [default: image, that is path]",
         metavar="COLUMN",
     )
     folds: int | None = option(None, "Folds of cross-validation.  [default: 5]", minimum=2)

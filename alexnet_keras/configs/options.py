@@ -62,6 +62,13 @@ class ExtractOptions(
 ):
     """Options of ``extract``."""
 
+    data: str = option(
+        "demo",
+        "Data set; or images: a folder, a file, a glob, a list (.txt), a table (.csv) or an array "
+        "(.npy, .npz, .h5).",
+        metavar="demo|demo-new|PATH",
+        or_images=True,
+    )
     splits: tuple[str, ...] = option(
         (), "Split to extract (repeatable).  [default: all splits]", flag="--split", metavar="NAME"
     )

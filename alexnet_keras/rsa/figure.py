@@ -72,7 +72,7 @@ def _short(name: str, most: int = 24) -> str:
 def _draw_rdms(figure, shown: tuple[Representation, ...], rows: int, stimuli: int) -> None:
     from scipy.stats import rankdata
 
-    axes = figure.subplots(rows, min(_COLUMNS, len(shown)), squeeze=False)
+    axes = figure.subplots(rows, math.ceil(len(shown) / rows), squeeze=False)
     upper = np.triu_indices(stimuli, 1)
     image = None
     for place, each in zip(axes.flat, shown, strict=False):
@@ -100,18 +100,20 @@ def _draw_curves(place, report: SimilarityReport, method: str) -> None:
         at = np.arange(len(layers)) + shift * (number - (len(report.references) - 1) / 2)
         values = np.array([each.value for each in found])
         subjects = len(reference.vectors)
-        label = _short(reference.name) + (f" ({subjects} subjects)" if subjects > 1 else "")
+        name = _short(reference.name)
+        label = name + (f" ({subjects} subjects)" if subjects > 1 else "")
         style = {"marker": _MARKERS[number % len(_MARKERS)], "linestyle": line}
         place.plot(at, values, color=colour, label=label, **style)
         for x, each in zip(at, found, strict=True):
             if each.interval:
                 place.vlines(x, *each.interval, color=colour, linewidth=1.5)
         if found[0].ceiling:
-            place.axhspan(*found[0].ceiling, color=colour, alpha=0.2, label="its noise ceiling")
+            ceiling = f"noise ceiling of {name}"
+            place.axhspan(*found[0].ceiling, color=colour, alpha=0.2, label=ceiling)
     place.axhline(0, color="0.6", linewidth=0.8, zorder=0)
     _name_layers(place, layers)
     place.set_xlabel("layer")
-    bars = "\n(bars: 95% over stimuli)" if report.options.bootstrap else ""
+    bars = "\n(bars: 95% intervals over stimuli)" if report.options.bootstrap else ""
     place.set_ylabel(_LABELS[method] + bars, fontsize=9)
     place.legend(
         fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.17), ncols=3, frameon=False

@@ -86,6 +86,9 @@ def test_what_cannot_be_compared(saved, tmp_path):
     for other, message in others.items():
         with pytest.raises(DataError, match=message):
             alexnet_keras.distance(a if other.is_dir() else a / "0.png", other, verbose=0, **saved)
+    for pair in ((a, a / "0.png"), (a / "0.png", a)):
+        with pytest.raises(DataError, match="a: expected a file as .*0.png, or two folders, got"):
+            alexnet_keras.distance(*pair, verbose=0, **saved)
     (a / "1.jpg").write_bytes(encoded(picture(0)))
     with pytest.raises(DataError, match="a: expected one image '1', got 1.jpg and 1.png"):
         alexnet_keras.distance(a, a, **saved)

@@ -13,6 +13,7 @@ from rsatoolbox.rdm import RDMs, calc_rdm, compare, load_rdm
 
 import alexnet_keras
 from alexnet_keras.errors import ConfigurationError, DataError, RunError
+from alexnet_keras.rsa.figure import draw_figure
 from tests.alexnet_keras.trees import invoke
 
 NUMBER = 12
@@ -219,6 +220,21 @@ def test_the_files_it_writes(tmp_path):
     with pytest.raises(RunError, match="r.h5: already exists"):
         similarity(path, rdm_file=tmp_path / "r.h5")
     similarity(path, bootstrap=3, overwrite=True, **written)
+
+
+def test_the_legend_names_the_reference_of_each_noise_ceiling(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "matplotlib.figure.Figure.savefig", lambda self, *_, **__: drawn.append(self)
+    )
+    references = [tmp_path / "v1.h5", tmp_path / "it.h5"]
+    for reference in references:
+        subjects().save(str(reference))
+    report = similarity(features(tmp_path), reference=references, bootstrap=0)
+    draw_figure(tmp_path / "unused.png", report)
+    legend = drawn[0].subfigs[1].axes[0].get_legend()
+    ceilings = [text.get_text() for text in legend.get_texts() if "ceiling" in text.get_text()]
+    assert ceilings == ["noise ceiling of v1.h5", "noise ceiling of it.h5"]
 
 
 def test_the_rdm_of_one_layer(tmp_path):

@@ -188,6 +188,7 @@ def test_a_run_is_weights_for_what_follows(run, files, tmp_path):
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
     assert [line for line in lines if "->" in line] == [f"fc6 -> {out}", f"fc7 -> {out}"]
+    assert lines[-1] == f"rows: {tmp_path / 'f.csv'}, description: {tmp_path / 'f.json'}"
     assert [line.split(":")[0] for line in lines if "accuracy" in line] == [
         "linear probe on fc6",
         "linear probe on fc7",
