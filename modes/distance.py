@@ -130,6 +130,8 @@ def _distance(metric: PerceptualDistance, a: Path, b: Path) -> float:
 
 
 def _read(path: Path) -> np.ndarray:
+    if path.exists() and not path.is_file():  # opening a named pipe would wait
+        raise DataError(f"{path}: expected an image file, got a folder or device")
     try:
         pixels = decode_image(tf.io.read_file(os.fspath(path))).numpy()
     except tf.errors.OpError as error:

@@ -116,8 +116,9 @@ def _layers(
     with progress.track("read", total, unit="layers", on_stderr=True) as advance:
         rows, products = read_layers(files, options.layers, options.repeats, advance)
     if len(rows.stimuli) < MIN_STIMULI:
+        which = " whose features are finite" if rows.left_out else ""
         raise DataError(
-            f"features: expected at least {MIN_STIMULI} stimuli, got {len(rows.stimuli)}"
+            f"features: expected at least {MIN_STIMULI} stimuli, got {len(rows.stimuli)}{which}"
         )
     layers = [
         layer_representation(name, products.pop(name), rows, options.rdm)

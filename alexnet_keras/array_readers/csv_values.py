@@ -66,7 +66,7 @@ def csv_rows(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, list[s
     ``DataError`` for what is no table: columns without a name of their own, rows of other lengths.
     """
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.reader(file)
             header = next(reader, [])
             if len(set(header)) < len(header) or not header:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -92,6 +93,7 @@ class Option:
             raise ConfigurationError(f"{self.name}: expected {self._expected()}, got {original!r}")
         if (
             (self.choices and value not in self.choices)
+            or (self.kind is float and not math.isfinite(value))
             or (self.minimum is not None and value < self.minimum)
             or (self.maximum is not None and value > self.maximum)
         ):

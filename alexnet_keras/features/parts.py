@@ -49,6 +49,8 @@ class Part:
 
 def read_part(path: Path) -> Part:
     """The part whose description or features file is at ``path``. Raises ``DataError``."""
+    if not path.name:
+        raise DataError(f"parts: expected descriptions or features files, got {str(path)!r}")
     described = path.with_suffix(".json")
     try:
         description = json.loads(described.read_text(encoding="utf-8"))
@@ -57,15 +59,7 @@ def read_part(path: Path) -> Part:
         part = Part(
             described, description, RowShard(shard["index"], shard["count"]), range(first, last)
         )
-        for layer, about in part.layers.items():
-            if about["shape"][0] != len(part.rows) or any(
-                not name or Path(name).name != name for name in _names(about)
-            ):
-                raise ValueError(f"layer {layer} of other rows or in another folder")
-        if not all(isinstance(row, int) for row in description["bad_rows"]):
-            raise ValueError(f"bad_rows {str(description['bad_rows'])[:80]}")
-        if not 1 <= part.shard.index <= part.shard.count or not description["sha256"]:
-            raise ValueError(f"part {shard['index']} of {shard['count']}")
+        _check_described(part)
     except FileNotFoundError:
         raise DataError(
             f"{path}: expected a part of a divided extraction, which has a description "
@@ -80,6 +74,34 @@ def read_part(path: Path) -> Part:
             f"{described}: expected the description of a part, got: {error_reason(error)}"
         ) from None
     return part
+
+
+def _check_described(part: Part) -> None:
+    index, count = part.shard.index, part.shard.count
+    if not type(index) is type(count) is int or not 1 <= index <= count:
+        raise ValueError(f"part {index} of {count}")
+    if not part.layers or not part.description["sha256"]:
+        raise ValueError("no layers, or no sha256")
+    if not all(isinstance(row, int) for row in part.description["bad_rows"]):
+        raise ValueError(f"bad_rows {str(part.description['bad_rows'])[:80]}")
+    for layer, about in part.layers.items():
+        _check_layer(layer, about, len(part.rows))
+
+
+def _check_layer(layer: str, about: dict, rows: int) -> None:
+    shape, names = about["shape"], _names(about)
+    if not names or not all(type(name) is str and _is_file_name(name) for name in (layer, *names)):
+        raise ValueError(f"layer {layer} in another folder, or without files")
+    if set(map(type, shape)) != {int} or min(shape) < 0 or shape[0] != rows:
+        raise ValueError(f"layer {layer} of other rows, shape {shape}")
+    if about["dtype"] not in ("float32", "float16"):
+        raise ValueError(f"layer {layer} of dtype {about['dtype']}")
+    if not isinstance(about.get("projection"), Mapping | None):
+        raise ValueError(f"layer {layer} with projection {about['projection']}")
+
+
+def _is_file_name(name: str) -> bool:
+    return name == Path(name).name and name not in ("", "..")
 
 
 def check_parts(parts: Sequence[Part]) -> list[Part]:

@@ -130,6 +130,8 @@ def read_features(path: str | os.PathLike, layer: str | None = None) -> Features
         features["fc7"].shape, features.rows["path"][0], features.description["variant"]
     """
     path = Path(path)
+    if not path.name:
+        raise DataError(f"features: expected a file, got {str(path)!r}")
     description = _description_of(path)
     files = _files_of(path, description)
     table = (description or path).with_suffix(".csv")

@@ -13,9 +13,12 @@ from alexnet_keras.perceptual.loading import specs_to_conv5
 
 def checked_images(name: str, images):
     """``images`` as they are if they can be compared. Raises ``DataError``."""
-    images = images if hasattr(images, "shape") else np.asarray(images)
+    try:
+        images = images if hasattr(images, "shape") else np.asarray(images)
+    except ValueError:
+        raise DataError(f"{name}: expected images of one size, got several") from None
     shape = tuple(images.shape)
-    if len(shape) not in (3, 4) or shape[-1] != 3:
+    if len(shape) not in (3, 4) or shape[-1] != 3 or shape[0] == 0:
         raise DataError(
             f"{name}: expected RGB images (batch, height, width, 3) or (height, width, 3), got "
             f"{shape}"

@@ -30,6 +30,8 @@ _REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
 
 def is_rdm_file(path: Path) -> bool:
     """Whether an HDF5 file holds RDMs, rather than features."""
+    if not path.is_file():  # opening a named pipe would wait
+        return False
     try:
         with h5py.File(path, "r") as file:
             return DISSIMILARITIES in file
@@ -43,6 +45,9 @@ def read_rdm_hdf5(path: Path):
     Raises ``DataError`` for another file, a damaged one, and dissimilarities that are not finite.
     """
     rsatoolbox = import_rsatoolbox()
+    if not path.is_file():
+        found = "a folder or device" if path.exists() else "none"
+        raise DataError(f"{path}: expected an RDM file of rsatoolbox, got {found}")
     try:
         check_heaps(path)
         with h5py.File(path, "r") as file:

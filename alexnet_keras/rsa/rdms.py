@@ -8,6 +8,7 @@ copies of the features, and for ``crossnobis`` a (features, features) matrix.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,8 +56,8 @@ def sum_products(features: np.ndarray, block_bytes: int = _BLOCK_BYTES) -> Produ
     """The sums of products of ``features``, (rows, ...), in float64. They are read in blocks of
     at most ``block_bytes`` as float64. Rows that are not finite make theirs NaN.
     """
-    flat = features.reshape(len(features), -1)
-    rows, width = flat.shape
+    rows, width = len(features), math.prod(features.shape[1:])
+    flat = features.reshape(rows, width)
     products = np.zeros((rows, rows))
     sums = np.zeros(rows)
     step = max(1, block_bytes // (8 * max(1, rows)))
@@ -113,6 +114,8 @@ def distances(products: Products, names: Sequence[str], method: str) -> np.ndarr
     """
     if method not in MEASURES:
         raise ConfigurationError(f"rdm: expected one of {', '.join(MEASURES)}, got {method!r}")
+    if not products.width:
+        raise DataError("expected rows of at least one feature, got none in a row")
     positions = {name: number for number, name in enumerate(dict.fromkeys(names))}
     stimulus = np.array([positions[name] for name in names], int)
     if method == "crossnobis":

@@ -94,7 +94,14 @@ def read_layers(
     ``<stem>:<layer>``. ``advance`` is called after each layer. Raises ``DataError``.
     """
     first, *others = (_rows(features, repeats) for features in files)
-    orders = [np.arange(len(first.names)), *(_order(first, other) for other in others)]
+    places = [_place(features) for features in files]
+    orders = [
+        np.arange(len(first.names)),
+        *(
+            _order(first, other, places[0], place)
+            for other, place in zip(others, places[1:], strict=True)
+        ),
+    ]
     found = {
         name: _ordered(features[layer], order, advance)
         for (name, features, layer), order in zip(
@@ -174,13 +181,15 @@ def _rows(features: Features, repeats: str | None) -> Rows:
     return Rows(names, features.rows, named, np.arange(count))
 
 
-def _order(first: Rows, other: Rows) -> np.ndarray:
-    """The row of ``other`` for each of ``first``."""
+def _order(first: Rows, other: Rows, place: str, other_place: str) -> np.ndarray:
+    """The row of ``other`` for each of ``first``; the files are named in errors."""
     if first.names == other.names:
         return np.arange(len(first.names))
     if len(first.stimuli) < len(first.names):
-        raise DataError("features: expected files with the same repeats in the same order")
-    return match_stimuli(first.names, other.names, "the first features file", "another")
+        raise DataError(
+            f"{other_place}: expected the same repeats in the same order as in {place}, got others"
+        )
+    return match_stimuli(first.names, other.names, place, other_place)
 
 
 def layer_representation(name: str, products: Products, rows: Rows, method: str) -> Representation:

@@ -1,6 +1,7 @@
 """``distance``: two files, two folders, and what cannot be compared."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -96,6 +97,9 @@ def test_what_cannot_be_compared(saved, tmp_path):
     refused = invoke("distance", a / "0.png", a / "0.png", *flags(saved))
     assert refused.exit_code == 2
     assert refused.stderr.startswith(f"error: {a / '0.png'}: expected a readable image, got: ")
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(DataError, match="pipe.png: expected an image file, got a folder or dev"):
+        alexnet_keras.distance(tmp_path / "pipe.png", a / "1.png", verbose=0, **saved)
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(DataError, match="empty: expected images, got none"):

@@ -210,6 +210,48 @@ def test_a_damaged_part(parts, tmp_path):
     assert not list(tmp_path.glob("f.*"))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"file": None},
+        {"file": ".."},
+        {"dtype": "object"},
+        {"shape": [4, -5]},
+        {"shape": [4, 5.0]},
+        {"projection": "pca"},
+    ],
+)
+def test_a_description_that_somebody_changed(parts, tmp_path, change):
+    for path in parts.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    given = sorted(tmp_path.glob("*.json"))
+    for path in given:
+        description = json.loads(path.read_text())
+        layer = description["layers"]["pool1"]
+        change = {**change, "shape": [layer["shape"][0], *change.get("shape", layer["shape"])[1:]]}
+        description["layers"]["pool1"] = {**layer, **change}
+        path.write_text(json.dumps(description))
+    says = "f-1-of-2.json: expected the description of a part, got: layer pool1"
+    assert_refused("merge", tmp_path / "f.npy", *given, says=says)
+    assert not list(tmp_path.glob("f.*"))
+
+
+def test_a_part_without_layers_or_a_whole_number_or_a_name(parts, tmp_path):
+    for path in parts.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    given = sorted(tmp_path.glob("*.json"))
+    description = json.loads(given[1].read_text())
+    for change in (
+        {"layers": {}},
+        {"bad_rows": None},
+        {"shard": {**description["shard"], "index": 2.0}},
+    ):
+        given[1].write_text(json.dumps({**description, **change}))
+        says = "f-2-of-2.json: expected the description of a part, got: "
+        assert_refused("merge", tmp_path / "f.npy", *given, says=says)
+    assert_refused("merge", tmp_path / "f.npy", "", says="parts: expected descriptions")
+
+
 def test_a_table_of_rows_that_was_cut(parts, tmp_path):
     for path in parts.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())

@@ -14,7 +14,7 @@ from rsatoolbox.rdm import RDMs, calc_rdm, compare, load_rdm
 import alexnet_keras
 from alexnet_keras.errors import ConfigurationError, DataError, RunError
 from alexnet_keras.rsa.figure import draw_figure
-from tests.alexnet_keras.trees import invoke
+from tests.alexnet_keras.trees import assert_refused, invoke
 
 NUMBER = 12
 IDS = [f"{number}.png" for number in range(NUMBER)]
@@ -285,6 +285,11 @@ def test_the_command(tmp_path):
         ({"compare": ["pearson"] * 2}, ConfigurationError, "compare: expected each once"),
         ({"rdm_file": "rdms.pkl"}, ConfigurationError, "rdm_file: expected a name that ends in"),
         ({"figure": True}, ConfigurationError, "figure: expected out"),
+        (
+            {"bandwidth": float("nan"), "compare": "rbf-cka"},
+            ConfigurationError,
+            "bandwidth: expec",
+        ),
         ({"rdm": "manhattan"}, ConfigurationError, "rdm: expected one of correlation"),
     ],
 )
@@ -304,7 +309,7 @@ def test_other_stimuli(tmp_path):
     with pytest.raises(DataError, match="expected the 12 stimuli of the features.* got 5"):
         similarity(features(tmp_path), reference=tmp_path / "few.npy")
     second = features(tmp_path, {"fc8": LAYERS["fc7"]}, "g", id=["x", *IDS[1:]])
-    with pytest.raises(DataError, match="another: expected the stimuli of the first features"):
+    with pytest.raises(DataError, match=r"g\.csv: expected the stimuli of .*f\.csv, got none"):
         similarity(features(tmp_path), second)
 
 
@@ -319,6 +324,23 @@ def test_one_or_two_stimuli(tmp_path, number):
         np.save(tmp_path / f"{layer}.npy", activations(0)[:number])
     with pytest.raises(DataError, match=f"at least 3 stimuli, got {number}"):
         similarity(tmp_path / "a.npy", tmp_path / "b.npy")
+
+
+def test_features_without_rows_or_values(tmp_path):
+    for shape, says in (
+        ((0, 5), "features: expected at least 3 stimuli, got 0"),
+        ((NUMBER, 0), "a: expected rows of at least one feature, got none in a row"),
+    ):
+        np.save(tmp_path / "a.npy", np.zeros(shape))
+        np.save(tmp_path / "b.npy", np.zeros(shape))
+        assert_refused("similarity", tmp_path / "a.npy", tmp_path / "b.npy", says=says)
+
+
+def test_no_finite_row_and_no_file(tmp_path):
+    path = features(tmp_path, {"fc7": np.full((NUMBER, 3), np.nan)})
+    with pytest.raises(DataError, match="3 stimuli, got 0 whose features are finite"):
+        similarity(path)
+    assert_refused("similarity", "", says="features: expected a file, got '.'")
 
 
 def test_three_stimuli_have_rdms_but_no_cka(tmp_path):

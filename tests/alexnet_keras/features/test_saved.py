@@ -256,12 +256,14 @@ def test_a_damaged_npy_is_one_line(tmp_path, monkeypatch, kind):
     assert not (tmp_path / "armed").exists()
 
 
-@pytest.mark.parametrize("kind", ["link", "bomb", "text", "bytes"])
+@pytest.mark.parametrize("kind", ["link", "bomb", "text", "bytes", "null"])
 def test_a_hostile_hdf5_is_one_line(tmp_path, kind):
     path = tmp_path / "f.h5"
     with h5py.File(path, "w") as file:
         if kind == "link":
             file["fc7"] = h5py.ExternalLink("other.h5", "fc7")
+        elif kind == "null":
+            file["fc7"] = h5py.Empty("f4")
         elif kind == "bomb":
             file.create_dataset("fc7", (1 << 20, 1 << 10), np.float32, chunks=(1, 1 << 10))
         else:
@@ -271,6 +273,13 @@ def test_a_hostile_hdf5_is_one_line(tmp_path, kind):
     with pytest.raises(DataError, match=f"^{path}: ") as raised:
         read_features(path, layer=None if kind == "bytes" else "fc7")["fc7"]
     assert "\n" not in str(raised.value)
+
+
+def test_a_table_that_a_spreadsheet_saved(tmp_path):
+    np.save(tmp_path / "f.npy", X)
+    text = "label,path\r\n" + "".join(f"{row},{row}.png\r\n" for row in range(len(X)))
+    (tmp_path / "f.csv").write_bytes(text.encode("utf-8-sig"))
+    assert read_features(tmp_path / "f.npy").rows["label"] == list(range(len(X)))
 
 
 def test_another_number_of_rows_than_the_table(tmp_path):

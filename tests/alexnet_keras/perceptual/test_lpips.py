@@ -222,6 +222,8 @@ IMAGE = picture(0, 40, 40)
         (IMAGE / 127.5 - 1, IMAGE, "a: expected RGB levels of 0 to 255, got -1 to 1"),
         (IMAGE, IMAGE + np.nan, "b: expected RGB levels of 0 to 255, got nan to nan"),
         ("a.png", "b.png", "a: expected RGB images"),
+        (IMAGE[None][:0], IMAGE[None][:0], "a: expected RGB images"),
+        ([[1], [1, 2]], IMAGE, "a: expected images of one size, got several"),
         (IMAGE.astype(str), IMAGE, "a: expected numbers, got <U3"),
     ],
 )

@@ -1,5 +1,6 @@
 """Files of RDMs, against rsatoolbox, SciPy and NumPy; and hostile ones."""
 
+import os
 import pickle
 import re
 
@@ -224,6 +225,13 @@ def test_other_files_are_one_line_and_nothing_runs(tmp_path, name):
         read_rdms(tmp_path / name)
     assert str(raised.value).startswith(str(tmp_path / name))
     assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize("read", [read_rdms, lambda path: read_reference(path, 5)])
+def test_a_named_pipe_is_not_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "a.h5")
+    with pytest.raises(DataError, match="a.h5: expected .*, got a folder or device"):
+        read(tmp_path / "a.h5")
 
 
 def test_an_h5_of_features_is_no_rdm_file(tmp_path):
