@@ -93,8 +93,7 @@ class Option:
             raise ConfigurationError(f"{self.name}: expected {self._expected()}, got {original!r}")
         if (
             (self.choices and value not in self.choices)
-            or (self.kind is float and not math.isfinite(value))
-            or (self.minimum is not None and value < self.minimum)
+            or (self.minimum is not None and not self.minimum <= value < math.inf)
             or (self.maximum is not None and value > self.maximum)
         ):
             raise ConfigurationError(f"{self.name}: expected {self._expected()}, got {original!r}")
