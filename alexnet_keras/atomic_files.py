@@ -16,9 +16,11 @@ __all__ = ["PARTIAL_PREFIX", "atomic_write", "check_keeps_inputs", "is_partial",
 atomic_write = partial(atomic_files.atomic_write, raises=RunError)
 
 
-def check_keeps_inputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> None:
+def check_keeps_inputs(
+    outputs: Iterable[Path], inputs: Iterable[Path | None], option: str = "--out"
+) -> None:
     """Raise ``RunError`` if one of ``outputs`` would replace a file that is read."""
     read = [path for path in inputs if path is not None and os.path.exists(path)]
     for output in outputs:
         if os.path.exists(output) and any(os.path.samefile(output, path) for path in read):
-            raise RunError(f"{output}: expected another name for --out: this file is read")
+            raise RunError(f"{output}: expected another name for {option}: this file is read")

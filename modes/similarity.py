@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
+from alexnet_keras.atomic_files import check_keeps_inputs
 from alexnet_keras.configs.analysis_options import SimilarityOptions
 from alexnet_keras.configs.option_fields import accept_options, read_options
 from alexnet_keras.errors import ConfigurationError, DataError
@@ -28,7 +30,7 @@ from alexnet_keras.rsa.comparison import draw_stimuli
 from alexnet_keras.rsa.rdm_arrays import MIN_STIMULI
 from alexnet_keras.rsa.rdms import as_rdms
 from alexnet_keras.rsa.report import SimilarityReport
-from alexnet_keras.rsa.report_files import check_writable, write_report
+from alexnet_keras.rsa.report_files import FIGURE, FILES, check_writable, write_report
 from alexnet_keras.rsa.representations import (
     Representation,
     Rows,
@@ -67,6 +69,7 @@ def run_similarity(
     files = [each if isinstance(each, Features) else read_features(each) for each in several]
     if not files:
         raise ConfigurationError("features: expected at least one features file, got none")
+    _check_keeps_inputs(options, files)
     progress = Progress(verbose)
     rows, layers = _layers(files, options, progress)
     references = [read_representation(each, rows, options.rdm) for each in options.reference]
@@ -94,6 +97,15 @@ def run_similarity(
     )
     write_report(report)
     return report
+
+
+def _check_keeps_inputs(options: SimilarityOptions, files: Sequence[Features]) -> None:
+    read = [path for each in files for path in (*each.files.values(), each.table)]
+    read += map(Path, options.reference)
+    if options.rdm_file is not None:
+        check_keeps_inputs([options.rdm_file], read, "--rdm-file")
+    if options.out is not None:
+        check_keeps_inputs([options.out / name for name in (*FILES, FIGURE)], read)
 
 
 def _methods(options: SimilarityOptions) -> tuple[str, ...]:

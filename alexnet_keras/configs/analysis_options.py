@@ -88,6 +88,7 @@ class SimilarityOptions:
         "rbf-cka: standard deviation of the kernel, as a fraction of the median distance.  "
         "[default: 0.5]",
         minimum=1e-3,
+        maximum=1e3,
     )
     repeats: str | None = option(
         None,

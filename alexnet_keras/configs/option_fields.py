@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -93,7 +92,7 @@ class Option:
             raise ConfigurationError(f"{self.name}: expected {self._expected()}, got {original!r}")
         if (
             (self.choices and value not in self.choices)
-            or (self.minimum is not None and not self.minimum <= value < math.inf)
+            or (self.minimum is not None and not value >= self.minimum)  # NaN too
             or (self.maximum is not None and value > self.maximum)
         ):
             raise ConfigurationError(f"{self.name}: expected {self._expected()}, got {original!r}")

@@ -343,6 +343,15 @@ def test_no_finite_row_and_no_file(tmp_path):
     assert_refused("similarity", "", says="features: expected a file, got '.'")
 
 
+def test_what_is_read_is_never_replaced(tmp_path):
+    path = features(tmp_path, stem="similarity")
+    own = tmp_path / "similarity-fc7.npy"
+    with pytest.raises(RunError, match=f"{own}: expected another name for --rdm-file: this file"):
+        similarity(path, rdm_file=own, overwrite=True)
+    with pytest.raises(RunError, match=r"similarity\.csv: expected another name for --out"):
+        similarity(path, out=tmp_path, overwrite=True)
+
+
 def test_three_stimuli_have_rdms_but_no_cka(tmp_path):
     for seed, layer in enumerate("ab"):
         np.save(tmp_path / f"{layer}.npy", activations(seed)[:3])
