@@ -36,6 +36,7 @@ def test_an_error_that_ends_the_loop_ends_the_measurement(monkeypatch):
         loop.PacedLoop(TINY, random_images(1, 8), np.zeros(1, np.int32), steps=1)
 
 
+@pytest.mark.slow
 def test_the_tiny_network_is_measured_against_its_own_target(monkeypatch):
     monkeypatch.setattr(loop, "TINY_STEPS_PER_CALL", 1)
     line = next(loop.lines(Options(repetitions=1)))

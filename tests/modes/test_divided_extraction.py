@@ -161,6 +161,7 @@ def parts(extract, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_parts_that_do_not_fit(parts, extract, tmp_path):
     one, two = parts / "f-1-of-2.json", parts / "f-2-of-2.json"
     other = tmp_path / "g.npy"

@@ -56,6 +56,7 @@ def description(tmp_path, stem):
     return json.loads((tmp_path / f"{stem}.json").read_text())
 
 
+@pytest.mark.slow
 def test_principal_components_of_the_data_itself(extract, full, tmp_path):
     found = extract("a.npy", layers=["fc6", "pool5"], project="pca:3")
     for layer in ("fc6", "pool5"):
@@ -79,6 +80,7 @@ def test_a_random_projection_takes_no_pass_over_the_data(extract, full, tmp_path
     assert description(tmp_path, "a")["layers"]["fc6"]["projection"]["fitted_on"] == {"seed": 3}
 
 
+@pytest.mark.slow
 def test_a_saved_basis_gives_the_same_bytes(extract, tmp_path):
     first = extract("a.npy", project="pca:3")
     extract("b.npy", basis=tmp_path / "a-fc6.basis.npz")
@@ -92,6 +94,7 @@ def test_a_saved_basis_gives_the_same_bytes(extract, tmp_path):
     np.testing.assert_allclose(other["fc6"], first["fc6"], atol=1e-6 * scale)
 
 
+@pytest.mark.slow
 def test_a_basis_of_other_data(extract, tmp_path):
     """Its splits are its own; COCO's options are those of COCO data only."""
     other = class_folders(tmp_path / "other", ("x", "y"), count=4)
@@ -103,6 +106,7 @@ def test_a_basis_of_other_data(extract, tmp_path):
     assert len(np.load(tmp_path / "a.npy")) == 10
 
 
+@pytest.mark.slow
 def test_unreadable_files_are_left_out_of_the_basis(extract, tmp_path):
     root = class_folders(tmp_path / "tree", ("a", "b"), count=3)
     (root / "train" / "a" / "2.jpg").write_bytes(b"no picture")
@@ -197,6 +201,7 @@ def test_an_interrupted_extraction_goes_on_with_its_basis(extract, tmp_path, mon
     assert [(tmp_path / f"a.{name}").read_bytes() for name in names] == expected
 
 
+@pytest.mark.slow
 def test_the_basis_is_replaced_with_its_features(extract, tmp_path, monkeypatch):
     extract("a.npy", project="pca:3")
     before = (tmp_path / "a-fc6.basis.npz").read_bytes()

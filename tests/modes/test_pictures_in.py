@@ -91,6 +91,7 @@ def evaluated(monkeypatch, source):
     return evaluate
 
 
+@pytest.mark.slow
 def test_a_table_is_evaluated_by_names_and_numbers_of_the_classes(images, source, evaluated):
     folder, _ = images
     confusion = evaluated(table_of(folder, [f"class {i}" for i in (4, 0, 0, 3, 1, 4)])).confusion

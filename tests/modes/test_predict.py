@@ -277,6 +277,7 @@ def test_a_bar_on_stderr_leaves_stdout_alone(monkeypatch, capsys):
     assert "a row" not in shown
 
 
+@pytest.mark.slow
 def test_many_files_of_any_kind_of_source(tmp_path, weights, monkeypatch):
     """The folder's are in natural order, the list's and the table's in their own."""
     (tmp_path / "pics" / "more" / "old").mkdir(parents=True)
@@ -319,6 +320,7 @@ def test_a_list_on_standard_input(tmp_path, paths, weights, monkeypatch):
     assert [str(path) for path in found.images] == paths[:2]
 
 
+@pytest.mark.slow
 def test_all_splits_of_a_data_set(tmp_path, weights):
     class_folders(tmp_path / "tree", count=1)
     alexnet_keras.predict(tmp_path / "tree", weights=weights, out=tmp_path / "o.csv", verbose=0)

@@ -206,7 +206,7 @@ def test_what_a_resumed_run_keeps(files):
 
 
 @pytest.mark.parametrize("leftovers", [(), (".lock", "samples.csv.gz", ".part-1-a-b")])
-@pytest.mark.parametrize("keyword", ["output", "resume"])
+@pytest.mark.parametrize("keyword", ["output", pytest.param("resume", marks=pytest.mark.slow)])
 def test_a_run_killed_before_its_config_is_begun_again(
     files, tmp_path, caplog, keyword, leftovers
 ):

@@ -73,7 +73,13 @@ def test_training_batches_are_a_pure_function_of_seed_and_step(samples):
 
 @pytest.mark.parametrize("make", [training, evaluation])
 @pytest.mark.parametrize("count", [2, 4])
-@pytest.mark.parametrize("contents", [encoded(picture(3)), b""], ids=["sound", "empty"])
+@pytest.mark.parametrize(
+    "contents",
+    [
+        pytest.param(encoded(picture(3)), id="sound", marks=pytest.mark.slow),
+        pytest.param(b"", id="empty"),
+    ],
+)
 def test_the_shares_of_workers_are_the_batch(tmp_path, make, count, contents):
     samples = with_bad(tmp_path, contents)
     whole = arrays(make(samples, bad="mark").iterate(0, 3))

@@ -87,6 +87,7 @@ def test_principal_components_are_those_of_scikit_learn(count, size):
     np.testing.assert_allclose(found.apply(rows), scores, atol=1e-6 * np.abs(scores).max())
 
 
+@pytest.mark.slow
 def test_the_variance_explained_is_nearly_that_of_full_principal_components():
     rows = activations(1000)
     found, full = fitted(rows=rows, components=20), PCA(20).fit(rows)

@@ -223,7 +223,9 @@ def folder(shared_data):
     return shared_data / "krizhevsky_2012"
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_layer_and_gradient_is_the_layer_files(folder, name, seed):
     """At an eighth of the width, so that it takes seconds."""

@@ -227,6 +227,7 @@ def test_files_damaged_in_the_pass_are_known_to_the_run(tmp_path, caplog):
     assert str(bad) in (tmp_path / "run" / "bad_files.csv").read_text()
 
 
+@pytest.mark.slow
 def test_an_interrupted_pass_leaves_a_folder_that_is_started_again(tree, tmp_path, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
@@ -343,6 +344,7 @@ def test_a_transfer_is_resumed_with_the_mean_image_that_it_began_with(run, tree,
     assert invoke(*resume).exit_code == 0
 
 
+@pytest.mark.slow
 def test_evaluation_and_prediction_with_one_crop_and_ten(run, model, tree):
     assert alexnet_keras.evaluate(run, verbose=0).top1 == read(run / "result.json")["top1"]
     assert alexnet_keras.evaluate(run, crops=10, verbose=0).images == 9
