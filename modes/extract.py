@@ -161,7 +161,7 @@ def extract_features(
     )
     files = name_files(out if shard is None else shard.name(out), job.arrays, rows_per_file)
     fitted = basis_files(files.out, layers) if projection.is_fitted else {}
-    inputs = (dataset.file, source.path, *projection.bases)
+    inputs = (dataset.file, source.path, *projection.bases, projection.file)
     work, digest = _unfinished(job, files, fitted, inputs)
     with work.opened(resume=resume, overwrite=overwrite):
         if not work.is_complete:

@@ -144,6 +144,8 @@ def open_dataset(
     if layout is not None and layout not in LAYOUTS:
         raise ConfigurationError(f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}")
     data = os.fspath(data) if isinstance(data, os.PathLike) else data
+    if isinstance(data, str) and not data:
+        raise ConfigurationError("data: expected the path of a data set, got an empty one")
     if is_demonstration(data):
         if layout not in (None, "coco"):
             raise ConfigurationError(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_keras.array_readers.open_arrays import open_array
+from alexnet_keras.atomic_files import check_keeps_inputs
 from alexnet_keras.errors import ConfigurationError, DataError, error_reason
 from alexnet_keras.features.array_files import ArrayFiles, RowArray
 from alexnet_keras.features.csv_files import LINE_END, csv_line
@@ -68,6 +69,7 @@ def merge_features(
     files = name_files(out, arrays, divided)
     bases = _shared_bases(ordered, files)
     finals = dict.fromkeys((*files.features, files.table, *bases.values(), files.description))
+    check_keeps_inputs(finals, [part.path for part in ordered])
     work = Unfinished(out, tuple(finals), rows, {"merged": True}, "", {})
     with work.opened(resume=False, overwrite=overwrite):
         for source, final in bases.items():

@@ -34,7 +34,7 @@ from alexnet_keras.progress import Progress
 @dataclass(frozen=True)
 class ProjectionPlan:
     """What is done to the features of every layer: nothing, a projection that is fitted on
-    ``parts``, or one of ``bases``.
+    ``parts``, whose data are read from ``file``, or one of ``bases``.
     """
 
     kind: str | None = None
@@ -44,6 +44,7 @@ class ProjectionPlan:
     parts: tuple[Samples, ...] = ()
     loading: Loading = Loading()
     bases: tuple[Path, ...] = ()
+    file: Path | None = None
 
     @property
     def is_fitted(self) -> bool:
@@ -94,7 +95,9 @@ def plan_projection(
     elif options.fit_splits:
         parts = [dataset.samples(split) for split in options.fit_splits]
     check_rows(sum(map(len, parts)), components, "project")
-    return ProjectionPlan(kind, components, options.seed, dataset.name, tuple(parts), loading)
+    return ProjectionPlan(
+        kind, components, options.seed, dataset.name, tuple(parts), loading, file=dataset.file
+    )
 
 
 def identify_network(

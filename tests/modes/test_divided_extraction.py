@@ -184,6 +184,8 @@ def test_parts_that_do_not_fit(parts, extract, tmp_path):
     assert invoke("merge", tmp_path / "f.npy", two, one, "--overwrite").exit_code == 0
     for name, content in contents(tmp_path / "one").items():
         assert (tmp_path / name).read_bytes() == content
+    replaced = ("merge", one.with_suffix(".npy"), one, two, "--overwrite")
+    assert_refused(*replaced, says="f-1-of-2.json: expected another name for --out")
 
 
 def test_a_damaged_part(parts, tmp_path):

@@ -19,6 +19,7 @@ from alexnet_keras.data.layouts import open_dataset
 from alexnet_keras.errors import ConfigurationError, DataError, RunError, WeightsError
 from alexnet_keras.features import array_files as features_module
 from alexnet_keras.features.feature_files import output_files
+from alexnet_keras.features.projection_from_options import ProjectionPlan
 from modes import extract as mode
 from modes.extract import extract_features
 from tests.alexnet_keras.tiny import encoded, picture, tiny_source
@@ -217,6 +218,14 @@ def test_what_is_read_is_never_overwritten(source, tmp_path):
         with pytest.raises(RunError, match=f"^{data}: expected another name for --out"):
             extract_features(open_dataset(data), out, source=source, overwrite=True)
         assert data.read_bytes() == content
+    with pytest.raises(RunError, match=f"^{table}: expected another name for --out"):
+        extract_features(
+            open_dataset(array),
+            table.with_suffix(".npy"),
+            source=source,
+            overwrite=True,
+            projection=ProjectionPlan(file=table),
+        )
 
 
 def test_a_name_that_is_too_long(source, dataset, tmp_path):

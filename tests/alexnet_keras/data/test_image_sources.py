@@ -162,6 +162,14 @@ def test_bad_lists_and_tables(folder, case):
         open_dataset(write(folder / name, text)).samples("all")
 
 
+def test_an_empty_path():
+    for opened in (open_dataset, open_images):
+        with pytest.raises(
+            ConfigurationError, match="^data: expected the path of a data set, got"
+        ):
+            opened("")
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_is_not_waited_for(tmp_path):
     for name, opened in (("a.jpg", open_images), ("b.jpg", open_dataset), ("c.txt", open_images)):
