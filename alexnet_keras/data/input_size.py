@@ -26,13 +26,14 @@ class InputSize:
         self._loader = loader
         self._rule = preprocessing
         crop = preprocessing.crop
+        self._all_fit = crop is not None and preprocessing.resize != "none"
         self.shape = (crop, crop) if crop else known or self._first_size(rows)
 
     def is_fitting(self, image, loaded):
         """Whether an image (height, width, 3) that was ``loaded``, once resized, is large enough
         for the crop, or exactly of the size; a bool scalar.
         """
-        if self._rule.crop is not None and self._rule.resize != "none":
+        if self._all_fit:
             return loaded
         size = image_ops.resized_size(image, self._rule)
         compare = tf.equal if self._rule.crop is None else tf.greater_equal
@@ -40,7 +41,7 @@ class InputSize:
 
     def skip_reason(self, row: int) -> str:
         """Why a sample was skipped: it does not fit, or the loader's reason."""
-        image = self._load(row)
+        image = None if self._all_fit else self._load(row)
         if image is None or self.is_fitting(image, True):
             return self._loader.skip_reason(row)
         found = "{1} x {0}".format(*image_ops.resized_size(image, self._rule).numpy())
