@@ -21,11 +21,13 @@ import os
 from collections.abc import Callable
 from functools import partial
 
+from alexnet_keras.atomic_files import check_keeps_inputs
 from alexnet_keras.configs.analysis_options import ProbeOptions
 from alexnet_keras.configs.option_fields import accept_options, read_options
 from alexnet_keras.errors import ConfigurationError, DataError
 from alexnet_keras.features.classifiers import CLASSIFIERS, LINEAR, Classifier
 from alexnet_keras.features.probe_report import (
+    FILES,
     ProbeReport,
     ProbeScore,
     check_writable,
@@ -75,6 +77,9 @@ def run_probe(
     check_writable(options.out, options.overwrite)
     if not isinstance(features, Features):
         features = read_features(features)
+    if options.out is not None:
+        outputs = [options.out / name for name in FILES]
+        check_keeps_inputs(outputs, (*features.files.values(), features.table))
     layers = options.layers or tuple(features)
     _check_once("layer", layers)
     features.check_layers(layers)

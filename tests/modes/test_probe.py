@@ -295,3 +295,10 @@ def test_output_that_exists(tmp_path):
         probe(path, out=path.with_suffix(".csv"))
     probe(path, layers="fc7", out=out, overwrite=True)
     assert len(table(out / "probe.csv")) == 1
+
+
+def test_the_table_of_the_features_is_never_replaced(tmp_path):
+    features(tmp_path).with_suffix(".csv").rename(tmp_path / "probe.csv")
+    (tmp_path / "f-fc7.npy").rename(tmp_path / "probe.npy")
+    with pytest.raises(RunError, match=r"probe\.csv: expected another name for --out: this file"):
+        probe(tmp_path / "probe.npy", out=tmp_path, overwrite=True)
