@@ -70,6 +70,8 @@ def merge_features(
     bases = _shared_bases(ordered, files)
     finals = dict.fromkeys((*files.features, files.table, *bases.values(), files.description))
     check_keeps_inputs(finals, [part.path for part in ordered])
+    if suffix != ".csv":
+        _check_arrays(ordered, arrays)
     work = Unfinished(out, tuple(finals), rows, {"merged": True}, "", {})
     with work.opened(resume=False, overwrite=overwrite):
         for source, final in bases.items():
@@ -115,6 +117,14 @@ def _shared_bases(parts: list[Part], files: FeatureFiles) -> dict[Path, Path]:
 
 def _uses(part: Part, layer: str, basis: Path) -> bool:
     return (part.layers[layer].get("projection") or {}).get("basis") == basis.name
+
+
+def _check_arrays(parts: list[Part], arrays: Mapping[str, RowArray]) -> None:
+    """Raise ``DataError`` for arrays other than described, before anything is created."""
+    for part in parts:
+        for layer, array in arrays.items():
+            for _ in _arrays_of(part, layer, array):
+                pass
 
 
 def _copy_rows(parts: list[Part], writer: ArrayFiles, advance) -> None:

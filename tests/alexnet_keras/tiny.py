@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import keras
 import numpy as np
+import pytest
 from PIL import Image
 
 from alexnet_keras.configs.architecture import ALEXNET, VARIANTS, InitialValues
@@ -17,6 +18,11 @@ from alexnet_keras.pretrained.loading import Pretrained
 
 PREPROCESSING_16 = Preprocessing(crop=16, resize_to=20)
 SMALLEST = {"alexnet": 67, "caffenet": 67, "paper": 67, "owt": 63, "krizhevsky": 52, "slim": 67}
+
+
+def slow(*values):
+    """Further values of a parameter, for the slow tests only."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
 def tiny_model(variant="alexnet", width=0.05, size=None, classes=5, **options):

@@ -221,6 +221,7 @@ def test_a_damaged_part(parts, tmp_path):
         {"dtype": "object"},
         {"shape": [4, -5]},
         {"shape": [4, 5.0]},
+        {"shape": [4, 10**18]},
         {"projection": "pca"},
     ],
 )
@@ -235,6 +236,8 @@ def test_a_description_that_somebody_changed(parts, tmp_path, change):
         description["layers"]["pool1"] = {**layer, **change}
         path.write_text(json.dumps(description))
     says = "f-1-of-2.json: expected the description of a part, got: layer pool1"
+    if change["shape"][1:] == [10**18]:
+        says = "pool1: expected rows of float32 (1000000000000000000,), got float32 ("
     assert_refused("merge", tmp_path / "f.npy", *given, says=says)
     assert not list(tmp_path.glob("f.*"))
 

@@ -154,6 +154,7 @@ def test_every_layer_by_its_public_name_alike_in_npy_and_h5(source, dataset, tmp
     assert not (tmp_path / "f.npy").exists()
 
 
+@pytest.mark.slow
 def test_splits_in_the_order_asked_for(source, dataset, tmp_path):
     extract_features(
         dataset, tmp_path / "f.npy", source=source, splits=("val", "train"), batch_size=8

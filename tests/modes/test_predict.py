@@ -216,7 +216,7 @@ def test_rows_are_printed_before_the_next_are_computed(paths, weights, monkeypat
     assert events == ["batch", "row", "row", "batch", "row"]
 
 
-@pytest.mark.parametrize("json_flag", [(), ("--json",)])
+@pytest.mark.parametrize("json_flag", [(), pytest.param(("--json",), marks=pytest.mark.slow)])
 def test_a_reader_that_wants_no_more_is_no_error(paths, weights, monkeypatch, capsys, json_flag):
     """As in ``predict ... | head -1``."""
     reading, writing = os.pipe()

@@ -261,6 +261,7 @@ def test_progress_is_shown_as_keras_shows_it(files, tmp_path, capsys):
         assert all(line.startswith(start) for line, start in zip(found, lines, strict=True))
 
 
+@pytest.mark.slow
 def test_warnings_from_before_the_run_folder_are_in_its_log(files, tmp_path, monkeypatch):
     from alexnet_keras.training import session_start
 

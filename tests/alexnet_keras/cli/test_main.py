@@ -147,6 +147,7 @@ def test_a_run_opens_in_a_fresh_process_with_its_preprocessing_and_classes(run):
     assert done.stdout == "BGR 227 ('circle', 'star') (None, 2)\n"
 
 
+@pytest.mark.slow
 def test_runs_are_numbered_and_never_overwritten_unasked(run, files, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("runs/transfer-1").mkdir(parents=True)

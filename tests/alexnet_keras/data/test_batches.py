@@ -20,7 +20,14 @@ from alexnet_keras.data.batches import EvaluationBatches, TrainingBatches
 from alexnet_keras.data.feature_batches import FeatureBatches
 from alexnet_keras.data.sample_loader import SampleLoader
 from alexnet_keras.errors import ConfigurationError, DataError, RunError
-from tests.alexnet_keras.tiny import PREPROCESSING_16, encoded, picture, picture_files, samples_of
+from tests.alexnet_keras.tiny import (
+    PREPROCESSING_16,
+    encoded,
+    picture,
+    picture_files,
+    samples_of,
+    slow,
+)
 
 COUNT = 10
 TRUNCATED = encoded(picture(3))[:-100]
@@ -532,7 +539,13 @@ def test_a_box_of_the_stored_image_where_its_size_says_so(tmp_path):
     np.testing.assert_allclose(found, np.asarray(stored.crop((5, 11, 26, 28))), atol=1e-4)
 
 
-@pytest.mark.parametrize("contents", [encoded(picture()), encoded(picture(), "PNG"), turned(6)])
+@pytest.mark.parametrize(
+    "contents",
+    [
+        encoded(picture()),
+        *slow(encoded(picture(), "PNG"), turned(6)),
+    ],
+)
 def test_an_image_of_another_size_than_annotated_is_an_error_that_names_it(tmp_path, contents):
     path = tmp_path / "resized.jpg"
     path.write_bytes(contents)

@@ -128,6 +128,7 @@ def test_regions_of_boxes_outside_the_image_have_the_mean_colour(tmp_path):
     np.testing.assert_array_equal(found[:, -2], 0)
 
 
+@pytest.mark.slow
 def test_damaged_files_are_left_out_as_elsewhere(tmp_path, caplog):
     paths = picture_files(tmp_path, 120, bad={7: b"not an image"})
     with caplog.at_level(logging.WARNING):

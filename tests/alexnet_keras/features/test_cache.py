@@ -17,10 +17,11 @@ from alexnet_keras.data.feature_batches import FeatureBatches
 from alexnet_keras.errors import RunError
 from alexnet_keras.features import cache
 from alexnet_keras.features.cache import layer_inputs
-from tests.alexnet_keras.tiny import encoded, picture, picture_files, samples_of, tiny_model
+from tests.alexnet_keras.tiny import encoded, picture, picture_files, samples_of, slow, tiny_model
 from tests.alexnet_keras.trees import class_folders, invoke
 
 COUNT, WIDTH = 6, 205
+
 BOXES = [(5, 5, 30, 30)] * COUNT
 
 
@@ -113,7 +114,12 @@ def fewer(model, paths):
 
 @pytest.mark.parametrize(
     "change",
-    [another_rule, with_a_mean_image, touched, other_contents, removed, another_order, fewer],
+    [
+        another_rule,
+        touched,
+        removed,
+        *slow(with_a_mean_image, other_contents, another_order, fewer),
+    ],
 )
 def test_anything_else_is_computed_again_and_the_first_file_is_left(
     model, paths, tmp_path, computed, change
@@ -126,7 +132,7 @@ def test_anything_else_is_computed_again_and_the_first_file_is_left(
     assert features.tobytes() == layer_inputs(model, "fc8", batches).tobytes()
 
 
-@pytest.mark.parametrize("layer", ["conv1", "conv3", "fc7"])
+@pytest.mark.parametrize("layer", ["conv1", *slow("conv3", "fc7")])
 def test_other_weights_below_the_layer_are_computed_again(model, paths, tmp_path, computed, layer):
     bias = model.get_layer(layer).bias
     before, first = bias.numpy(), kept(model, tmp_path / "kept", batches_of(model, paths)).copy()
@@ -151,9 +157,7 @@ def test_weights_that_the_features_do_not_rest_on_do_not_matter(model, paths, tm
     "change",
     [
         {"boxes": BOXES[1:] + [(6, 5, 30, 30)]},
-        {"region": BoxRegion(0.3)},
-        {"region": BoxRegion(square=False)},
-        {"boxes": None},
+        *slow({"region": BoxRegion(0.3)}, {"region": BoxRegion(square=False)}, {"boxes": None}),
     ],
     ids=str,
 )
@@ -189,7 +193,7 @@ def text(file):
 
 
 @pytest.mark.parametrize(
-    "damage", [truncated, of_another_shape, of_another_type, empty, pickled, text]
+    "damage", [truncated, pickled, *slow(of_another_shape, of_another_type, empty, text)]
 )
 def test_a_damaged_file_is_never_read(model, paths, tmp_path, computed, caplog, damage):
     first = kept(model, tmp_path / "kept", batches_of(model, paths)).copy()

@@ -71,7 +71,14 @@ def fitted(kind="pca", components=5, rows=None, size=32, seed=0, **about):
     return replace(found, network=NETWORK, **about)
 
 
-@pytest.mark.parametrize(("count", "size"), [(5, 7), (261, 64), (517, 7), (600, 64)])
+@pytest.mark.parametrize(
+    ("count", "size"),
+    [
+        (5, 7),
+        (261, 64),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in ((517, 7), (600, 64))),
+    ],
+)
 def test_principal_components_are_those_of_scikit_learn(count, size):
     """On all rows, whatever the blocks they came in; 517 and 261 leave too few rows for a batch
     of their own.

@@ -75,6 +75,7 @@ def test_initial_values(tmp_path, variant, kernels):
     assert verdict(layers, tmp_path) == "initial values"
 
 
+@pytest.mark.slow
 def test_initial_values_of_the_models_themselves(tmp_path):
     for variant in VARIANTS:
         tiny_model(variant).save(tmp_path / f"{variant}.keras")
@@ -106,6 +107,7 @@ def test_one_layer_of_the_trunk_shuffled(shared_data, name):
     assert found == {**dict.fromkeys(CONVOLUTIONS, "trained"), name: "shuffled"}
 
 
+@pytest.mark.slow
 def test_all_layers_shuffled(demo, shared_data, tmp_path):
     trunk = resolve_weights(shared_data / "bvlc_alexnet_trunk.caffemodel").weights.layers
     assert verdict(shuffled(trunk), tmp_path) == "shuffled"

@@ -175,6 +175,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(tree, tmp_path):
     assert model_arrays(cut / "model.keras") == model_arrays(whole / "model.keras")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pass")
 def test_another_run_takes_it_over(run, tree, tmp_path):
     options = (*TINY[:-1], run, "--output", tmp_path / "other")
@@ -215,6 +216,7 @@ def test_a_file_of_another_size_is_refused(tree, tmp_path, empty_folder, size):
     )
 
 
+@pytest.mark.slow
 def test_files_damaged_in_the_pass_are_known_to_the_run(tmp_path, caplog):
     """Named once, and recorded."""
     root = class_folders(tmp_path / "tree", ("cat", "dog"), 60)
