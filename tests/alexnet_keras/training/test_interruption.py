@@ -63,7 +63,8 @@ def test_ctrl_c_while_features_are_extracted(tmp_path):
         "1",
     )
     deadline = time.monotonic() + 60
-    while not (parts := list(tmp_path.glob(".part-*f.npy"))) or parts[0].stat().st_size < 5000:
+    unfinished = tmp_path / "f.unfinished"
+    while not (unfinished / "f.npy").exists() or (unfinished / "f.npy").stat().st_size < 5000:
         assert time.monotonic() < deadline
         assert running.poll() is None, running.communicate()
         time.sleep(0.05)
@@ -71,7 +72,8 @@ def test_ctrl_c_while_features_are_extracted(tmp_path):
     _, errors = running.communicate(timeout=60)
     assert running.returncode == 130
     assert errors.splitlines()[-1] == "interrupted"
-    assert [path.name for path in tmp_path.iterdir()] == ["many"]
+    assert errors.splitlines()[-2].endswith(" rows are kept; --resume continues")
+    assert {path.name for path in tmp_path.iterdir()} == {"many", "f.unfinished"}
 
 
 @pytest.mark.parametrize(
