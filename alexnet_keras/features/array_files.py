@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -57,7 +57,23 @@ class Span(NamedTuple):
     last: int
 
 
-class ArrayFiles:
+class OpenFiles:
+    """Files that are open for writing."""
+
+    _files: dict[Any, io.FileIO]
+
+    def sync(self) -> None:
+        """Return when everything written is on the disk."""
+        for file in self._files.values():
+            os.fsync(file.fileno())
+
+    def close(self) -> None:
+        """Close the files, complete or not."""
+        while self._files:
+            self._files.popitem()[1].close()
+
+
+class ArrayFiles(OpenFiles):
     """The files of several layers, to which blocks of rows are appended.
 
     Subclasses write the heads (``_create``), say where rows belong (``_spans``) and complete the
@@ -117,18 +133,8 @@ class ArrayFiles:
         """What is needed to go on after the rows written so far, besides their number."""
         return {}
 
-    def sync(self) -> None:
-        """Return when everything written is on the disk."""
-        for file in self._files.values():
-            os.fsync(file.fileno())
-
     def finish(self) -> None:
         """Complete the files once all rows are written."""
-
-    def close(self) -> None:
-        """Close the files, complete or not."""
-        while self._files:
-            self._files.popitem()[1].close()
 
     def _create(self) -> None:
         raise NotImplementedError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_keras.features.array_files import RowArray, check_length, write_all
+from alexnet_keras.features.array_files import OpenFiles, RowArray, check_length, write_all
 from alexnet_keras.features.row_table import RowTable
 
 DIGITS = {"float32": 9, "float16": 5}
@@ -20,7 +20,7 @@ DIGITS = {"float32": 9, "float16": 5}
 LINE_END = "\r\n"
 
 
-class CsvFiles:
+class CsvFiles(OpenFiles):
     """A ``.csv`` for each layer, with the methods of
     :class:`~alexnet_keras.features.array_files.ArrayFiles`.
 
@@ -72,16 +72,8 @@ class CsvFiles:
     def positions(self) -> dict[str, int]:
         return {layer: os.fstat(file.fileno()).st_size for layer, file in self._files.items()}
 
-    def sync(self) -> None:
-        for file in self._files.values():
-            os.fsync(file.fileno())
-
     def finish(self) -> None:
         """Nothing comes after the rows."""
-
-    def close(self) -> None:
-        while self._files:
-            self._files.popitem()[1].close()
 
     def _open(self, layer: str, file: io.FileIO, rows: int) -> None:
         self._files[layer] = file

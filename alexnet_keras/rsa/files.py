@@ -171,6 +171,9 @@ def _responses_of_layer(path: Path) -> Reference:
 
 
 def row_names(rows: Mapping[str, list]) -> tuple[str, ...] | None:
+    """What a table of rows calls its stimuli: the first of its columns ``name``, ``stimulus``,
+    ``id`` and ``path``; None without these.
+    """
     column = next((name for name in ("name", "stimulus", "id", "path") if name in rows), None)
     return None if column is None else tuple(map(str, rows[column]))
 
